@@ -1,0 +1,46 @@
+//! Ringhouse takes logs in over the network at the full speed of each CPU core and puts them into
+//! ClickHouse, without losing or doubling one.
+//!
+//! The modules below stand in the order the bytes travel; reading them top down is reading the way
+//! of a log line. docs/ARCHITECTURE.md argues the decisions and lists the invariants.
+
+// What is run with.
+pub mod cli;
+pub mod config;
+pub mod limits;
+pub mod telemetry;
+pub mod topology;
+
+// The only module that names glommio, and what crosses cores.
+pub mod doorbell;
+pub mod ring;
+pub mod runtime;
+
+// Socket to rows.
+pub mod http;
+pub mod ingest;
+pub mod json;
+
+// Rows to columns in wire form.
+pub mod batch;
+pub mod column;
+pub mod mapping;
+pub mod schema;
+pub mod severity;
+pub mod timestamp;
+
+// Columns to blocks, blocks to ClickHouse.
+pub mod block;
+pub mod clickhouse;
+pub mod writer;
+
+// What was promised and what was kept.
+pub mod ack;
+pub mod ledger;
+
+// Control plane: schemas, the embedded engine, admin pages, shutdown.
+pub mod admin;
+pub mod catalog;
+pub mod histogram;
+pub mod metrics;
+pub mod server;
