@@ -216,6 +216,11 @@ impl Watch {
     /// Ends the pending read or write with `TimedOut`, whatever the deadline.
     pub fn expire(&self) {
         self.expired.set(true);
+        self.wake();
+    }
+
+    /// Has the connection's task look again at what it waits for.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
