@@ -47,7 +47,10 @@ impl FrameEncoder {
     /// Allocates the scratch: about 1.1 MiB, which is touched as far as it is needed.
     pub fn new() -> Self {
         let bound = lz4::block::compress_bound(FRAME_DATA_BYTES_MAX).expect("1 MiB is below LZ4's limit");
-        FrameEncoder { gathered: Vec::with_capacity(GATHERED_BYTES_MAX), compressed: vec![0; bound] }
+        FrameEncoder {
+            gathered: Vec::with_capacity(GATHERED_BYTES_MAX),
+            compressed: vec![0; bound],
+        }
     }
 
     /// Appends the next piece of the block to `out`, now or with the pieces that follow it.
@@ -103,6 +106,11 @@ fn write_frame(data: &[u8], compressed: &mut [u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Appends `data`, a few bytes, as one uncompressed frame.
+pub(super) fn put_plain_frame(data: &[u8], out: &mut Vec<u8>) {
+    append_frame(METHOD_NONE, data, data.len(), out);
+}
+
 fn append_frame(method: u8, body: &[u8], data_bytes: usize, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; CHECKSUM_BYTES]);
@@ -139,7 +147,11 @@ pub(super) fn read_frame(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<
     let size = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
     let (framed_bytes, data_bytes) = (size(1), size(5));
     if framed_bytes > REPLY_FRAME_BYTES_MAX || data_bytes > REPLY_FRAME_BYTES_MAX {
-        return Err(ProtocolError::FrameTooLarge { framed_bytes, data_bytes }.into());
+        return Err(ProtocolError::FrameTooLarge {
+            framed_bytes,
+            data_bytes,
+        }
+        .into());
     }
     if (framed_bytes as usize) < HEADER_BYTES {
         return Err(ProtocolError::FrameCorrupt.into());

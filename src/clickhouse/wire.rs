@@ -107,7 +107,9 @@ impl<'b> Reader<'b> {
     /// A little-endian 32-bit integer.
     pub fn i32(&mut self) -> Result<i32, Stop> {
         let bytes = self.take(4)?;
-        Ok(i32::from_le_bytes(bytes.try_into().expect("take(4) gives 4 bytes")))
+        Ok(i32::from_le_bytes(
+            bytes.try_into().expect("take(4) gives 4 bytes"),
+        ))
     }
 
     /// A varint of up to 64 bits. Longer than ten bytes, or more than 64 bits: `VarintTooLong`.
@@ -153,8 +155,14 @@ mod tests {
         assert_eq!(Reader::new(&longest).varint(), Ok(u64::MAX));
         let mut over = longest;
         over[9] = 0x02;
-        assert_eq!(Reader::new(&over).varint(), Err(Stop::Malformed(ProtocolError::VarintTooLong)));
-        assert_eq!(Reader::new(&[0xff; 11]).varint(), Err(Stop::Malformed(ProtocolError::VarintTooLong)));
+        assert_eq!(
+            Reader::new(&over).varint(),
+            Err(Stop::Malformed(ProtocolError::VarintTooLong))
+        );
+        assert_eq!(
+            Reader::new(&[0xff; 11]).varint(),
+            Err(Stop::Malformed(ProtocolError::VarintTooLong))
+        );
     }
 
     #[test]
