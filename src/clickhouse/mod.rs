@@ -1,1 +1,4 @@
 //! TODO
+pub mod control;
+pub mod embedded;
+pub mod endpoint;
