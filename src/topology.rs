@@ -1,1 +1,1 @@
-//! TODO
+//! Which CPUs exist, and which core does what on which of them.
