@@ -25,9 +25,15 @@ macro_rules! limits {
         }
 
         /// The `[limits]` section as written: what is absent keeps its default.
-        #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
         #[serde(default)]
         pub struct LimitsWritten { $( $(#[doc = $doc])+ pub $name: Option<$type>, )+ }
+
+        impl From<&Limits> for LimitsWritten {
+            fn from(limits: &Limits) -> LimitsWritten {
+                LimitsWritten { $( $name: Some(limits.$name), )+ }
+            }
+        }
 
         impl LimitsWritten {
             /// Fills what this layer leaves open from the `lower` one.
