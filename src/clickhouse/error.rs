@@ -97,7 +97,7 @@ fn lookup(code: i32) -> Option<&'static (i32, &'static str, Verdict)> {
 /// there too, which is why a refusal is only final once the columns were compared. A full disk,
 /// missing rights, wrong passwords and exhausted quotas are ClickHouse's or its operator's to mend.
 #[rustfmt::skip]
-const CODES: &[(i32, &str, Verdict)] = {
+pub const CODES: &[(i32, &str, Verdict)] = {
     use Verdict::{HoldAndRetry, OutcomeUnknown, Refused, SchemaChanged};
     &[
         (3, "UNEXPECTED_END_OF_FILE", HoldAndRetry),
