@@ -159,16 +159,27 @@ impl AckTable {
 
     /// Ready when the last claim is settled.
     pub fn poll_settled(&self, id: AckId, cx: &Context<'_>) -> Poll<Settled> {
+        if let Poll::Ready(settled) = self.state(id) {
+            return Poll::Ready(settled);
+        }
         let mut inner = self.inner.borrow_mut();
         let entry = &mut inner.entries[id.0 as usize];
         debug_assert!(entry.in_use, "the caller holds the entry");
-        if entry.claims == 0 {
-            return Poll::Ready(if entry.refused { Settled::Refused } else { Settled::Kept });
-        }
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             entry.waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// How the request stands now, without waiting.
+    pub fn state(&self, id: AckId) -> Poll<Settled> {
+        let inner = self.inner.borrow();
+        let entry = &inner.entries[id.0 as usize];
+        match (entry.claims, entry.refused) {
+            (0, true) => Poll::Ready(Settled::Refused),
+            (0, false) => Poll::Ready(Settled::Kept),
+            _ => Poll::Pending,
+        }
     }
 
     /// The request is answered or gone; its entry is reused once no batch holds a claim.
