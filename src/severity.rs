@@ -235,7 +235,17 @@ mod tests {
 
     #[test]
     fn rejects_what_is_no_level() {
-        for word in ["", "x", "inf0", "warningly", "information overload", "errors", "in fo", "\u{9}", "è"] {
+        for word in [
+            "",
+            "x",
+            "inf0",
+            "warningly",
+            "information overload",
+            "errors",
+            "in fo",
+            "\u{9}",
+            "è",
+        ] {
             assert_eq!(number_of_word(word.as_bytes()), None, "{word:?}");
         }
     }
@@ -253,7 +263,11 @@ mod tests {
     fn a_number_and_its_name_agree() {
         for level in -3..130_i64 {
             let name = name_of_int(level);
-            assert_eq!(number_of_word(name.as_bytes()).unwrap_or(0), number_of_int(level), "{level} {name}");
+            assert_eq!(
+                number_of_word(name.as_bytes()).unwrap_or(0),
+                number_of_int(level),
+                "{level} {name}"
+            );
         }
     }
 }
