@@ -4,23 +4,26 @@
 //! [`AckTable`]; every batch that took rows of it holds one claim on the entry, and the entry is settled when the last
 //! claim is.
 
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::task::{Context, Poll, Waker};
 
 /// How safe a row is when its request is answered with success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AckLevel {
     /// 202: parsed and typed, in a batch. Lost when the process dies.
     Memory,
     /// 200: ClickHouse has confirmed the INSERT.
+    #[default]
     Inserted,
 }
 
 impl AckLevel {
     /// The level's name in replies, headers and configuration.
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             AckLevel::Memory => "memory",
             AckLevel::Inserted => "inserted",
@@ -38,7 +41,7 @@ impl AckLevel {
 
 impl fmt::Display for AckLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(self.name())
     }
 }
 

@@ -235,9 +235,9 @@ impl Session<'_> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level) = match plan.action {
-            Action::Ingest { table, level } => (table, level),
-            Action::Refuse { status, ref sentence } => return self.refuse(&plan, status, sentence).await,
+        let (table, level) = match &plan.action {
+            Action::Ingest { table, level } => (Rc::clone(table), *level),
+            Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
                 core.replier.borrow().method_not_allowed(&mut self.out, plan.envelope, "POST");
@@ -432,12 +432,12 @@ impl Session<'_> {
             }
             (Some(Settled::Kept), Some(failure)) => failure.status(),
             (Some(Settled::Kept), None) if *accepted > 0 => {
-                if reply.level == AckLevel::Inserted { Status::Ok } else { Status::Accepted }
+                Status::of_rows(*accepted, reply.level == AckLevel::Inserted)
             }
             (Some(Settled::Kept), None) if errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
             (Some(Settled::Kept), None) => Status::BadRequest,
         };
-        let body = IngestReply { status, accepted: *accepted, rejected: errors.count, ack: reply.level.as_str() };
+        let body = IngestReply { status, accepted: *accepted, rejected: errors.count, ack: reply.level.name() };
         let failure_text = failure.map(|failure| failure.to_string());
         let row_errors = errors.first.iter().map(|error| (error.row, error.text.as_str()));
         let end = failure_text.as_deref().map(|text| (accepted + errors.count, text));
