@@ -242,6 +242,17 @@ fn settings_reach_a_server_that_takes_them_as_text() {
 }
 
 #[test]
+fn replies_come_in_lz4_whatever_the_profile_says() {
+    let Some(server) = Server::from_env() else { return };
+    server.execute("DROP TABLE IF EXISTS native_session_method");
+    server.execute("CREATE TABLE native_session_method (id UInt64) ENGINE = MergeTree ORDER BY id");
+    let mut connection = server.connect();
+    let query = "INSERT INTO native_session_method (id) VALUES";
+    let event = connection.begin_insert_with(query, "", &[setting("network_compression_method", "ZSTD")]);
+    assert!(matches!(event, Event::Ready(_)), "{event:?}");
+}
+
+#[test]
 fn log_lines_in_the_reply_are_read_over() {
     let Some(server) = Server::from_env() else { return };
     let mut connection = server.connect();
