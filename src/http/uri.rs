@@ -155,7 +155,9 @@ mod tests {
 
     use super::*;
 
-    fn names(path: &str) -> Result<Option<(Option<String>, Option<String>)>, UriError> {
+    type Names = (Option<String>, Option<String>);
+
+    fn names(path: &str) -> Result<Option<Names>, UriError> {
         let mut scratch = Scratch::default();
         let read = ingest_path(path, &mut scratch)?;
         Ok(read.map(|found| (found.database.map(String::from), found.table.map(String::from))))
