@@ -1,0 +1,180 @@
+//! ClickHouse's compressed frames: checksum, method, sizes, data.
+//!
+//! A frame is 16 bytes CityHash128 (version 1.0.2) of all that follows it, then one byte method, `u32`
+//! size of the compressed data with its nine header bytes, `u32` size of the data, and the data; integers
+//! are little-endian (ClickHouse `Compression/CompressedReadBufferBase.cpp`). A block may be cut into
+//! frames anywhere: the server reads them as one stream.
+
+use super::error::ProtocolError;
+use super::wire::{Decoded, Reader, Stop, decode};
+
+/// Most data in one frame. On 2 MiB of log lines, 256 KiB compresses 5 % faster than 1 MiB (1.83 against
+/// 1.75 GB/s on one Xeon core, LZ4 1.10) and 1.3 % worse (8.06 against 8.16 times); 64 KiB 10 % faster, 6 % worse.
+const FRAME_DATA_BYTES_MAX: usize = 256 * 1024;
+
+/// Pieces from this size on are compressed where they lie; smaller ones are gathered first, because every
+/// frame costs 25 bytes and starts with an empty LZ4 window.
+const PIECE_IN_PLACE_BYTES_MIN: usize = 32 * 1024;
+
+/// Small pieces are gathered up to this size: LZ4 looks 64 KiB back.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+const CHECKSUM_BYTES: usize = 16;
+/// Method and the two sizes: what the checksum covers beside the data.
+const HEADER_BYTES: usize = 9;
+const FRAME_OVERHEAD_BYTES: usize = CHECKSUM_BYTES + HEADER_BYTES;
+
+const METHOD_NONE: u8 = 0x02;
+const METHOD_LZ4: u8 = 0x82;
+
+/// Most data accepted in one frame of a reply. The server compresses at most 1 MiB at once unless a
+/// single value is larger, and all that we read are column names and short log lines.
+const REPLY_FRAME_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// Turns the pieces of a block into frames. One per core; its memory is allocated once, in `new`.
+#[derive(Debug)]
+pub struct FrameEncoder {
+    gathered: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Default for FrameEncoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FrameEncoder {
+    /// Allocates the scratch: about 320 KiB.
+    pub fn new() -> Self {
+        let bound = lz4::block::compress_bound(FRAME_DATA_BYTES_MAX).expect("a frame is below LZ4's limit");
+        FrameEncoder {
+            gathered: Vec::with_capacity(GATHERED_BYTES_MAX),
+            compressed: vec![0; bound],
+        }
+    }
+
+    /// Appends the next piece of the block to `out`, now or with the pieces that follow it.
+    pub fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        if piece.len() < PIECE_IN_PLACE_BYTES_MIN {
+            if self.gathered.len() + piece.len() > GATHERED_BYTES_MAX {
+                self.finish(out);
+            }
+            self.gathered.extend_from_slice(piece);
+            return;
+        }
+        self.finish(out);
+        // Equal parts: 256 KiB + 1 byte becomes two halves, not a full frame and a frame of one byte.
+        let frames = piece.len().div_ceil(FRAME_DATA_BYTES_MAX);
+        for data in piece.chunks(piece.len().div_ceil(frames)) {
+            write_frame(data, &mut self.compressed, out);
+        }
+    }
+
+    /// Appends what was gathered. Every block ends with this.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if !self.gathered.is_empty() {
+            write_frame(&self.gathered, &mut self.compressed, out);
+            self.gathered.clear();
+        }
+    }
+
+    /// Most bytes that `wire_bytes` of pieces, in any sizes, can become.
+    ///
+    /// Data never grows, since what does not compress is framed as it is. Frames: a piece compressed in
+    /// place takes one per 32 KiB at most and ends a gathered one before it; two gathered frames in a row
+    /// hold more than 64 KiB between them, one per 32 KiB again; one more ends the block.
+    pub fn bound(wire_bytes: usize) -> usize {
+        let frames = 3 * (wire_bytes / PIECE_IN_PLACE_BYTES_MIN) + 2;
+        wire_bytes + frames * FRAME_OVERHEAD_BYTES
+    }
+}
+
+/// Appends `data` as one frame, LZ4 when that saves at least a sixteenth, else as it is.
+///
+/// LZ4 writes into `compressed` and the result is copied: what is copied is the compressed size, while
+/// compressing into the tail of `out` would first zero room for the worst case, several times as much.
+fn write_frame(data: &[u8], compressed: &mut [u8], out: &mut Vec<u8>) {
+    assert!(!data.is_empty() && data.len() <= FRAME_DATA_BYTES_MAX);
+    let room = lz4::block::compress_bound(data.len()).expect("a frame is below LZ4's limit");
+    // With room for the worst case LZ4 cannot fail, nor does it check its output bound on the way.
+    let size = lz4::block::compress_to_buffer(data, None, false, &mut compressed[..room])
+        .expect("LZ4 has room for its worst case");
+    if size + data.len() / 16 <= data.len() {
+        append_frame(METHOD_LZ4, &compressed[..size], data.len(), out);
+    } else {
+        append_frame(METHOD_NONE, data, data.len(), out);
+    }
+}
+
+/// Appends `data`, a few bytes, as one uncompressed frame.
+pub(super) fn put_plain_frame(data: &[u8], out: &mut Vec<u8>) {
+    append_frame(METHOD_NONE, data, data.len(), out);
+}
+
+fn append_frame(method: u8, body: &[u8], data_bytes: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    out.push(method);
+    out.extend_from_slice(&((HEADER_BYTES + body.len()) as u32).to_le_bytes());
+    out.extend_from_slice(&(data_bytes as u32).to_le_bytes());
+    out.extend_from_slice(body);
+    let checksum = checksum(&out[start + CHECKSUM_BYTES..]);
+    out[start..start + CHECKSUM_BYTES].copy_from_slice(&checksum);
+}
+
+/// CityHash128 as ClickHouse writes it: lower half first, each little-endian.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hash = cityhash_rs::cityhash_102_128(bytes);
+    let mut wire = [0; CHECKSUM_BYTES];
+    wire[..8].copy_from_slice(&((hash >> 64) as u64).to_le_bytes());
+    wire[8..].copy_from_slice(&(hash as u64).to_le_bytes());
+    wire
+}
+
+/// Appends the data of the frame that starts `bytes` to `data`; gives the frame's size.
+///
+/// The checksum is verified before anything is decompressed. Errors: `FrameChecksum`, `FrameMethod`,
+/// `FrameTooLarge`, `FrameCorrupt`; `data` is then as it was.
+pub fn decode_frame(bytes: &[u8], data: &mut Vec<u8>) -> Result<Decoded<()>, ProtocolError> {
+    decode(bytes, |reader| read_frame(reader, data))
+}
+
+/// [`decode_frame`] at a reader's position.
+pub(super) fn read_frame(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<(), Stop> {
+    let expected = reader.take(CHECKSUM_BYTES)?;
+    let header = reader.clone().take(HEADER_BYTES)?;
+    let method = header[0];
+    let size = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+    let (framed_bytes, data_bytes) = (size(1), size(5));
+    if framed_bytes > REPLY_FRAME_BYTES_MAX || data_bytes > REPLY_FRAME_BYTES_MAX {
+        return Err(ProtocolError::FrameTooLarge {
+            framed_bytes,
+            data_bytes,
+        }
+        .into());
+    }
+    if (framed_bytes as usize) < HEADER_BYTES {
+        return Err(ProtocolError::FrameCorrupt.into());
+    }
+    let framed = reader.take(framed_bytes as usize)?;
+    if checksum(framed) != expected {
+        return Err(ProtocolError::FrameChecksum.into());
+    }
+    let body = &framed[HEADER_BYTES..];
+    let start = data.len();
+    match method {
+        METHOD_NONE if body.len() == data_bytes as usize => data.extend_from_slice(body),
+        METHOD_LZ4 => {
+            data.resize(start + data_bytes as usize, 0);
+            let size = lz4::block::decompress_to_buffer(body, Some(data_bytes as i32), &mut data[start..]);
+            if !matches!(size, Ok(size) if size == data_bytes as usize) {
+                data.truncate(start);
+                return Err(ProtocolError::FrameCorrupt.into());
+            }
+        }
+        METHOD_NONE => return Err(ProtocolError::FrameCorrupt.into()),
+        other => return Err(ProtocolError::FrameMethod { method: other }.into()),
+    }
+    Ok(())
+}
