@@ -22,6 +22,11 @@ impl Exception {
     pub fn verdict(&self) -> Verdict {
         verdict(self.code)
     }
+
+    /// Code and name without the message, which may quote rows: fit for logs.
+    pub fn summary(&self) -> String {
+        format!("ClickHouse code {} ({})", self.code, code_name(self.code))
+    }
 }
 
 impl fmt::Display for Exception {
