@@ -4,23 +4,26 @@
 //! [`AckTable`]; every batch that took rows of it holds one claim on the entry, and the entry is settled when the last
 //! claim is.
 
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::task::{Context, Poll, Waker};
 
 /// How safe a row is when its request is answered with success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AckLevel {
     /// 202: parsed and typed, in a batch. Lost when the process dies.
     Memory,
     /// 200: ClickHouse has confirmed the INSERT.
+    #[default]
     Inserted,
 }
 
 impl AckLevel {
     /// The level's name in replies, headers and configuration.
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             AckLevel::Memory => "memory",
             AckLevel::Inserted => "inserted",
@@ -38,7 +41,7 @@ impl AckLevel {
 
 impl fmt::Display for AckLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(self.name())
     }
 }
 
@@ -159,16 +162,27 @@ impl AckTable {
 
     /// Ready when the last claim is settled.
     pub fn poll_settled(&self, id: AckId, cx: &Context<'_>) -> Poll<Settled> {
+        if let Poll::Ready(settled) = self.state(id) {
+            return Poll::Ready(settled);
+        }
         let mut inner = self.inner.borrow_mut();
         let entry = &mut inner.entries[id.0 as usize];
         debug_assert!(entry.in_use, "the caller holds the entry");
-        if entry.claims == 0 {
-            return Poll::Ready(if entry.refused { Settled::Refused } else { Settled::Kept });
-        }
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             entry.waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// How the request stands now, without waiting.
+    pub fn state(&self, id: AckId) -> Poll<Settled> {
+        let inner = self.inner.borrow();
+        let entry = &inner.entries[id.0 as usize];
+        match (entry.claims, entry.refused) {
+            (0, true) => Poll::Ready(Settled::Refused),
+            (0, false) => Poll::Ready(Settled::Kept),
+            _ => Poll::Pending,
+        }
     }
 
     /// The request is answered or gone; its entry is reused once no batch holds a claim.

@@ -1,5 +1,8 @@
 //! Counters of one core each, written by that core alone and read by anyone.
 
+mod prometheus;
+pub use prometheus::{CONTENT_TYPE, Sources, render};
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -253,4 +256,48 @@ pub struct LedgerEntry {
     pub rejected: u64,
     /// Rows in memory.
     pub waiting: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_while_others_read() {
+        let metrics = IngestMetrics::default();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut before = 0;
+                while before < 100_000 {
+                    let now = metrics.rows_received.get();
+                    assert!(now >= before, "a counter never falls");
+                    before = now;
+                }
+            });
+            (0..100_000).for_each(|_| metrics.rows_received.add(1));
+            reader.join().unwrap();
+        });
+        assert_eq!(metrics.rows_received.get(), 100_000);
+    }
+
+    #[test]
+    fn keeps_one_handle_for_each_table() {
+        let writer = WriterMetrics::default();
+        writer.table("a").rows.add(1);
+        writer.table("a").rows.add(1);
+        writer.table("b").rows.add(5);
+        let rows: Vec<(String, u64)> = writer
+            .tables()
+            .into_iter()
+            .map(|(name, t)| (name, t.rows.get()))
+            .collect();
+        assert_eq!(rows, [("a".to_owned(), 2), ("b".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn stands_alone_on_its_cache_lines() {
+        assert_eq!(align_of::<IngestMetrics>(), 128);
+        assert_eq!(size_of::<IngestMetrics>() % 128, 0);
+        assert_eq!(align_of::<TableMetrics>(), 128);
+    }
 }

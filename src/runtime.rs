@@ -273,6 +273,11 @@ impl Connection {
         self.stream.as_raw_fd()
     }
 
+    /// True once the watch has expired; until then the task is woken when it does.
+    pub fn poll_deadline(&self, cx: &Context<'_>) -> bool {
+        self.watch.poll_expired(cx)
+    }
+
     /// Reads into `buffer`; 0 is end of stream.
     ///
     /// # Errors

@@ -119,6 +119,75 @@ fn inserts_low_cardinality() {
 }
 
 #[test]
+fn inserts_the_newer_types_at_our_old_revision() {
+    let Some(server) = Server::from_env() else { return };
+    let mut connection = server.connect();
+    if connection.session.revision() <= REVISION_18_16 {
+        return eprintln!("skipped: this server has neither DateTime64 nor Map nor JSON");
+    }
+    const COLUMNS: [(&str, &str); 3] = [
+        ("t", "DateTime64(9)"),
+        ("m", "Map(LowCardinality(String), String)"),
+        ("j", "JSON"),
+    ];
+    server.execute("DROP TABLE IF EXISTS native_session_types");
+    let columns = COLUMNS
+        .map(|(name, type_name)| format!("{name} {type_name}"))
+        .join(", ");
+    server.execute(&format!(
+        "CREATE TABLE native_session_types ({columns}) ENGINE = MergeTree ORDER BY t"
+    ));
+    let event = connection.begin_insert("INSERT INTO native_session_types (t, m, j) VALUES");
+    let Event::Ready(sample) = event else {
+        panic!("expected Ready, not {event:?}")
+    };
+    let names: Vec<_> = sample
+        .columns
+        .iter()
+        .map(|c| (c.name.as_str(), c.type_name.as_str()))
+        .collect();
+    assert_eq!(names, COLUMNS);
+
+    let mut block = block_head(3, 2);
+    let mut column = |index: usize| {
+        put_string(&mut block, COLUMNS[index].0);
+        put_string(&mut block, COLUMNS[index].1);
+        std::mem::take(&mut block)
+    };
+    let mut time = column(0);
+    time.extend([1_700_000_000_123_456_789i64, 0].map(i64::to_le_bytes).concat());
+    let mut map = column(1);
+    map.extend(1u64.to_le_bytes()); // version of the keys' dictionary
+    map.extend([1u64, 3].map(u64::to_le_bytes).concat()); // one entry, then two
+    map.extend(0x600u64.to_le_bytes()); // own dictionary in this block, 8-bit keys
+    map.extend(3u64.to_le_bytes());
+    ["", "a", "b"].iter().for_each(|key| put_string(&mut map, key));
+    map.extend(3u64.to_le_bytes());
+    map.extend([1, 1, 2]);
+    ["1", "2", "3"]
+        .iter()
+        .for_each(|value| put_string(&mut map, value));
+    let mut json = column(2);
+    json.extend(1u64.to_le_bytes()); // version: objects as text
+    [r#"{"k": {"n": 7}}"#, "{}"]
+        .iter()
+        .for_each(|object| put_string(&mut json, object));
+    connection.send_block(&[time, map, json].concat());
+    assert_eq!(connection.end_insert(), Event::Finished);
+
+    for row in [
+        "t = '2023-11-14 22:13:20.123456789' AND m = map('a', '1') AND j.k.n = 7",
+        "toUnixTimestamp64Nano(t) = 0 AND m = map('a', '2', 'b', '3') AND empty(JSONAllPaths(j))",
+    ] {
+        assert_eq!(
+            server.number(&format!("SELECT count() FROM native_session_types WHERE {row}")),
+            1,
+            "{row}"
+        );
+    }
+}
+
+#[test]
 fn an_unknown_table_holds_the_rows_and_leaves_the_session_usable() {
     let Some(server) = Server::from_env() else { return };
     let mut connection = server.connect();
@@ -239,6 +308,17 @@ fn settings_reach_a_server_that_takes_them_as_text() {
         matches!(&event, Event::Exception(e) if e.code == UNKNOWN_SETTING),
         "{event:?}"
     );
+}
+
+#[test]
+fn replies_come_in_lz4_whatever_the_profile_says() {
+    let Some(server) = Server::from_env() else { return };
+    server.execute("DROP TABLE IF EXISTS native_session_method");
+    server.execute("CREATE TABLE native_session_method (id UInt64) ENGINE = MergeTree ORDER BY id");
+    let mut connection = server.connect();
+    let query = "INSERT INTO native_session_method (id) VALUES";
+    let event = connection.begin_insert_with(query, "", &[setting("network_compression_method", "ZSTD")]);
+    assert!(matches!(event, Event::Ready(_)), "{event:?}");
 }
 
 #[test]

@@ -22,6 +22,11 @@ impl Exception {
     pub fn verdict(&self) -> Verdict {
         verdict(self.code)
     }
+
+    /// Code and name without the message, which may quote rows: fit for logs.
+    pub fn summary(&self) -> String {
+        format!("ClickHouse code {} ({})", self.code, code_name(self.code))
+    }
 }
 
 impl fmt::Display for Exception {
@@ -52,7 +57,8 @@ pub enum Verdict {
     /// ClickHouse finds no place for the values of some rows. If the table's columns are still those
     /// the rows were built for, trying again changes nothing.
     Refused,
-    /// The table's columns are not those of the block: read them again before anything else.
+    /// The table's columns are not those of the block: read them again. If they are, as when a
+    /// materialized view lost its source column, hold the rows.
     SchemaChanged,
 }
 
@@ -347,7 +353,7 @@ impl fmt::Display for ProtocolError {
             FrameChecksum => write!(f, "a compressed frame whose checksum does not match"),
             FrameMethod { method } => write!(
                 f,
-                "a frame compressed by method {method:#04x}; set network_compression_method to LZ4 for this user"
+                "a frame compressed by method {method:#04x}, which was not asked for"
             ),
             FrameTooLarge {
                 framed_bytes,

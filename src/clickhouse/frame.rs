@@ -178,3 +178,197 @@ pub(super) fn read_frame(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The block of no columns.
+    const EMPTY_BLOCK: [u8; 10] = [1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0];
+
+    #[test]
+    fn reads_a_frame_that_clickhouse_wrote() {
+        // Sample block of (id UInt64, body String), as 18.16 and 26.7 both send it.
+        let frame = b"\xea\xb7\xf5\xb9\x7d\x57\x1e\xe6\x1c\xfa\xa6\xc9\x30\x5e\xa3\x82\
+            \x82\x2b\0\0\0\x20\0\0\0\xf0\x11\x01\0\x02\xff\xff\xff\xff\0\x02\0\x02id\x06UInt64\x04body\x06String";
+        let mut data = Vec::new();
+        assert_eq!(
+            decode_frame(frame, &mut data),
+            Ok(Decoded::Complete((), frame.len()))
+        );
+        assert_eq!(
+            data,
+            b"\x01\0\x02\xff\xff\xff\xff\0\x02\0\x02id\x06UInt64\x04body\x06String"
+        );
+    }
+
+    #[test]
+    fn every_prefix_of_a_frame_is_partial() {
+        let mut frame = Vec::new();
+        put_plain_frame(&EMPTY_BLOCK, &mut frame);
+        let mut data = Vec::new();
+        for end in 0..frame.len() {
+            assert_eq!(
+                decode_frame(&frame[..end], &mut data),
+                Ok(Decoded::Partial),
+                "{end} bytes"
+            );
+        }
+        assert!(data.is_empty());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed_or_waits_for_more() {
+        let mut frame = Vec::new();
+        write_frame(&[7; 300], &mut vec![0; 1000], &mut frame);
+        for bit in 0..frame.len() * 8 {
+            let mut damaged = frame.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let mut data = Vec::new();
+            // A larger size waits for bytes that a real stream would have behind it.
+            assert!(
+                !matches!(decode_frame(&damaged, &mut data), Ok(Decoded::Complete(..))),
+                "bit {bit}"
+            );
+            assert!(data.is_empty(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn rejects_frames_whose_checksum_is_right_and_whose_content_is_not() {
+        let framed = |method: u8, body: &[u8], data_bytes: usize| {
+            let mut frame = Vec::new();
+            append_frame(method, body, data_bytes, &mut frame);
+            decode_frame(&frame, &mut Vec::new())
+        };
+        assert_eq!(framed(METHOD_NONE, b"abc", 4), Err(ProtocolError::FrameCorrupt));
+        assert_eq!(
+            framed(METHOD_LZ4, b"\xff\xff\xff", 100),
+            Err(ProtocolError::FrameCorrupt)
+        );
+        assert_eq!(framed(METHOD_LZ4, b"", 0), Err(ProtocolError::FrameCorrupt));
+        assert_eq!(
+            framed(0x90, b"zstd", 4),
+            Err(ProtocolError::FrameMethod { method: 0x90 })
+        );
+        let data_bytes = REPLY_FRAME_BYTES_MAX + 1;
+        let too_large = ProtocolError::FrameTooLarge {
+            framed_bytes: 10,
+            data_bytes,
+        };
+        assert_eq!(framed(METHOD_LZ4, b"x", data_bytes as usize), Err(too_large));
+        let mut shorter_than_its_header = [0; 25];
+        shorter_than_its_header[17] = 8;
+        assert_eq!(
+            decode_frame(&shorter_than_its_header, &mut Vec::new()),
+            Err(ProtocolError::FrameCorrupt)
+        );
+    }
+
+    #[test]
+    fn small_pieces_share_a_frame_and_a_large_one_is_cut_evenly() {
+        let mut encoder = FrameEncoder::new();
+        let mut out = Vec::new();
+        (0..100).for_each(|_| encoder.put(b"a small piece", &mut out));
+        assert!(out.is_empty(), "gathered, not framed yet");
+        encoder.put(&vec![0; FRAME_DATA_BYTES_MAX + 1], &mut out);
+        encoder.finish(&mut out);
+        assert_eq!(
+            sizes(&out),
+            [1300, FRAME_DATA_BYTES_MAX / 2 + 1, FRAME_DATA_BYTES_MAX / 2]
+        );
+    }
+
+    #[test]
+    fn allocates_nothing_beyond_its_bound() {
+        let mut encoder = FrameEncoder::new();
+        // The worst case: noise, in pieces that alternate around the limit of gathering.
+        let noise = noise(1 << 20, 1);
+        let mut out = Vec::with_capacity(FrameEncoder::bound(noise.len()));
+        let (room, gather_room) = (out.capacity(), encoder.gathered.capacity());
+        let mut rest = noise.as_slice();
+        for size in [1, PIECE_IN_PLACE_BYTES_MIN].into_iter().cycle() {
+            let (piece, after) = rest.split_at(size.min(rest.len()));
+            encoder.put(piece, &mut out);
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        encoder.finish(&mut out);
+        assert_eq!((out.capacity(), encoder.gathered.capacity()), (room, gather_room));
+        assert_eq!(decoded(&out), noise);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_come_back_in_order_and_within_the_bound(
+            pieces in prop::collection::vec((0usize..100_000, 0u64..8, any::<bool>()), 0..12)
+        ) {
+            let pieces: Vec<Vec<u8>> = pieces.into_iter().map(|(size, seed, compressible)| {
+                if compressible { vec![seed as u8; size] } else { noise(size, seed) }
+            }).collect();
+            let mut encoder = FrameEncoder::new();
+            let mut out = Vec::new();
+            pieces.iter().for_each(|piece| encoder.put(piece, &mut out));
+            encoder.finish(&mut out);
+            let data = pieces.concat();
+            prop_assert!(out.len() <= FrameEncoder::bound(data.len()));
+            prop_assert_eq!(decoded(&out), data);
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(mut bytes: Vec<u8>, data_bytes: u16, fix_checksum: bool) {
+            if fix_checksum && bytes.len() >= FRAME_OVERHEAD_BYTES {
+                let framed_bytes = (bytes.len() - CHECKSUM_BYTES) as u32;
+                bytes[CHECKSUM_BYTES] = METHOD_LZ4;
+                bytes[17..21].copy_from_slice(&framed_bytes.to_le_bytes());
+                bytes[21..25].copy_from_slice(&u32::from(data_bytes).to_le_bytes());
+                let checksum = checksum(&bytes[CHECKSUM_BYTES..]);
+                bytes[..CHECKSUM_BYTES].copy_from_slice(&checksum);
+            }
+            let mut data = vec![42];
+            if decode_frame(&bytes, &mut data).is_err() {
+                prop_assert_eq!(data, [42]);
+            }
+        }
+    }
+
+    fn decoded(mut frames: &[u8]) -> Vec<u8> {
+        let mut data = Vec::new();
+        while !frames.is_empty() {
+            match decode_frame(frames, &mut data) {
+                Ok(Decoded::Complete((), size)) => frames = &frames[size..],
+                other => panic!("{other:?} at {} bytes before the end", frames.len()),
+            }
+        }
+        data
+    }
+
+    /// Data sizes of consecutive frames.
+    fn sizes(mut frames: &[u8]) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while !frames.is_empty() {
+            let mut data = Vec::new();
+            let Ok(Decoded::Complete((), size)) = decode_frame(frames, &mut data) else {
+                panic!("no frame")
+            };
+            frames = &frames[size..];
+            sizes.push(data.len());
+        }
+        sizes
+    }
+
+    /// Bytes that do not compress (xorshift).
+    fn noise(size: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..size).map(|_| next()).collect()
+    }
+}

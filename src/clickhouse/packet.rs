@@ -113,10 +113,18 @@ pub fn put_query(out: &mut Vec<u8>, revision: u64, query: &Query<'_>) {
     if revision >= REVISION_SETTINGS_AS_STRINGS {
         for setting in query.settings {
             assert!(!setting.name.is_empty(), "an empty name ends the list");
-            put_string(out, setting.name);
-            put_varint(out, u64::from(setting.important));
-            put_string(out, setting.value);
+            put_setting(out, setting);
         }
+        // Last, so that it wins: a profile may have chosen a method that frames are not read in here.
+        let name = "network_compression_method";
+        put_setting(
+            out,
+            &Setting {
+                name,
+                value: "LZ4",
+                important: false,
+            },
+        );
     }
     put_string(out, "");
     const STAGE_COMPLETE: u64 = 2;
@@ -125,6 +133,12 @@ pub fn put_query(out: &mut Vec<u8>, revision: u64, query: &Query<'_>) {
     put_varint(out, COMPRESSION_ON);
     put_string(out, query.text);
     put_empty_block(out);
+}
+
+fn put_setting(out: &mut Vec<u8>, setting: &Setting<'_>) {
+    put_string(out, setting.name);
+    put_varint(out, u64::from(setting.important));
+    put_string(out, setting.value);
 }
 
 /// Appends what precedes the frames of a block: the packet's number and an empty table name.
@@ -315,10 +329,11 @@ fn read_block(reader: &mut Reader<'_>) -> Result<BlockHead, Stop> {
             field => return Err(ProtocolError::BlockInfoField { field }.into()),
         }
     }
-    let (columns, rows) = (reader.varint()?, reader.varint()?);
+    let columns = reader.varint()?;
     if columns > COLUMNS_MAX {
         return Err(ProtocolError::TooManyColumns { columns }.into());
     }
+    let rows = reader.varint()?;
     let mut head = BlockHead {
         columns: Vec::new(),
         rows,
@@ -427,4 +442,271 @@ fn skip_table_columns(reader: &mut Reader<'_>) -> Result<Packet, Stop> {
     reader.string()?; // table name
     reader.string()?; // columns and their defaults, as text
     Ok(Packet::Skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Hello of 26.7 and of 18.16, as received.
+    const HELLO_26_7: &[u8] = b"\0\x0aClickHouse\x1a\x07\xd8\xa9\x03\x07Etc/UTC\x02vm\x02";
+    const HELLO_18_16: &[u8] = b"\0\x0aClickHouse\x12\x10\x8c\xa9\x03\x07Etc/UTC\x02vm\x01";
+
+    /// Sample block of (id UInt64, body String), as received from both.
+    const SAMPLE: &[u8] = b"\x01\0\xea\xb7\xf5\xb9\x7d\x57\x1e\xe6\x1c\xfa\xa6\xc9\x30\x5e\xa3\x82\
+        \x82\x2b\0\0\0\x20\0\0\0\xf0\x11\x01\0\x02\xff\xff\xff\xff\0\x02\0\x02id\x06UInt64\x04body\x06String";
+
+    /// Defaults of columns, as received from 26.7.
+    const TABLE_COLUMNS: &[u8] =
+        b"\x0b\0\x3fcolumns format version: 1\n2 columns:\n`id` UInt64\n`body` String\n";
+
+    const LOG: &[u8] = b"\x0a\0\x01\0\x02\xff\xff\xff\xff\0\x08\x01\
+        \x0aevent_time\x08DateTime\xbf\x2c\x01\x6b\
+        \x17event_time_microseconds\x06UInt32\xc9\xc0\x03\0\
+        \x09host_name\x06String\x02vm\
+        \x08query_id\x06String\x02id\
+        \x09thread_id\x06UInt64\x3e\x64\0\0\0\0\0\0\
+        \x08priority\x04Int8\x07\
+        \x06source\x06String\x0cexecuteQuery\
+        \x04text\x06String\x05hello";
+
+    const EXCEPTION: &[u8] = b"\x02\x3c\0\0\0\x0dDB::Exception\x07no such\x02st\x01\
+        \xd5\0\0\0\x03DNS\x04host\0\0";
+
+    #[test]
+    fn reads_the_hello_of_a_new_and_of_the_oldest_server() {
+        let hello = |version, revision| {
+            Packet::Hello(ServerHello {
+                name: "ClickHouse".into(),
+                version,
+                revision,
+                timezone: "Etc/UTC".into(),
+                display_name: "vm".into(),
+            })
+        };
+        assert_eq!(complete(HELLO_26_7), hello((26, 7, 2), 54488));
+        assert_eq!(complete(HELLO_18_16), hello((18, 16, 1), 54412));
+    }
+
+    #[test]
+    fn rejects_a_server_older_than_the_oldest() {
+        let mut hello = HELLO_18_16.to_vec();
+        hello[14] -= 1;
+        let error = decode_packet(&hello, CLIENT_REVISION, &mut Vec::new());
+        assert_eq!(error, Err(ProtocolError::ServerTooOld { revision: 54411 }));
+    }
+
+    #[test]
+    fn reads_every_kind_of_packet_and_every_prefix_of_it_is_partial() {
+        let exception = Packet::Exception(Exception {
+            code: 60,
+            name: "DB::Exception".into(),
+            message: "no such".into(),
+            nested: Some(Box::new(Exception {
+                code: 213,
+                name: "DNS".into(),
+                message: "host".into(),
+                nested: None,
+            })),
+        });
+        let progress = Packet::Progress(Progress {
+            read_rows: 1,
+            read_bytes: 300,
+            written_rows: 4,
+            written_bytes: 5,
+        });
+        let expected: &[(&[u8], Packet)] = &[
+            (HELLO_26_7, complete(HELLO_26_7)),
+            (SAMPLE, Packet::Data(sample())),
+            (EXCEPTION, exception),
+            (b"\x03\x01\xac\x02\x03\x04\x05", progress),
+            (b"\x04", Packet::Pong),
+            (b"\x05", Packet::EndOfStream),
+            (b"\x06\x01\x02\x03\x01\x80\x01\x01", Packet::Skipped),
+            (TABLE_COLUMNS, Packet::Skipped),
+            (LOG, Packet::Skipped),
+            (&[b"\x07", &SAMPLE[1..]].concat(), Packet::Skipped),
+            (&[b"\x08", &SAMPLE[1..]].concat(), Packet::Skipped),
+        ];
+        for (bytes, packet) in expected {
+            for end in 0..bytes.len() {
+                let decoded = decode_packet(&bytes[..end], CLIENT_REVISION, &mut Vec::new());
+                assert_eq!(decoded, Ok(Decoded::Partial), "{end} bytes of {packet:?}");
+            }
+            // What follows belongs to the next packet.
+            let decoded = decode_packet(&[bytes, &b"\xff"[..]].concat(), CLIENT_REVISION, &mut Vec::new());
+            assert_eq!(decoded, Ok(Decoded::Complete(packet.clone(), bytes.len())));
+        }
+    }
+
+    #[test]
+    fn progress_of_the_oldest_server_has_no_written_rows() {
+        let decoded = decode_packet(b"\x03\x01\x02\x03\x04", SERVER_REVISION_MIN, &mut Vec::new());
+        let progress = Progress {
+            read_rows: 1,
+            read_bytes: 2,
+            ..Progress::default()
+        };
+        assert_eq!(decoded, Ok(Decoded::Complete(Packet::Progress(progress), 4)));
+    }
+
+    #[test]
+    fn reads_a_block_cut_into_many_frames() {
+        let mut block = vec![0]; // no BlockInfo fields
+        put_varint(&mut block, 300);
+        put_varint(&mut block, 0);
+        for column in 0..300 {
+            put_string(&mut block, format!("column {column}"));
+            put_string(&mut block, "Array(LowCardinality(String))");
+        }
+        let mut bytes = b"\x01\0".to_vec();
+        block
+            .chunks(100)
+            .for_each(|piece| frame::put_plain_frame(piece, &mut bytes));
+        let Packet::Data(head) = complete(&bytes) else {
+            panic!("not a block")
+        };
+        assert_eq!((head.columns.len(), head.rows), (300, 0));
+        assert_eq!(head.columns[299].name, "column 299");
+    }
+
+    #[test]
+    fn rows_are_skipped_when_their_width_is_known_and_refused_otherwise() {
+        let block = |type_name: &str, values: &[u8]| {
+            let mut block = vec![0, 1, 2]; // no BlockInfo fields, one column, two rows
+            put_string(&mut block, "c");
+            put_string(&mut block, type_name);
+            block.extend_from_slice(values);
+            let mut bytes = b"\x01\0".to_vec();
+            frame::put_plain_frame(&block, &mut bytes);
+            decode_packet(&bytes, CLIENT_REVISION, &mut Vec::new())
+        };
+        let known: [(&str, &[u8]); 4] = [
+            ("DateTime('UTC')", &[0; 8]),
+            ("String", b"\x01a\x00"),
+            ("UUID", &[0; 32]),
+            ("Enum8('a' = 1)", &[1; 2]),
+        ];
+        for (type_name, values) in known {
+            assert!(
+                matches!(
+                    block(type_name, values),
+                    Ok(Decoded::Complete(Packet::Data(_), _))
+                ),
+                "{type_name}"
+            );
+            // One byte more belongs to nothing.
+            let over = [values, b"\0"].concat();
+            assert_eq!(
+                block(type_name, &over),
+                Err(ProtocolError::BlockTrailed),
+                "{type_name}"
+            );
+        }
+        let type_name = "Nullable(String)".to_owned();
+        assert_eq!(
+            block(&type_name, &[0; 99]),
+            Err(ProtocolError::RowsNotReadable { type_name })
+        );
+    }
+
+    #[test]
+    fn rejects_what_no_server_sends() {
+        let error = |bytes: &[u8]| decode_packet(bytes, CLIENT_REVISION, &mut Vec::new()).unwrap_err();
+        assert_eq!(error(b"\x0e"), ProtocolError::UnknownPacket { number: 14 });
+        assert_eq!(error(b"\x0a\0\x03"), ProtocolError::BlockInfoField { field: 3 });
+        assert_eq!(
+            error(b"\x0a\0\0\x81\x80\x04"),
+            ProtocolError::TooManyColumns { columns: 65_537 }
+        );
+        let deep = [&b"\x02"[..], &b"\0\0\0\0\0\0\0\x01".repeat(EXCEPTION_DEPTH_MAX)].concat();
+        assert_eq!(error(&deep), ProtocolError::ExceptionTooDeep);
+        let rows = b"\x0a\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01c\x06UInt64";
+        assert_eq!(error(rows), ProtocolError::BlockTooLarge);
+    }
+
+    #[test]
+    fn writes_the_hello_that_was_recorded() {
+        let mut out = Vec::new();
+        put_hello(
+            &mut out,
+            &Login {
+                user: "u",
+                password: "pw",
+                database: "db",
+            },
+        );
+        assert_eq!(out, b"\0\x09ringhouse\0\x01\x9d\xa9\x03\x02db\x01u\x02pw");
+    }
+
+    #[test]
+    fn writes_the_queries_that_were_recorded_for_a_new_and_for_the_oldest_server() {
+        let settings = [
+            Setting {
+                name: "async_insert",
+                value: "0",
+                important: true,
+            },
+            Setting {
+                name: "log_comment",
+                value: "x",
+                important: false,
+            },
+        ];
+        let query = Query {
+            id: "q1",
+            text: "INSERT",
+            settings: &settings,
+        };
+        let before = b"\x01\x02q1\x01\0\0\x090.0.0.0:0\x01\0\0\x09ringhouse\0\x01\x9d\xa9\x03\0\0";
+        let as_text =
+            b"\x0casync_insert\x01\x010\x0blog_comment\0\x01x\x1anetwork_compression_method\0\x03LZ4";
+        let after = b"\0\x02\x01\x06INSERT\x02\0\
+            \xbb\x94\x89\xa1\xc1\x69\xe9\0\xec\xaf\xf1\x68\x95\x6a\x64\x74\
+            \x02\x13\0\0\0\x0a\0\0\0\x01\0\x02\xff\xff\xff\xff\0\0\0";
+
+        let mut out = Vec::new();
+        put_query(&mut out, CLIENT_REVISION, &query);
+        assert_eq!(out, [&before[..], as_text, after].concat());
+        out.clear();
+        put_query(&mut out, SERVER_REVISION_MIN, &query);
+        assert_eq!(out, [&before[..], after].concat());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(number in 0u8..16, mut bytes: Vec<u8>, revision in 54412u64..54430) {
+            bytes.insert(0, number);
+            if let Ok(Decoded::Complete(_, consumed)) = decode_packet(&bytes, revision, &mut Vec::new()) {
+                prop_assert!(consumed <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_damaged_packet_never_panics(which in 0usize..5, at: prop::sample::Index, byte: u8) {
+            let mut bytes = [HELLO_26_7, SAMPLE, TABLE_COLUMNS, LOG, EXCEPTION][which].to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = decode_packet(&bytes, CLIENT_REVISION, &mut Vec::new());
+        }
+    }
+
+    fn complete(bytes: &[u8]) -> Packet {
+        match decode_packet(bytes, CLIENT_REVISION, &mut Vec::new()) {
+            Ok(Decoded::Complete(packet, size)) if size == bytes.len() => packet,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sample() -> BlockHead {
+        let column = |name: &str, type_name: &str| BlockColumn {
+            name: name.into(),
+            type_name: type_name.into(),
+        };
+        BlockHead {
+            columns: vec![column("id", "UInt64"), column("body", "String")],
+            rows: 0,
+        }
+    }
 }

@@ -229,3 +229,223 @@ fn unexpected(phase: Phase, packet: &Packet) -> ProtocolError {
     };
     ProtocolError::UnexpectedPacket { packet, phase }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clickhouse::frame::put_plain_frame;
+
+    const LOGIN: Login<'_> = Login {
+        user: "default",
+        password: "",
+        database: "default",
+    };
+    const QUERY: Query<'_> = Query {
+        id: "",
+        text: "INSERT INTO t (a) VALUES",
+        settings: &[],
+    };
+
+    const HELLO: &[u8] = b"\0\x0aClickHouse\x1a\x07\xd8\xa9\x03\x07Etc/UTC\x02vm\x02";
+    const HELLO_OLDEST: &[u8] = b"\0\x0aClickHouse\x12\x10\x8c\xa9\x03\x07Etc/UTC\x02vm\x01";
+    const TABLE_COLUMNS: &[u8] = b"\x0b\0\x01x";
+    const PROGRESS: &[u8] = b"\x03\x01\x02\0\x01\x02";
+    const EXCEPTION: &[u8] = b"\x02\x3c\0\0\0\x01N\x01m\0\0";
+    const PONG: &[u8] = b"\x04";
+    const END_OF_STREAM: &[u8] = b"\x05";
+
+    #[test]
+    fn goes_through_two_inserts_and_a_ping() {
+        let mut session = idle();
+        for _ in 0..2 {
+            let mut out = Vec::new();
+            session.begin_insert(&mut out, &QUERY);
+            assert!(matches!(
+                feed_all(&mut session, &[TABLE_COLUMNS, &sample()])[..],
+                [Event::Ready(_)]
+            ));
+            assert!(!session.data_sent());
+            session.put_data_header(&mut out);
+            assert!(session.data_sent());
+            assert!(matches!(
+                feed_all(&mut session, &[PROGRESS])[..],
+                [Event::Progress(_)]
+            ));
+            session.put_data_header(&mut out);
+            session.end_insert(&mut out);
+            let events = feed_all(&mut session, &[PROGRESS, END_OF_STREAM]);
+            assert!(matches!(events[..], [Event::Progress(_), Event::Finished]));
+            assert!(!session.data_sent());
+        }
+        session.ping(&mut Vec::new());
+        assert_eq!(feed_all(&mut session, &[PONG]), [Event::Pong]);
+        assert_eq!(session.phase(), Phase::Idle);
+    }
+
+    #[test]
+    fn gives_the_same_events_however_the_bytes_are_cut() {
+        let bytes = [TABLE_COLUMNS, &sample(), PROGRESS, PROGRESS].concat();
+        let run = |cut: usize| {
+            let mut session = idle();
+            session.begin_insert(&mut Vec::new(), &QUERY);
+            let (mut events, mut received) = (Vec::new(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                received.extend_from_slice(part);
+                loop {
+                    let (consumed, event) = session.feed(&received).expect("correct packets");
+                    received.drain(..consumed);
+                    let Some(event) = event else { break };
+                    events.push(event);
+                }
+            }
+            assert!(received.is_empty(), "cut at {cut}");
+            events
+        };
+        let whole = run(0);
+        assert_eq!(whole.len(), 3);
+        for cut in 1..=bytes.len() {
+            assert_eq!(run(cut), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn speaks_the_smaller_of_both_revisions() {
+        assert_eq!(idle().revision(), CLIENT_REVISION);
+        let mut session = Session::new();
+        session.begin_hello(&mut Vec::new(), &LOGIN);
+        assert!(matches!(
+            feed_all(&mut session, &[HELLO_OLDEST])[..],
+            [Event::Connected(_)]
+        ));
+        assert_eq!(session.revision(), 54412);
+    }
+
+    #[test]
+    fn an_exception_before_data_leaves_the_session_idle() {
+        let mut session = idle();
+        session.begin_insert(&mut Vec::new(), &QUERY);
+        assert!(matches!(
+            feed_all(&mut session, &[EXCEPTION])[..],
+            [Event::Exception(_)]
+        ));
+        assert_eq!((session.phase(), session.data_sent()), (Phase::Idle, false));
+    }
+
+    #[test]
+    fn an_exception_after_data_closes_the_session_and_leaves_the_outcome_open() {
+        for ended in [false, true] {
+            let mut session = ready();
+            session.put_data_header(&mut Vec::new());
+            if ended {
+                session.end_insert(&mut Vec::new());
+            }
+            assert!(matches!(
+                feed_all(&mut session, &[EXCEPTION])[..],
+                [Event::Exception(_)]
+            ));
+            assert_eq!((session.phase(), session.data_sent()), (Phase::Closed, true));
+        }
+    }
+
+    #[test]
+    fn a_refused_login_closes_the_session() {
+        let mut session = Session::new();
+        session.begin_hello(&mut Vec::new(), &LOGIN);
+        assert!(matches!(
+            feed_all(&mut session, &[EXCEPTION])[..],
+            [Event::Exception(_)]
+        ));
+        assert_eq!(session.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn a_packet_out_of_place_is_an_error_and_closes_the_session() {
+        let sample = sample();
+        let out_of_place: [(fn() -> Session, &[u8]); 7] = [
+            (idle, HELLO),
+            (idle, PROGRESS),
+            (idle, END_OF_STREAM),
+            (ready, &sample),
+            (ready, END_OF_STREAM),
+            (ready, PONG),
+            (Session::new, HELLO),
+        ];
+        for (session, packet) in out_of_place {
+            let mut session = session();
+            let phase = session.phase();
+            let error = session.feed(packet).expect_err("out of place");
+            assert!(
+                matches!(error, ProtocolError::UnexpectedPacket { phase: p, .. } if p == phase),
+                "{error}"
+            );
+            assert_eq!(session.phase(), Phase::Closed);
+        }
+    }
+
+    #[test]
+    fn a_packet_that_never_ends_is_an_error() {
+        let mut session = idle();
+        session.begin_insert(&mut Vec::new(), &QUERY);
+        // Log lines of 1 MiB each, more of them than the limit.
+        let mut log = b"\x0a\0\0\x01\xff\x7f\x01c\x06String".to_vec();
+        while log.len() <= PACKET_BYTES_MAX {
+            crate::clickhouse::wire::put_string(&mut log, vec![b'x'; 1 << 20]);
+        }
+        assert_eq!(session.feed(&log), Err(ProtocolError::PacketTooLong));
+    }
+
+    #[test]
+    #[should_panic(expected = "called in phase Idle")]
+    fn data_without_an_insert_is_a_mistake_of_the_driver() {
+        idle().put_data_header(&mut Vec::new());
+    }
+
+    #[test]
+    fn a_cancelled_session_is_closed() {
+        let mut session = ready();
+        let mut out = Vec::new();
+        session.cancel(&mut out);
+        assert_eq!((out.as_slice(), session.phase()), (&[3][..], Phase::Closed));
+    }
+
+    fn idle() -> Session {
+        let mut session = Session::new();
+        session.begin_hello(&mut Vec::new(), &LOGIN);
+        assert!(matches!(
+            feed_all(&mut session, &[HELLO])[..],
+            [Event::Connected(_)]
+        ));
+        assert_eq!(session.phase(), Phase::Idle);
+        session
+    }
+
+    fn ready() -> Session {
+        let mut session = idle();
+        session.begin_insert(&mut Vec::new(), &QUERY);
+        assert!(matches!(
+            feed_all(&mut session, &[&sample()])[..],
+            [Event::Ready(_)]
+        ));
+        session
+    }
+
+    /// A data packet: one column `a` of type String, no rows.
+    fn sample() -> Vec<u8> {
+        let mut bytes = b"\x01\0".to_vec();
+        put_plain_frame(b"\0\x01\0\x01a\x06String", &mut bytes);
+        bytes
+    }
+
+    fn feed_all(session: &mut Session, packets: &[&[u8]]) -> Vec<Event> {
+        let bytes = packets.concat();
+        let (mut at, mut events) = (0, Vec::new());
+        while let (consumed, Some(event)) = session.feed(&bytes[at..]).expect("correct packets") {
+            at += consumed;
+            events.push(event);
+            if at == bytes.len() {
+                break;
+            }
+        }
+        events
+    }
+}

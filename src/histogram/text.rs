@@ -44,11 +44,11 @@ pub fn hgrm(histogram: &Histogram<u64>) -> String {
         if quantile < 1.0 {
             writeln!(
                 text,
-                "{value:12.3} {quantile:1.12} {below:10} {:14.2}",
+                "{value:12.6} {quantile:1.12} {below:10} {:14.2}",
                 1.0 / (1.0 - quantile)
             )
         } else {
-            writeln!(text, "{value:12.3} {quantile:1.12} {below:10}")
+            writeln!(text, "{value:12.6} {quantile:1.12} {below:10}")
         }
         .expect("a String takes all");
     }

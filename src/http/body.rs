@@ -257,3 +257,6 @@ impl Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,8 +106,8 @@ pub struct DecoderPool {
 
 #[derive(Debug)]
 struct Pool {
-    flate: Vec<Box<Flate>>,
-    zstd: Vec<Box<Zstd>>,
+    flate: Vec<Flate>,
+    zstd: Vec<Zstd>,
     held_bytes: usize,
     held_bytes_max: usize,
 }
@@ -147,24 +147,24 @@ impl DecoderPool {
         }))
     }
 
-    fn take_flate(&self) -> Result<Box<Flate>, InflateError> {
+    fn take_flate(&self) -> Result<Flate, InflateError> {
         let mut pool = self.shared.borrow_mut();
         if let Some(mut flate) = pool.flate.pop() {
             flate.reset(false);
             return Ok(flate);
         }
         pool.grow(FLATE_BYTES)?;
-        Ok(Box::new(Flate(Decompress::new(false))))
+        Ok(Flate(Decompress::new(false)))
     }
 
-    fn take_zstd(&self) -> Result<Box<Zstd>, InflateError> {
+    fn take_zstd(&self) -> Result<Zstd, InflateError> {
         let mut pool = self.shared.borrow_mut();
         if let Some(zstd) = pool.zstd.pop() {
             return Ok(zstd);
         }
         let zstd = Zstd::new().ok_or(InflateError::PoolExhausted)?;
         pool.grow(zstd.held_bytes)?;
-        Ok(Box::new(zstd))
+        Ok(zstd)
     }
 }
 
@@ -200,8 +200,8 @@ pub(super) struct Inflater {
 
 #[derive(Debug)]
 enum Engine {
-    Flate(Box<Flate>, Wrapper),
-    Zstd(Box<Zstd>),
+    Flate(Flate, Wrapper),
+    Zstd(Zstd),
     /// Given back.
     None,
 }

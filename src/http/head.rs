@@ -554,3 +554,6 @@ static HOST_BYTES: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

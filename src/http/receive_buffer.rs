@@ -240,3 +240,161 @@ impl Pool {
         self.held_bytes + wanted <= self.held_bytes_max
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            receive_buffer_bytes: 16,
+            body_buffer_bytes: 64,
+            line_bytes_max: 200,
+            chunk_bytes: 56,
+            body_buffers_bytes_per_core: 2 * 512,
+            ..Limits::default()
+        }
+    }
+
+    fn receive(buffer: &mut ReceiveBuffer, bytes: &[u8]) {
+        buffer.spare()[..bytes.len()].copy_from_slice(bytes);
+        buffer.filled(bytes.len());
+    }
+
+    #[test]
+    fn grows_until_the_largest_size_and_shrinks_to_what_fits() {
+        let pool = BufferPool::new(&limits());
+        let mut buffer = ReceiveBuffer::new(&pool);
+        receive(&mut buffer, b"0123456789abcdef");
+        assert!(buffer.spare().is_empty(), "full");
+        assert_eq!((buffer.grow(), buffer.capacity()), (Ok(()), 64));
+        assert_eq!((buffer.grow(), buffer.capacity()), (Ok(()), 256));
+        assert_eq!(
+            (buffer.grow(), buffer.capacity()),
+            (Err(CannotGrow::Largest), 256)
+        );
+        assert_eq!(buffer.unread(), b"0123456789abcdef");
+        receive(&mut buffer, b"X");
+        buffer.shrink();
+        assert_eq!(buffer.capacity(), 64);
+        buffer.consume(10);
+        buffer.shrink();
+        assert_eq!((buffer.capacity(), buffer.unread()), (16, &b"abcdefX"[..]));
+    }
+
+    #[test]
+    fn the_pool_lends_no_more_than_its_bound_and_reuses_what_comes_back() {
+        let pool = BufferPool::new(&limits());
+        let grown = || {
+            let mut buffer = ReceiveBuffer::new(&pool);
+            buffer.grow().map(|()| buffer)
+        };
+        let mut lent: Vec<_> = (0..8)
+            .map(|_| grown().expect("eight of 64 bytes are 512"))
+            .collect();
+        assert_eq!(grown().expect_err("a ninth"), CannotGrow::PoolExhausted);
+        assert_eq!(pool.held_bytes(), 512);
+        receive(&mut lent[7], b"mark");
+        let memory = lent[7].unread().as_ptr();
+        lent.truncate(7);
+        let again = grown().expect("one came back");
+        assert_eq!(again.bytes.as_ptr(), memory, "last given, first taken");
+        drop((lent, again));
+        assert_eq!(pool.held_bytes(), 512, "idle memory is kept");
+        // The largest size takes the place of idle smaller ones.
+        let mut large = grown().expect("idle");
+        assert_eq!(large.grow(), Ok(()));
+        assert_eq!(large.capacity(), 256);
+        assert!(pool.held_bytes() <= 512);
+    }
+
+    #[test]
+    fn an_exhausted_pool_leaves_the_buffer_as_it_was() {
+        let limits = Limits {
+            body_buffers_bytes_per_core: 0,
+            ..limits()
+        };
+        let pool = BufferPool::new(&limits);
+        let mut buffer = ReceiveBuffer::new(&pool);
+        receive(&mut buffer, b"unread");
+        assert_eq!(buffer.grow(), Err(CannotGrow::PoolExhausted));
+        assert_eq!((buffer.unread(), buffer.capacity()), (&b"unread"[..], 16));
+    }
+
+    #[test]
+    #[should_panic(expected = "filled more than was spare")]
+    fn refuses_to_count_bytes_it_had_no_room_for() {
+        ReceiveBuffer::new(&BufferPool::new(&limits())).filled(17);
+    }
+
+    #[test]
+    #[should_panic(expected = "consumed more than was unread")]
+    fn refuses_to_consume_what_was_not_received() {
+        ReceiveBuffer::new(&BufferPool::new(&limits())).consume(1);
+    }
+
+    #[test]
+    fn moving_costs_less_than_receiving() {
+        // A reader that takes rows of 1 to 20 bytes from a buffer of 64: the worst of both sizes.
+        let limits = Limits {
+            receive_buffer_bytes: 64,
+            ..limits()
+        };
+        let mut buffer = ReceiveBuffer::new(&BufferPool::new(&limits));
+        let (mut moved, mut received) = (0, 0);
+        for turn in 0..10_000usize {
+            let (start, unread) = (buffer.start, buffer.unread().len());
+            let room = buffer.spare().len();
+            if start > 0 && buffer.start == 0 {
+                moved += unread;
+            }
+            let bytes = (turn * 7 % 13 + 1).min(room);
+            buffer.filled(bytes);
+            received += bytes;
+            while buffer.unread().len() > turn % 20 {
+                buffer.consume(turn % 20 + 1);
+            }
+        }
+        assert!(moved < received, "moved {moved} bytes of {received}");
+    }
+
+    proptest! {
+        /// Oracle: a vector bytes are appended to and drained from.
+        #[test]
+        fn behaves_like_a_queue(turns in prop::collection::vec((0usize..5, 0usize..300), 0..200)) {
+            let pool = BufferPool::new(&limits());
+            let mut buffer = ReceiveBuffer::new(&pool);
+            let mut queue: Vec<u8> = Vec::new();
+            let mut next = 0u8;
+            for (turn, amount) in turns {
+                match turn {
+                    0 | 1 => {
+                        let spare = buffer.spare();
+                        prop_assert!(!spare.is_empty() || queue.len() == buffer.capacity());
+                        let bytes = amount.min(buffer.spare().len());
+                        for place in &mut buffer.spare()[..bytes] {
+                            next = next.wrapping_add(1);
+                            *place = next;
+                            queue.push(next);
+                        }
+                        buffer.filled(bytes);
+                    }
+                    2 => {
+                        let bytes = amount.min(queue.len());
+                        buffer.consume(bytes);
+                        queue.drain(..bytes);
+                    }
+                    3 => {
+                        let grown = buffer.grow();
+                        prop_assert_eq!(grown.is_err(), grown == Err(CannotGrow::Largest), "one buffer fits");
+                    }
+                    _ => buffer.shrink(),
+                }
+                prop_assert_eq!(buffer.unread(), &queue[..]);
+                prop_assert!(pool.held_bytes() <= 512);
+            }
+        }
+    }
+}

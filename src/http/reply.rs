@@ -309,3 +309,255 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     }
     out.extend_from_slice(&text.as_bytes()[copied..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const KEEP: Envelope = Envelope {
+        persistence: Persistence::Keep,
+        without_body: false,
+    };
+
+    /// Reads one reply the way a client does; returns status, headers and body, and checks the framing.
+    fn read(bytes: &[u8]) -> (u16, Vec<(String, String)>, Value) {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut headers);
+        let head = response.parse(bytes).expect("a reply parses").unwrap();
+        let headers: Vec<_> = response
+            .headers
+            .iter()
+            .map(|h| {
+                (
+                    h.name.to_string(),
+                    String::from_utf8(h.value.to_vec()).expect("ASCII"),
+                )
+            })
+            .collect();
+        let length: usize = header(&headers, "Content-Length")
+            .expect("framed")
+            .parse()
+            .expect("digits");
+        assert_eq!(bytes.len() - head, length, "Content-Length is the body's");
+        let body = serde_json::from_slice(&bytes[head..]).expect("the body is JSON");
+        (response.code.expect("complete"), headers, body)
+    }
+
+    fn header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+        headers.iter().find(|h| h.0 == name).map(|h| h.1.as_str())
+    }
+
+    #[test]
+    fn an_ingest_reply_is_these_bytes() {
+        let replier = Replier::new(784_111_777, 1);
+        let reply = IngestReply {
+            status: Status::Ok,
+            accepted: 1,
+            rejected: 0,
+            ack: "inserted",
+        };
+        let mut out = b"before".to_vec();
+        replier.ingest(&mut out, KEEP, &reply, []);
+        let expected = "beforeHTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                        Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 56\r\n\r\n\
+                        {\"accepted\":1,\"rejected\":0,\"ack\":\"inserted\",\"errors\":[]}";
+        assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+    }
+
+    #[test]
+    fn an_ingest_reply_lists_its_errors() {
+        let replier = Replier::new(0, 1);
+        let reply = IngestReply {
+            status: Status::Accepted,
+            accepted: 998,
+            rejected: 2,
+            ack: "memory",
+        };
+        let mut out = Vec::new();
+        replier.ingest(
+            &mut out,
+            KEEP,
+            &reply,
+            [(17, "not \"JSON\""), (u64::MAX, "\u{e9}\n\u{1}\\")],
+        );
+        let (status, _, body) = read(&out);
+        assert_eq!(status, 202);
+        let errors = json!([
+            {"row": 17, "reason": "not \"JSON\""},
+            {"row": u64::MAX, "reason": "\u{e9}\n\u{1}\\"},
+        ]);
+        assert_eq!(
+            body,
+            json!({"accepted": 998, "rejected": 2, "ack": "memory", "errors": errors})
+        );
+    }
+
+    #[test]
+    fn the_connection_header_says_what_the_version_needs() {
+        let replier = Replier::new(0, 1);
+        let cases = [
+            (Persistence::Keep, None),
+            (Persistence::KeepHttp10, Some("keep-alive")),
+            (Persistence::Close, Some("close")),
+        ];
+        for (persistence, expected) in cases {
+            let envelope = Envelope { persistence, ..KEEP };
+            let reply = IngestReply {
+                status: Status::Ok,
+                accepted: 1,
+                rejected: 0,
+                ack: "wal",
+            };
+            let mut ingest = Vec::new();
+            replier.ingest(&mut ingest, envelope, &reply, []);
+            let mut error = Vec::new();
+            replier.error(&mut error, envelope, Status::NotFound, "No.");
+            for bytes in [ingest, error] {
+                assert_eq!(header(&read(&bytes).1, "Connection"), expected);
+            }
+        }
+        assert_eq!(KEEP.closing(), Envelope::CLOSE);
+    }
+
+    #[test]
+    fn the_date_follows_the_tick() {
+        let mut replier = Replier::new(0, 1);
+        replier.tick(784_111_777);
+        let reply = IngestReply {
+            status: Status::Accepted,
+            accepted: 1,
+            rejected: 0,
+            ack: "memory",
+        };
+        let mut ingest = Vec::new();
+        replier.ingest(&mut ingest, KEEP, &reply, []);
+        let mut error = Vec::new();
+        replier.error(&mut error, KEEP, Status::NotFound, "No.");
+        for bytes in [ingest, error] {
+            assert_eq!(
+                header(&read(&bytes).1, "Date"),
+                Some("Sun, 06 Nov 1994 08:49:37 GMT")
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_sentence_with_the_headers_its_status_asks_for() {
+        let replier = Replier::new(0, 7);
+        for (status, name, value) in [
+            (Status::ServiceUnavailable, "Retry-After", "7"),
+            (Status::TooManyRequests, "Retry-After", "7"),
+            (
+                Status::UnsupportedMediaType,
+                "Accept-Encoding",
+                "gzip, deflate, zstd, identity",
+            ),
+        ] {
+            let mut out = Vec::new();
+            replier.error(&mut out, KEEP, status, format_args!("Say \"{}\" again.", 1));
+            let (code, headers, body) = read(&out);
+            assert_eq!((code, header(&headers, name)), (status.code(), Some(value)));
+            assert_eq!(body, json!({"error": "Say \"1\" again."}));
+        }
+        let mut out = Vec::new();
+        replier.method_not_allowed(&mut out, KEEP, "POST");
+        let (code, headers, _) = read(&out);
+        assert_eq!((code, header(&headers, "Allow")), (405, Some("POST")));
+        assert_eq!(header(&headers, "Retry-After"), None);
+    }
+
+    #[test]
+    fn every_status_line_carries_its_code() {
+        use Status::*;
+        for status in [
+            Ok,
+            Accepted,
+            BadRequest,
+            NotFound,
+            MethodNotAllowed,
+            RequestTimeout,
+            LengthRequired,
+            ContentTooLarge,
+            UriTooLong,
+            UnsupportedMediaType,
+            ExpectationFailed,
+            TooManyRequests,
+            HeaderFieldsTooLarge,
+            InternalServerError,
+            NotImplemented,
+            ServiceUnavailable,
+            VersionNotSupported,
+        ] {
+            let mut out = Vec::new();
+            Replier::new(0, 1).error(&mut out, Envelope::CLOSE, status, "Why.");
+            assert_eq!(read(&out).0, status.code());
+        }
+    }
+
+    #[test]
+    fn a_head_request_gets_the_header_without_the_body() {
+        let replier = Replier::new(0, 1);
+        let (mut whole, mut bare) = (Vec::new(), Vec::new());
+        replier.method_not_allowed(&mut whole, KEEP, "POST");
+        replier.method_not_allowed(
+            &mut bare,
+            Envelope {
+                without_body: true,
+                ..KEEP
+            },
+            "POST",
+        );
+        assert!(bare.ends_with(b"\r\n\r\n") && whole.starts_with(&bare) && whole.len() > bare.len());
+    }
+
+    #[test]
+    fn long_reasons_and_sentences_are_cut_between_characters() {
+        let replier = Replier::new(0, 1);
+        let long = format!("x{}", "\u{20ac}".repeat(1000));
+        let kept = format!("x{}", "\u{20ac}".repeat(170));
+        let mut out = Vec::new();
+        replier.error(
+            &mut out,
+            KEEP,
+            Status::BadRequest,
+            format_args!("{long}{}", "after the cut"),
+        );
+        assert_eq!(read(&out).2, json!({"error": kept}));
+        out.clear();
+        let reply = IngestReply {
+            status: Status::BadRequest,
+            accepted: 0,
+            rejected: 9,
+            ack: "wal",
+        };
+        replier.ingest(&mut out, KEEP, &reply, [(0, long.as_str())]);
+        assert_eq!(read(&out).2["errors"][0]["reason"], json!(kept));
+    }
+
+    proptest! {
+        #[test]
+        fn every_reply_reads_back_as_what_was_written(
+            accepted: u64, rejected: u64, unix_s: u64,
+            persistence in prop_oneof![
+                Just(Persistence::Keep), Just(Persistence::KeepHttp10), Just(Persistence::Close)
+            ],
+            status in prop_oneof![Just(Status::Ok), Just(Status::Accepted), Just(Status::BadRequest)],
+            errors in prop::collection::vec((any::<u64>(), "\\PC{0,20}|[\\x00-\\x7f]{0,20}"), 0..20),
+        ) {
+            let replier = Replier::new(unix_s, 1);
+            let reply = IngestReply { status, accepted, rejected, ack: "wal" };
+            let mut out = Vec::new();
+            let envelope = Envelope { persistence, without_body: false };
+            replier.ingest(&mut out, envelope, &reply, errors.iter().map(|(row, text)| (*row, text.as_str())));
+            let listed: Vec<_> =
+                errors.iter().map(|(row, reason)| json!({"row": row, "reason": reason})).collect();
+            let (code, _, body) = read(&out);
+            prop_assert_eq!(code, status.code());
+            let expected = json!({"accepted": accepted, "rejected": rejected, "ack": "wal", "errors": listed});
+            prop_assert_eq!(body, expected);
+        }
+    }
+}

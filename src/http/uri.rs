@@ -148,3 +148,104 @@ pub fn percent_decode<'a>(text: &'a str, scratch: &'a mut [u8]) -> Result<&'a st
 fn nibble(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Names = (Option<String>, Option<String>);
+
+    fn names(path: &str) -> Result<Option<Names>, UriError> {
+        let mut scratch = Scratch::default();
+        let read = ingest_path(path, &mut scratch)?;
+        Ok(read.map(|found| (found.database.map(String::from), found.table.map(String::from))))
+    }
+
+    #[test]
+    fn reads_ingest_paths() {
+        let some = |name: &str| Some(name.to_string());
+        let cases = [
+            ("/ingest", (None, None)),
+            ("/ingest/", (None, None)),
+            ("/ingest/logs", (None, some("logs"))),
+            ("/ingest/app.logs", (some("app"), some("logs"))),
+            ("/ingest/app.logs.2026", (some("app"), some("logs.2026"))),
+            ("/ingest/a%2Eb.c%20d", (some("a.b"), some("c d"))),
+            ("/ingest/%E2%82%AC", (None, some("\u{20ac}"))),
+            ("/ingest/a+b", (None, some("a+b"))),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(names(path), Ok(Some(expected)), "{path}");
+        }
+    }
+
+    #[test]
+    fn leaves_other_paths_alone() {
+        for path in ["/", "/ingestion", "/ingest2/x", "/Ingest", "*", "", "/x/ingest"] {
+            assert_eq!(names(path), Ok(None), "{path}");
+        }
+    }
+
+    #[test]
+    fn rejects_names_that_are_none() {
+        for (path, expected) in [
+            ("/ingest/.logs", UriError::Name),
+            ("/ingest/app.", UriError::Name),
+            ("/ingest/.", UriError::Name),
+            ("/ingest/a/b", UriError::Name),
+            ("/ingest/a%2Fb", UriError::Name),
+            ("/ingest//", UriError::Name),
+            ("/ingest/a%00", UriError::Name),
+            ("/ingest/a%0A", UriError::Name),
+            ("/ingest/%", UriError::Encoding),
+            ("/ingest/%4", UriError::Encoding),
+            ("/ingest/%4g", UriError::Encoding),
+            ("/ingest/%+1", UriError::Encoding),
+            ("/ingest/%ff", UriError::Encoding),
+        ] {
+            assert_eq!(names(path), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded_before_and_after_decoding() {
+        for unit in ["x", "%78"] {
+            let fits = format!(
+                "/ingest/{}.{}",
+                unit.repeat(NAME_BYTES_MAX),
+                unit.repeat(NAME_BYTES_MAX)
+            );
+            assert!(names(&fits).is_ok());
+            let long = format!("/ingest/{}", unit.repeat(NAME_BYTES_MAX + 1));
+            assert_eq!(names(&long), Err(UriError::TooLong));
+        }
+    }
+
+    #[test]
+    fn finds_the_first_parameter_of_a_name() {
+        let query = "x=1&ack=inserted&ack=memory&flag&=v&y=a=b";
+        assert_eq!(query_parameter(query, "ack"), Some("inserted"));
+        assert_eq!(query_parameter(query, "flag"), Some(""));
+        assert_eq!(query_parameter(query, "y"), Some("a=b"));
+        assert_eq!(query_parameter(query, "ac"), None);
+        assert_eq!(query_parameter("", "ack"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_encoded_decodes_to_itself(text in "\\PC{0,60}", plain: bool) {
+            let encoded: String = text
+                .bytes()
+                .map(|byte| match byte {
+                    b'0'..=b'9' | b'a'..=b'z' if plain => (byte as char).to_string(),
+                    _ if byte % 2 == 0 => format!("%{byte:02x}"),
+                    _ => format!("%{byte:02X}"),
+                })
+                .collect();
+            let mut scratch = [0; 300];
+            prop_assert_eq!(percent_decode(&encoded, &mut scratch), Ok(text.as_str()));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Everything here belongs to one thread. What crosses to other cores is a sealed block's pointer, plain
 //! counters, and the catalog's schemas.
 
+mod body;
 mod connection;
 mod table;
 
@@ -20,8 +21,9 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::clock::Clock;
 use crate::doorbell::Doorbell;
 use crate::histogram::{Measure, Recorder};
-use crate::http::body::DecoderPool;
+use crate::http::encodings::DecoderPool;
 use crate::http::receive_buffer::BufferPool;
+use crate::http::reply::Replier;
 use crate::json::Parser;
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
@@ -92,6 +94,7 @@ struct Core {
     /// The tick's reading of the clock, for deadlines that need no better.
     coarse_ms: Cell<u64>,
     recorder: RefCell<Recorder>,
+    replier: RefCell<Replier>,
     parser: RefCell<Parser>,
     encoder: RefCell<FrameEncoder>,
     tables: RefCell<Vec<Rc<Table>>>,
@@ -129,6 +132,7 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
         clock: config.clock,
         coarse_ms: Cell::new(config.clock.now_ms()),
         recorder: RefCell::new(config.recorder),
+        replier: RefCell::new(Replier::new(unix_s(&config.clock), limits.retry_after_s)),
         parser: RefCell::new(Parser::new(&limits)),
         encoder: RefCell::new(FrameEncoder::new()),
         tables: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
@@ -400,6 +404,7 @@ impl Core {
         let open: usize = self.tables.borrow().iter().map(|table| table.open_batches()).sum();
         self.metrics.batches_open.set(open as u64);
         self.recorder.borrow_mut().publish();
+        self.replier.borrow_mut().tick(unix_s(&self.clock));
     }
 
     fn start_draining(&self) {
@@ -435,6 +440,10 @@ impl TableError {
             TableError::TooManyOpen => "too many tables are being written to at once; try again",
         }
     }
+}
+
+fn unix_s(clock: &Clock) -> u64 {
+    (clock.unix_ns() / 1_000_000_000) as u64
 }
 
 /// Whether an error only says that the peer went away.

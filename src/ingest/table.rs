@@ -7,7 +7,6 @@ use crate::ack::AckId;
 use crate::batch::{Pushed, TableSink};
 use crate::block::Block;
 use crate::clickhouse::frame::FrameEncoder;
-use crate::clickhouse::packet::DATA_PACKET_PREFIX;
 use crate::json::{Parser, RowErrors, RowsText};
 use crate::ledger::Account;
 use crate::limits::Limits;
@@ -106,7 +105,6 @@ impl Table {
     pub(super) fn seal(&self, batch: usize, encoder: &mut FrameEncoder, block: &mut Block, now_ms: u64) {
         let mut inner = self.inner.borrow_mut();
         debug_assert!(block.frames.is_empty() && block.waiters.is_empty(), "a pooled block is empty");
-        block.frames.extend_from_slice(&DATA_PACKET_PREFIX);
         inner.sink.seal(batch, encoder, block);
         std::mem::swap(&mut inner.waiters[batch], &mut block.waiters);
         self.outstanding.set(self.outstanding.get() + 1);
