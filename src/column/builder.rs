@@ -1,6 +1,7 @@
 //! The one interface of all column builders, and which builder serves which type.
 
 use super::dictionary::Dictionary;
+use super::levels::Levels;
 use super::low_cardinality::{ScalarDictionary, TextDictionary};
 use super::nested::{Arrays, Maps, Nullables, Tuples};
 use super::scalar::{Address4, Address6, Boolean, Decimal, Enumeration, Fixed, Float, Integer, Scalar, Uuid};
@@ -40,23 +41,27 @@ pub(super) trait Builder: Debug {
 /// The builder of a column or of a part of one.
 pub(super) fn builder_for(data_type: &DataType, role: Role, limits: &Limits) -> Box<dyn Builder> {
     let rows = limits.batch_rows_max;
-    let is_level = role == Role::SeverityNumber;
     let inner = |data_type: &DataType| builder_for(data_type, Role::Plain, limits);
+    if role == Role::SeverityNumber
+        && let Some(levels) = Levels::of(data_type)
+    {
+        return Box::new(levels);
+    }
     match data_type {
         DataType::String => Box::new(Strings::new(role == Role::SeverityText)),
         DataType::FixedString(width) => Box::new(FixedStrings::new(*width)),
         DataType::Json => Box::new(Objects::default()),
         DataType::Bool => fixed(Boolean, rows),
-        DataType::Int8 => fixed(Integer::<i8>::new(is_level), rows),
-        DataType::Int16 => fixed(Integer::<i16>::new(is_level), rows),
-        DataType::Int32 => fixed(Integer::<i32>::new(is_level), rows),
-        DataType::Int64 => fixed(Integer::<i64>::new(is_level), rows),
-        DataType::Int128 => fixed(Integer::<i128>::new(is_level), rows),
-        DataType::UInt8 => fixed(Integer::<u8>::new(is_level), rows),
-        DataType::UInt16 => fixed(Integer::<u16>::new(is_level), rows),
-        DataType::UInt32 => fixed(Integer::<u32>::new(is_level), rows),
-        DataType::UInt64 => fixed(Integer::<u64>::new(is_level), rows),
-        DataType::UInt128 => fixed(Integer::<u128>::new(is_level), rows),
+        DataType::Int8 => fixed(Integer::<i8>::new(), rows),
+        DataType::Int16 => fixed(Integer::<i16>::new(), rows),
+        DataType::Int32 => fixed(Integer::<i32>::new(), rows),
+        DataType::Int64 => fixed(Integer::<i64>::new(), rows),
+        DataType::Int128 => fixed(Integer::<i128>::new(), rows),
+        DataType::UInt8 => fixed(Integer::<u8>::new(), rows),
+        DataType::UInt16 => fixed(Integer::<u16>::new(), rows),
+        DataType::UInt32 => fixed(Integer::<u32>::new(), rows),
+        DataType::UInt64 => fixed(Integer::<u64>::new(), rows),
+        DataType::UInt128 => fixed(Integer::<u128>::new(), rows),
         DataType::Float32 => fixed::<4, _>(Float, rows),
         DataType::Float64 => fixed::<8, _>(Float, rows),
         DataType::Date | DataType::Date32 | DataType::DateTime | DataType::DateTime64 { .. } => {

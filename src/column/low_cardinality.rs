@@ -2,8 +2,8 @@
 
 use super::builder::Builder;
 use super::dictionary::{Dictionary, NULL_KEY};
+use super::levels::level_name;
 use super::text::put_text;
-use super::text_columns::level_name;
 use super::{Node, StaticNode, ValueError};
 
 /// The dictionary is written by value for each block, under this version of the keys' serialization.

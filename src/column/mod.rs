@@ -31,6 +31,7 @@ mod arena;
 mod builder;
 mod dictionary;
 mod key_table;
+mod levels;
 mod low_cardinality;
 mod nested;
 mod overflow;
@@ -43,6 +44,7 @@ mod time;
 mod value;
 
 pub use key_table::KeyTable;
+pub use levels::FOREIGN_LEVEL;
 pub use overflow::{Entry, EntryRange, Overflow};
 pub use simd_json::{Node, StaticNode};
 pub use value::ValueError;
@@ -59,7 +61,8 @@ use time::Times;
 pub struct Append<'a> {
     /// Parsed text, never empty; index 0 is the root and never a value.
     pub tape: &'a [Node<'a>],
-    /// Tape index of each row's value, 0 = the row has none.
+    /// Tape index of each row's value, 0 = the row has none. Those of a `Role::SeverityNumber` column may carry
+    /// [`FOREIGN_LEVEL`].
     pub values: &'a [u32],
     /// Receive time in nanoseconds since 1970: what `Role::Time` puts where the row has no time.
     pub now_ns: i64,

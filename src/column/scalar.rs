@@ -3,7 +3,6 @@
 use super::arena::Arena;
 use super::builder::Builder;
 use super::{Node, StaticNode, ValueError};
-use crate::severity;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,7 +12,7 @@ use std::str::FromStr;
 /// How one JSON value becomes `WIDTH` bytes.
 pub(super) trait Scalar<const WIDTH: usize>: Debug {
     /// What stands where a row has no value.
-    fn default(&self) -> [u8; WIDTH];
+    fn absent(&self) -> [u8; WIDTH];
     /// Reads a value that is not null.
     fn read(&self, value: &Node<'_>) -> Result<[u8; WIDTH], ValueError>;
 }
@@ -38,7 +37,7 @@ impl<const WIDTH: usize, S: Scalar<WIDTH>> Fixed<WIDTH, S> {
 
 impl<const WIDTH: usize, S: Scalar<WIDTH>> Builder for Fixed<WIDTH, S> {
     fn append(&mut self, tape: &[Node<'_>], values: &[u32], on_error: &mut dyn FnMut(usize, ValueError)) {
-        let default = self.scalar.default();
+        let default = self.scalar.absent();
         let slots = self.arena.slots::<WIDTH>(values.len());
         for (position, (&index, slot)) in values.iter().zip(slots).enumerate() {
             *slot = match &tape[index as usize] {
@@ -53,7 +52,7 @@ impl<const WIDTH: usize, S: Scalar<WIDTH>> Builder for Fixed<WIDTH, S> {
     }
 
     fn append_defaults(&mut self, rows: usize) {
-        self.arena.slots::<WIDTH>(rows).fill(self.scalar.default());
+        self.arena.slots::<WIDTH>(rows).fill(self.scalar.absent());
     }
 
     fn rows(&self) -> usize {
@@ -84,34 +83,23 @@ impl<const WIDTH: usize, S: Scalar<WIDTH>> Builder for Fixed<WIDTH, S> {
 
 /// Two's complement, little-endian.
 #[derive(Debug)]
-pub(super) struct Integer<T> {
-    /// Words and foreign scales become OpenTelemetry severity numbers.
-    is_level: bool,
-    of: PhantomData<T>,
-}
+pub(super) struct Integer<T>(PhantomData<T>);
 
 impl<T> Integer<T> {
-    pub(super) fn new(is_level: bool) -> Self {
-        Integer {
-            is_level,
-            of: PhantomData,
-        }
+    pub(super) fn new() -> Self {
+        Integer(PhantomData)
     }
 }
 
 macro_rules! integers {
     ($($integer:ty),*) => { $(
         impl Scalar<{ size_of::<$integer>() }> for Integer<$integer> {
-            fn default(&self) -> [u8; size_of::<$integer>()] {
+            fn absent(&self) -> [u8; size_of::<$integer>()] {
                 [0; size_of::<$integer>()]
             }
 
             #[inline]
             fn read(&self, value: &Node<'_>) -> Result<[u8; size_of::<$integer>()], ValueError> {
-                if self.is_level {
-                    let level = read_level(value)?;
-                    return Ok((level as $integer).to_le_bytes());
-                }
                 read_integer::<$integer>(value).map(<$integer>::to_le_bytes)
             }
         }
@@ -155,30 +143,12 @@ where
     }
 }
 
-/// An unknown word is level 0, "not specified", and no error: the word itself is kept in the text column.
-fn read_level(value: &Node<'_>) -> Result<u8, ValueError> {
-    match *value {
-        Node::String(word) => Ok(severity::number_of_word(word.as_bytes()).unwrap_or(0)),
-        Node::Static(StaticNode::I64(level)) => Ok(severity::number_of_int(level)),
-        Node::Static(StaticNode::U64(level)) => {
-            Ok(severity::number_of_int(i64::try_from(level).unwrap_or(i64::MAX)))
-        }
-        Node::Static(StaticNode::F64(level)) if level.fract() == 0.0 => {
-            Ok(severity::number_of_int(level as i64))
-        }
-        Node::Static(StaticNode::F64(_)) => Err(ValueError::NotIntegral),
-        _ => Err(ValueError::WrongType {
-            expected: "a level as a word or an integer",
-        }),
-    }
-}
-
 /// `Float32` and `Float64`.
 #[derive(Debug)]
 pub(super) struct Float;
 
 impl Scalar<8> for Float {
-    fn default(&self) -> [u8; 8] {
+    fn absent(&self) -> [u8; 8] {
         [0; 8]
     }
 
@@ -189,7 +159,7 @@ impl Scalar<8> for Float {
 }
 
 impl Scalar<4> for Float {
-    fn default(&self) -> [u8; 4] {
+    fn absent(&self) -> [u8; 4] {
         [0; 4]
     }
 
@@ -221,7 +191,7 @@ fn read_float(value: &Node<'_>) -> Result<f64, ValueError> {
 pub(super) struct Boolean;
 
 impl Scalar<1> for Boolean {
-    fn default(&self) -> [u8; 1] {
+    fn absent(&self) -> [u8; 1] {
         [0]
     }
 
@@ -294,7 +264,7 @@ impl Enumeration {
 }
 
 impl Scalar<1> for Enumeration {
-    fn default(&self) -> [u8; 1] {
+    fn absent(&self) -> [u8; 1] {
         (self.lowest() as i8).to_le_bytes()
     }
 
@@ -304,7 +274,7 @@ impl Scalar<1> for Enumeration {
 }
 
 impl Scalar<2> for Enumeration {
-    fn default(&self) -> [u8; 2] {
+    fn absent(&self) -> [u8; 2] {
         self.lowest().to_le_bytes()
     }
 
@@ -318,7 +288,7 @@ impl Scalar<2> for Enumeration {
 pub(super) struct Uuid;
 
 impl Scalar<16> for Uuid {
-    fn default(&self) -> [u8; 16] {
+    fn absent(&self) -> [u8; 16] {
         [0; 16]
     }
 
@@ -355,7 +325,7 @@ impl Scalar<16> for Uuid {
 pub(super) struct Address4;
 
 impl Scalar<4> for Address4 {
-    fn default(&self) -> [u8; 4] {
+    fn absent(&self) -> [u8; 4] {
         [0; 4]
     }
 
@@ -375,7 +345,7 @@ impl Scalar<4> for Address4 {
 pub(super) struct Address6;
 
 impl Scalar<16> for Address6 {
-    fn default(&self) -> [u8; 16] {
+    fn absent(&self) -> [u8; 16] {
         [0; 16]
     }
 
@@ -432,7 +402,7 @@ impl Decimal {
 macro_rules! decimals {
     ($($integer:ty),*) => { $(
         impl Scalar<{ size_of::<$integer>() }> for Decimal {
-            fn default(&self) -> [u8; size_of::<$integer>()] {
+            fn absent(&self) -> [u8; size_of::<$integer>()] {
                 [0; size_of::<$integer>()]
             }
 

@@ -2,9 +2,9 @@
 
 use super::arena::Arena;
 use super::builder::Builder;
+use super::levels::level_name;
 use super::text::{put_json, put_text};
 use super::{Node, StaticNode, ValueError};
-use crate::severity;
 
 /// `String`: for each row its length and its bytes.
 #[derive(Debug)]
@@ -48,19 +48,6 @@ impl Strings {
         }
         self.rows += 1;
     }
-}
-
-/// The level name a value of a level column stands for, when it is a number.
-#[inline]
-pub(super) fn level_name(value: &Node<'_>) -> Option<&'static str> {
-    let number = match value {
-        Node::Static(StaticNode::I64(number)) => *number,
-        Node::Static(StaticNode::U64(number)) => i64::try_from(*number).unwrap_or(i64::MAX),
-        Node::Static(StaticNode::F64(number)) if number.fract() == 0.0 => *number as i64,
-        Node::String(text) if text.as_bytes().first().is_some_and(u8::is_ascii_digit) => text.parse().ok()?,
-        _ => return None,
-    };
-    Some(severity::name_of_int(number))
 }
 
 impl Builder for Strings {
