@@ -1,5 +1,6 @@
 //! Whatever a server sends, the session neither panics nor takes more than it was given, and bytes that
-//! arrive one by one mean what they mean in one piece.
+//! arrive one by one mean what they mean in one piece. Blocks are reached through Log packets, which have
+//! no checksum to guess.
 
 #![no_main]
 

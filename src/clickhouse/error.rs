@@ -12,7 +12,7 @@ pub struct Exception {
     pub name: String,
     /// Message without the stack trace. It may quote rows and values: not for logs.
     pub message: String,
-    /// What caused it. Servers since 2019 put that into the message instead.
+    /// What caused it. Today's servers put that into the message instead.
     pub nested: Option<Box<Exception>>,
 }
 

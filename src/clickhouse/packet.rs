@@ -32,7 +32,7 @@ const REVISION_WRITE_INFO: u64 = 54420;
 /// From here on settings are text.
 const REVISION_SETTINGS_AS_STRINGS: u64 = 54429;
 
-/// Columns of one block. ClickHouse itself warns above 1000 in a table.
+/// Columns of one block: far above any table that log lines go to.
 const COLUMNS_MAX: u64 = 65_536;
 /// Decompressed bytes of one block in a reply: [`COLUMNS_MAX`] names and types of 256 bytes.
 const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -164,7 +164,7 @@ pub fn put_ping(out: &mut Vec<u8>) {
     put_varint(out, client::PING);
 }
 
-/// ClickHouse 24 and newer refuse a query whose client name or version differ from the hello's.
+/// Newer servers refuse a query whose client name or version differ from the hello's (code 702).
 fn put_client_name_and_version(out: &mut Vec<u8>) {
     put_string(out, "ringhouse");
     put_varint(out, version_number(env!("CARGO_PKG_VERSION_MAJOR")));
