@@ -1,7 +1,11 @@
 //! The command line: what each subcommand takes.
 
+// The doc comments of arguments are their help texts, where `[env: NAME]` is no link.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use crate::ack::AckLevel;
 use crate::config::{ConfigError, LogFormat, Secret, Written, set_limit};
+use crate::histogram::Measure;
 use crate::limits::LimitsWritten;
 use crate::topology::CoreChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -181,9 +185,21 @@ pub struct HistogramsArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: HistogramFormat,
 
-    /// Histogram that `--format hgrm` prints: request_memory, request_inserted, parse, visible or insert
-    #[arg(long, value_name = "NAME", default_value = "request_inserted")]
+    /// Histogram that `--format hgrm` prints
+    #[arg(long, value_name = "NAME", default_value = "request_inserted", value_parser = measures())]
     pub name: String,
+}
+
+impl HistogramsArgs {
+    /// The admin page that answers, with its query.
+    pub fn path(&self) -> String {
+        let format = match self.format {
+            HistogramFormat::Text => "text",
+            HistogramFormat::Hgrm => "hgrm",
+            HistogramFormat::Log => "log",
+        };
+        format!("/histograms?format={format}&name={}", self.name)
+    }
 }
 
 /// Forms histograms are printed in.
@@ -256,6 +272,11 @@ impl SettingsArgs {
     }
 }
 
+/// Lets clap list the histograms and name the nearest one.
+fn measures() -> clap::builder::PossibleValuesParser {
+    Measure::ALL.map(Measure::name).into()
+}
+
 /// Lets clap list the levels and name the nearest one.
 fn ack_levels() -> impl clap::builder::TypedValueParser<Value = AckLevel> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -306,6 +327,28 @@ mod tests {
         named.sort_unstable();
         asked.sort_unstable();
         assert_eq!(named, asked);
+    }
+
+    #[test]
+    fn asks_for_the_histogram_it_is_told() {
+        let path = |arguments: &[&str]| {
+            let arguments = ["ringhouse", "histograms", "--admin=127.0.0.1:1"]
+                .iter()
+                .chain(arguments);
+            match Arguments::try_parse_from(arguments).map(|arguments| arguments.command) {
+                Ok(Command::Histograms(arguments)) => arguments.path(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(path(&[]), "/histograms?format=text&name=request_inserted");
+        assert_eq!(
+            path(&["--format=hgrm", "--name=parse"]),
+            "/histograms?format=hgrm&name=parse"
+        );
+        let refused = Arguments::try_parse_from(["ringhouse", "histograms", "--name=pars"])
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("'parse'"), "{refused}");
     }
 
     #[test]

@@ -626,6 +626,11 @@ mod tests {
     }
 
     #[test]
+    fn counts_tape_nodes_at_no_less_than_their_size() {
+        assert!(size_of::<simd_json::Node<'_>>() <= 24);
+    }
+
+    #[test]
     fn prints_the_memory_in_mebibytes() {
         let printed = Limits::default().memory(2).to_string();
         assert!(printed.starts_with("at most "), "{printed}");

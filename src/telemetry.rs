@@ -67,3 +67,100 @@ fn json<W: for<'w> MakeWriter<'w> + Send + Sync + 'static>(
         .with_writer(to)
         .finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Lines;
+
+        fn make_writer(&self) -> Lines {
+            self.clone()
+        }
+    }
+
+    impl Lines {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn events() {
+        tracing::info!(target: "ringhouse::writer", table = "d.t", rows = 7, "inserted");
+        tracing::debug!(target: "ringhouse::writer", "block taken");
+        tracing::info!(target: "hyper", "library chatter");
+        tracing::warn!(target: "hyper", "library warning");
+    }
+
+    #[test]
+    fn shows_our_level_and_only_warnings_of_libraries() {
+        for (level, shown) in [
+            ("off", vec![]),
+            ("warn", vec!["library warning"]),
+            ("info", vec!["inserted", "library warning"]),
+            ("debug", vec!["inserted", "block taken", "library warning"]),
+            ("error,ringhouse::writer=debug", vec!["inserted", "block taken"]),
+        ] {
+            let lines = Lines::default();
+            tracing::subscriber::with_default(text(filter(level).unwrap(), lines.clone()), events);
+            let text = lines.text();
+            assert_eq!(text.lines().count(), shown.len(), "{level}: {text}");
+            assert!(
+                text.lines()
+                    .zip(&shown)
+                    .all(|(line, message)| line.contains(message)),
+                "{level}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn writes_fields_as_pairs_or_as_json() {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(text(filter("info").unwrap(), lines.clone()), events);
+        assert!(
+            lines
+                .text()
+                .lines()
+                .next()
+                .unwrap()
+                .ends_with(r#"inserted table="d.t" rows=7"#),
+            "{}",
+            lines.text()
+        );
+        let lines = Lines::default();
+        tracing::subscriber::with_default(json(filter("info").unwrap(), lines.clone()), events);
+        let first: serde_json::Value = serde_json::from_str(lines.text().lines().next().unwrap()).unwrap();
+        assert_eq!(
+            (&first["message"], &first["rows"]),
+            (&"inserted".into(), &7.into())
+        );
+    }
+
+    #[test]
+    fn rejects_a_filter_that_would_silence_everything_by_mistake() {
+        for text in ["chatty", "", "INFO ", "ringhouse=loud"] {
+            assert!(
+                matches!(check_filter(text), Err(ConfigError::LogLevel { .. })),
+                "{text:?}"
+            );
+        }
+    }
+}

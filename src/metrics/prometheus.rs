@@ -53,7 +53,7 @@ impl Collector for Sources {
             "start_timestamp",
             "Unix time of the start.",
             Some(Unit::Seconds),
-            [([("", String::new()); 0], self.started_s)],
+            [(UNLABELLED, self.started_s)],
         )?;
         self.encode_ingest(&mut page)?;
         self.encode_writer(&mut page)?;
@@ -174,13 +174,13 @@ impl Sources {
             "clickhouse_connects",
             "Connections made to ClickHouse.",
             None,
-            [([("", String::new()); 0], self.writer.connects.get())],
+            [(UNLABELLED, self.writer.connects.get())],
         )?;
         page.counter(
             "clickhouse_connects_failed",
             "Tries to connect to ClickHouse that failed.",
             None,
-            [([("", String::new()); 0], self.writer.connects_failed.get())],
+            [(UNLABELLED, self.writer.connects_failed.get())],
         )?;
         let tables = self.writer.tables();
         page.counter(
@@ -348,6 +348,9 @@ fn per_table<V>(
 }
 
 type Labels<const N: usize> = [(&'static str, String); N];
+
+/// Labels of a family with one sample.
+const UNLABELLED: [(&str, &str); 0] = [];
 
 /// A page being written, family by family.
 struct Page<'a>(DescriptorEncoder<'a>);
