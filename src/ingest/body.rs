@@ -116,14 +116,26 @@ impl Session<'_> {
         waiter: Option<AckId>,
     ) -> io::Result<Intake> {
         let core = self.core;
-        let mut intake = Intake { accepted: 0, errors: RowErrors::new(&core.limits), failure: None };
-        let mut source = match self.source(framing, encoding) {
-            Ok(source) => source,
+        let mut intake = Intake { accepted: 0, errors: RowErrors::new(core.limits.errors_in_reply_max), failure: None };
+        let taken = match self.source(framing, encoding) {
+            Ok(source) => self.take_rows(table, source, waiter, &mut intake).await,
             Err(failure) => {
                 intake.failure = Some(failure);
-                return Ok(intake);
+                Ok(())
             }
         };
+        core.count_rejected(&intake.errors);
+        taken.map(|()| intake)
+    }
+
+    async fn take_rows(
+        &mut self,
+        table: &Rc<Table>,
+        mut source: Source,
+        waiter: Option<AckId>,
+        intake: &mut Intake,
+    ) -> io::Result<()> {
+        let core = self.core;
         let mut splitter = Splitter::new(&core.limits);
         let mut row = 0;
         self.expect_progress();
@@ -154,17 +166,19 @@ impl Session<'_> {
                 }
                 Split::TooLong { consumed } => {
                     source.consume(&mut self.buffer, consumed);
-                    intake.errors.push(row, RejectReason::TooLong, || {
-                        format!("the row is longer than {} bytes", core.limits.line_bytes_max)
-                    });
-                    core.reject(table, RejectReason::TooLong);
+                    let line_bytes_max = core.limits.line_bytes_max;
+                    let text = format_args!("the row is longer than {line_bytes_max} bytes");
+                    intake.errors.reject(row, RejectReason::TooLong, text);
+                    // It never reached the parser, so nobody has counted it yet.
+                    table.account().receive(0, 1);
+                    core.metrics.rows_received.add(1);
                     row += 1;
                 }
                 Split::BodyError(fault) => intake.failure = Some(Failure::Json(fault)),
                 Split::Done => break,
             }
         }
-        Ok(intake)
+        Ok(())
     }
 
     fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
@@ -300,7 +314,6 @@ impl Core {
         let started_ns = self.clock.now_ns();
         while end.consumed < text.bytes.len() {
             let rest = RowsText { bytes: &text.bytes[end.consumed..], form: text.form };
-            let rejected_before = errors.counts();
             let pushed = table.push(
                 &mut self.parser.borrow_mut(),
                 rest,
@@ -316,9 +329,6 @@ impl Core {
             table.account().receive(pushed.accepted, pushed.rows - pushed.accepted);
             self.metrics.rows_received.add(pushed.rows);
             self.metrics.rows_accepted.add(pushed.accepted);
-            if pushed.rows != pushed.accepted {
-                errors.each_since(&rejected_before, |reason, rows| self.metrics.reject(reason.label(), rows));
-            }
             if let Some(batch) = pushed.blocked_on
                 && !self.seal(table, batch)
             {
@@ -342,10 +352,12 @@ impl Core {
         true
     }
 
-    /// Counts a row that never reached the parser.
-    fn reject(&self, table: &Table, reason: RejectReason) {
-        table.account().receive(0, 1);
-        self.metrics.rows_received.add(1);
-        self.metrics.reject(reason.label(), 1);
+    /// Counts a request's rejected rows by reason.
+    fn count_rejected(&self, errors: &RowErrors) {
+        if errors.count > 0 {
+            for reason in RejectReason::ALL {
+                self.metrics.reject(reason.label(), errors.of_reason(reason));
+            }
+        }
     }
 }
