@@ -17,9 +17,15 @@ pub struct Exception {
 }
 
 impl Exception {
-    /// What to do about it. Of nested exceptions the outermost decides: its code is what the server
-    /// made of the others.
+    /// What to do about it, when no data were sent. Of nested exceptions the outermost decides: its
+    /// code is what the server made of the others.
+    ///
+    /// What a materialized view refuses, the table itself has taken by then: such rows are neither to be
+    /// rejected nor to be sent again under another token. Both 18.16 and 26.7 name the view in the message.
     pub fn verdict(&self) -> Verdict {
+        if self.message.contains("while pushing to view") {
+            return Verdict::HoldAndRetry;
+        }
         verdict(self.code)
     }
 
@@ -57,8 +63,8 @@ pub enum Verdict {
     /// ClickHouse finds no place for the values of some rows. If the table's columns are still those
     /// the rows were built for, trying again changes nothing.
     Refused,
-    /// The table's columns are not those of the block: read them again. If they are, as when a
-    /// materialized view lost its source column, hold the rows.
+    /// The table's columns are not those of the block: read them again. Should they be the same after
+    /// all, hold the rows.
     SchemaChanged,
 }
 
@@ -68,7 +74,7 @@ impl Verdict {
     /// ClickHouse writes partition by partition, and what it has squashed so far before the rest arrives. A
     /// failure of its own can therefore leave a part of the rows in the table. Refusals are found while the
     /// block is converted and checked, before anything of it is written; an INSERT of up to 1,048,449 rows
-    /// is one block there.
+    /// is one block there. (Refusals of views are no refusals: see [`Exception::verdict`].)
     pub fn after_data(self) -> Verdict {
         match self {
             Verdict::HoldAndRetry => Verdict::OutcomeUnknown,
@@ -99,7 +105,7 @@ fn lookup(code: i32) -> Option<&'static (i32, &'static str, Verdict)> {
 /// them. Held rows need no entry to be held; theirs are here to be named, and to have been thought about.
 ///
 /// Schema: the block's columns against the table's. Refused: CHECK constraints, and conversions
-/// in DEFAULT, MATERIALIZED, partition key and materialized views; a type that changed under us ends
+/// in DEFAULT, MATERIALIZED and partition key; a type that changed under us ends
 /// there too, which is why a refusal is only final once the columns were compared. A full disk,
 /// missing rights, wrong passwords and exhausted quotas are ClickHouse's or its operator's to mend.
 #[rustfmt::skip]
@@ -406,6 +412,20 @@ mod tests {
         for code in [i32::MIN, -1, 0, 2999, 100_000] {
             assert_eq!(verdict(code), Verdict::HoldAndRetry);
         }
+    }
+
+    #[test]
+    fn a_view_that_refuses_does_not_condemn_the_rows() {
+        const FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: i32 = 395;
+        let mut exception = Exception {
+            code: FUNCTION_THROW_IF_VALUE_IS_NON_ZERO,
+            name: "DB::Exception".into(),
+            message: "Value passed to 'throwIf' function is non-zero".into(),
+            nested: None,
+        };
+        assert_eq!(exception.verdict().after_data(), Verdict::Refused);
+        exception.message.push_str(": while pushing to view default.mv");
+        assert_eq!(exception.verdict().after_data(), Verdict::OutcomeUnknown);
     }
 
     #[test]

@@ -361,7 +361,8 @@ mod tests {
     #[test]
     fn a_packet_out_of_place_is_an_error_and_closes_the_session() {
         let sample = sample();
-        let out_of_place: [(fn() -> Session, &[u8]); 7] = [
+        type Begin = fn() -> Session;
+        let out_of_place: [(Begin, &[u8]); 7] = [
             (idle, HELLO),
             (idle, PROGRESS),
             (idle, END_OF_STREAM),
