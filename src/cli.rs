@@ -216,25 +216,9 @@ pub enum HistogramFormat {
 /// Options of the hidden `embedded-engine`.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
-    /// The engine: libchdb.so or a clickhouse binary
-    #[arg(long, value_name = "FILE")]
-    pub engine: PathBuf,
-
-    /// Directory of its data
-    #[arg(long, value_name = "DIRECTORY")]
-    pub data: PathBuf,
-
-    /// Port for the native protocol
-    #[arg(long, value_name = "PORT")]
-    pub tcp_port: u16,
-
-    /// Port for HTTP, 0 for none
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub http_port: u16,
-
-    /// Further ClickHouse configuration
-    #[arg(long, value_name = "FILE")]
-    pub engine_config: Option<PathBuf>,
+    /// The library and what it is started with, as `Embedded` wrote them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<std::ffi::OsString>,
 }
 
 impl SettingsArgs {

@@ -107,7 +107,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let ledger = Arc::clone(&cores.ledger);
     admin::start(
         admin_listener,
-        AdminState {
+        Arc::new(AdminState {
             ingest: cores.ingest_metrics.clone(),
             writer: Arc::clone(&cores.writer_metrics),
             histograms: cores.histograms.clone(),
@@ -117,7 +117,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
             topology: settings.topology.clone(),
             tables: tables.iter().map(TableName::to_string).collect(),
             started,
-        },
+        }),
     )
     .map_err(ServeError::System)?;
     forward_signals(events).map_err(ServeError::System)?;
