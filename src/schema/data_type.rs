@@ -144,11 +144,13 @@ impl DataType {
         }
     }
 
-    /// Stored in one run of bytes of one width, or as a String: what a dictionary can hold.
+    /// Stored as a String or in one width with zero as default: what a dictionary can hold.
     fn is_flat(&self) -> bool {
         !matches!(
             self,
-            DataType::LowCardinality(_)
+            DataType::Enum8(_)
+                | DataType::Enum16(_)
+                | DataType::LowCardinality(_)
                 | DataType::Nullable(_)
                 | DataType::Array(_)
                 | DataType::Map(..)
@@ -307,6 +309,9 @@ impl<'a> Cursor<'a> {
     /// `(a UInt8, String)`: a name is a word or a quoted identifier that another type follows.
     fn elements(&mut self, depth: usize) -> Result<Vec<(Option<String>, DataType)>, TypeError> {
         self.expect(b'(')?;
+        if self.eat(b')') {
+            return Err(TypeError::Unsupported("Tuple()".to_owned()));
+        }
         let mut elements = Vec::new();
         loop {
             self.skip_spaces();
