@@ -12,6 +12,7 @@ pub mod telemetry;
 pub mod topology;
 
 // The only module that names glommio, and what crosses cores.
+pub mod clock;
 pub mod doorbell;
 pub mod ring;
 pub mod runtime;
