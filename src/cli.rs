@@ -66,12 +66,16 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub listen: Option<SocketAddr>,
 
-    /// Address of /livez, /readyz, /metrics, /histograms and /status [env: RINGHOUSE_ADMIN] [default: 127.0.0.1:8081]
+    /// Address of the admin pages [env: RINGHOUSE_ADMIN] [default: 127.0.0.1:8081]
+    ///
+    /// They are /livez, /readyz, /metrics, /histograms and /status, and not protected: keep them off the internet.
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub admin: Option<SocketAddr>,
 
-    /// When a request is answered: rows parsed (`memory`, 202, lost with the process) or confirmed by ClickHouse
-    /// (`inserted`, 200); requests may choose their own with ?ack= [env: RINGHOUSE_ACK] [default: inserted]
+    /// When a request is answered [env: RINGHOUSE_ACK] [default: inserted]
+    ///
+    /// `memory`: its rows are parsed and typed; they are lost with the process; 202. `inserted`: ClickHouse has confirmed
+    /// them; 200. A request may choose its own with ?ack=LEVEL.
     #[arg(long, value_name = "LEVEL", value_parser = ack_levels(), help_heading = "General")]
     pub ack: Option<AckLevel>,
 
@@ -79,8 +83,9 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "DIRECTORY", help_heading = "General")]
     pub data_dir: Option<PathBuf>,
 
-    /// Filter of the server's own log on stderr: off, error, warn, info, debug, trace, or directives like
-    /// `warn,ringhouse::writer=debug` [env: RINGHOUSE_LOG] [default: info]
+    /// Filter of the server's own log on stderr [env: RINGHOUSE_LOG] [default: info]
+    ///
+    /// off, error, warn, info, debug, trace, or directives like `warn,ringhouse::writer=debug`.
     #[arg(long, value_name = "FILTER", help_heading = "General")]
     pub log_level: Option<String>,
 
@@ -88,9 +93,10 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FORMAT", help_heading = "General")]
     pub log_format: Option<LogFormat>,
 
-    /// ClickHouse's native port, as tcp://user:password@host:9000/database; every user of this machine sees the
-    /// command line, so give the password by RINGHOUSE_CLICKHOUSE_PASSWORD or file
-    /// [env: RINGHOUSE_CLICKHOUSE] [default: tcp://default@127.0.0.1:9000/default]
+    /// ClickHouse's native port [env: RINGHOUSE_CLICKHOUSE] [default: tcp://default@127.0.0.1:9000/default]
+    ///
+    /// As tcp://user:password@host:9000/database. Every user of a machine sees its command lines: give the password by
+    /// RINGHOUSE_CLICKHOUSE_PASSWORD or by file instead; either stands above the one in the URL.
     #[arg(long, value_name = "URL", help_heading = "ClickHouse")]
     pub clickhouse: Option<Secret>,
 
@@ -114,8 +120,9 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "ClickHouse")]
     pub create_tables: Option<bool>,
 
-    /// Table rows may go into, as `table` or `database.table`; repeat for more, the first takes what is posted
-    /// to /ingest [env: RINGHOUSE_TABLES, comma-separated] [default: otel_logs]
+    /// Table rows may go into; repeat for more [env: RINGHOUSE_TABLES, comma-separated] [default: otel_logs]
+    ///
+    /// As `table` or `database.table`. The first takes what is posted to /ingest, each what is posted to /ingest/NAME.
     #[arg(long = "table", value_name = "NAME", help_heading = "ClickHouse")]
     pub tables: Vec<String>,
 
