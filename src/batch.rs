@@ -108,13 +108,20 @@ impl TableSink {
     /// # Panics
     /// When `limits.batches_per_table` is not between 1 and 64.
     pub fn new(schema: Schema, mapping: &MappingConfig, limits: &Limits) -> Self {
-        assert!((1..=64).contains(&limits.batches_per_table), "open batches are named by bits of a word");
+        assert!(
+            (1..=64).contains(&limits.batches_per_table),
+            "open batches are named by bits of a word"
+        );
         let scan = Scan::new(&schema, mapping, limits);
         let mut bits = 0..64;
         let default_bits: Vec<Option<u32>> = schema
             .columns
             .iter()
-            .map(|spec| (spec.has_default && spec.role != Role::Time).then(|| bits.next()).flatten())
+            .map(|spec| {
+                (spec.has_default && spec.role != Role::Time)
+                    .then(|| bits.next())
+                    .flatten()
+            })
             .collect();
         let partition = match schema.partition {
             PartitionKey::Time { column, unit } if schema.columns[column].data_type.is_time() => {
@@ -161,14 +168,18 @@ impl TableSink {
 
     /// The batches that have rows, with their numbers.
     pub fn open(&self) -> impl Iterator<Item = (usize, OpenBatch)> {
-        self.batches.iter().enumerate().filter(|(_, batch)| batch.rows > 0).map(|(index, batch)| {
-            let open = OpenBatch {
-                rows: batch.rows,
-                wire_bytes: batch.wire_bytes(),
-                opened_at_ns: batch.opened_at_ns,
-            };
-            (index, open)
-        })
+        self.batches
+            .iter()
+            .enumerate()
+            .filter(|(_, batch)| batch.rows > 0)
+            .map(|(index, batch)| {
+                let open = OpenBatch {
+                    rows: batch.rows,
+                    wire_bytes: batch.wire_bytes(),
+                    opened_at_ns: batch.opened_at_ns,
+                };
+                (index, open)
+            })
     }
 
     /// Whether a batch has reached a bound and takes no more rows.
@@ -189,8 +200,16 @@ impl TableSink {
         now_ns: i64,
         errors: &mut RowErrors,
     ) -> Pushed {
-        let mut pushed = Pushed { consumed: 0, rows: 0, accepted: 0, blocked_on: None, touched: 0 };
-        parser.parse(text, |parsed| self.push_parsed(parsed, first_row, now_ns, errors, &mut pushed));
+        let mut pushed = Pushed {
+            consumed: 0,
+            rows: 0,
+            accepted: 0,
+            blocked_on: None,
+            touched: 0,
+        };
+        parser.parse(text, |parsed| {
+            self.push_parsed(parsed, first_row, now_ns, errors, &mut pushed)
+        });
         pushed.consumed = match pushed.blocked_on {
             None => text.bytes.len(),
             Some(_) => text.offset_of_row(pushed.rows as usize),
@@ -218,7 +237,9 @@ impl TableSink {
         if route.bucket != UNKNOWN_BUCKET {
             let first = route.bucket * self.bucket_partitions;
             let bits = batch.partitions;
-            block.partitions.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| first + bit));
+            block
+                .partitions
+                .extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| first + bit));
         }
         let wire_bytes = batch.seal(&self.default_bits, &mut self.head, encoder, &mut block.frames);
         block.wire_bytes = u32::try_from(wire_bytes).unwrap_or(u32::MAX);
@@ -238,9 +259,12 @@ impl TableSink {
             self.read_pass(parsed.tape, &parsed.rows[done..], now_ns);
             let assigned = self.assign(now_ns);
             pushed.accepted += self.append_pass(assigned, parsed.tape, now_ns, &mut pushed.touched);
-            self.report(assigned.done, errors, |row| first_row + u64::from(parsed.ordinal(done + row)));
+            self.report(assigned.done, errors, |row| {
+                first_row + u64::from(parsed.ordinal(done + row))
+            });
             done += assigned.done;
-            pushed.blocked_on = assigned.blocked_on;
+            // A batch that was opened for rows of this pass which all proved bad is free again.
+            pushed.blocked_on = assigned.blocked_on.filter(|batch| self.batches[*batch].rows > 0);
         }
         pushed.rows = match pushed.blocked_on {
             None => u64::from(parsed.count),
@@ -248,14 +272,21 @@ impl TableSink {
         };
         for (ordinal, fault) in parsed.faults {
             if u64::from(*ordinal) < pushed.rows {
-                errors.reject_fault(first_row + u64::from(*ordinal), fault);
+                errors.push_fault(first_row + u64::from(*ordinal), fault);
             }
         }
     }
 
     /// Scans the rows of one pass and parses the times that decide on their partitions.
     fn read_pass(&mut self, tape: &[Node<'_>], objects: &[u32], now_ns: i64) {
-        let TableSink { scan, bad, key_faults, failures, ticks, .. } = self;
+        let TableSink {
+            scan,
+            bad,
+            key_faults,
+            failures,
+            ticks,
+            ..
+        } = self;
         bad.clear();
         bad.resize(objects.len(), false);
         key_faults.clear();
@@ -267,10 +298,18 @@ impl TableSink {
         bad.truncate(scan.rows());
         ticks.clear();
         if let Some(partition) = &self.partition {
-            let append = Append { tape, values: scan.slots_of(partition.column), now_ns };
+            let append = Append {
+                tape,
+                values: scan.slots_of(partition.column),
+                now_ns,
+            };
             Column::parse_ticks(&partition.spec, &append, ticks, &mut |row, error| {
                 bad[row] = true;
-                failures.push(Failure { row: row as u32, column: partition.column as u32, error });
+                failures.push(Failure {
+                    row: row as u32,
+                    column: partition.column as u32,
+                    error,
+                });
             });
         }
     }
@@ -283,8 +322,16 @@ impl TableSink {
             self.ordinals.clear();
             self.ordinals.resize(rows, ordinal);
             return match self.batch_for(route, now_ns) {
-                Ok(batch) => Assigned { done: rows, blocked_on: None, all_into: Some(batch) },
-                Err(blocked_on) => Assigned { done: 0, blocked_on: Some(blocked_on), all_into: None },
+                Ok(batch) => Assigned {
+                    done: rows,
+                    blocked_on: None,
+                    all_into: Some(batch),
+                },
+                Err(blocked_on) => Assigned {
+                    done: 0,
+                    blocked_on: Some(blocked_on),
+                    all_into: None,
+                },
             };
         }
         self.list_ordinals();
@@ -301,14 +348,22 @@ impl TableSink {
                 _ => match self.batch_for(route, now_ns) {
                     Ok(batch) => batch,
                     Err(batch) => {
-                        return Assigned { done: row, blocked_on: Some(batch), all_into: None };
+                        return Assigned {
+                            done: row,
+                            blocked_on: Some(batch),
+                            all_into: None,
+                        };
                     }
                 },
             };
             last = Some((route, batch));
             self.destinations.push(batch as u8);
         }
-        Assigned { done: rows, blocked_on: None, all_into: None }
+        Assigned {
+            done: rows,
+            blocked_on: None,
+            all_into: None,
+        }
     }
 
     /// For each row the columns left to their DEFAULT.
@@ -342,7 +397,13 @@ impl TableSink {
                 (first == last).then_some(first)?
             }
         };
-        Some((Route { bucket: self.bucket_of(ordinal, omitted), omitted }, ordinal))
+        Some((
+            Route {
+                bucket: self.bucket_of(ordinal, omitted),
+                omitted,
+            },
+            ordinal,
+        ))
     }
 
     fn list_ordinals(&mut self) {
@@ -363,7 +424,10 @@ impl TableSink {
 
     fn route_of(&self, row: usize) -> Route {
         let omitted = self.omitted[row];
-        Route { bucket: self.bucket_of(self.ordinals[row], omitted), omitted }
+        Route {
+            bucket: self.bucket_of(self.ordinals[row], omitted),
+            omitted,
+        }
     }
 
     fn bucket_of(&self, ordinal: i64, omitted: u64) -> i64 {
@@ -379,13 +443,18 @@ impl TableSink {
     /// The batch of a route, opened if need be. `Err` names the batch to seal when it is full or none is free.
     fn batch_for(&mut self, route: Route, now_ns: i64) -> Result<usize, usize> {
         if let Some(batch) = self.batches.iter().position(|batch| batch.route == Some(route)) {
-            return if self.is_full(batch) { Err(batch) } else { Ok(batch) };
+            return if self.is_full(batch) {
+                Err(batch)
+            } else {
+                Ok(batch)
+            };
         }
         let free = self.batches.iter().position(|batch| batch.route.is_none());
         let batch = match free {
             Some(batch) => batch,
             None if self.batches.len() < self.limits.batches_per_table => {
-                self.batches.push(Batch::new(&self.schema, self.scan.overflow(), &self.limits));
+                self.batches
+                    .push(Batch::new(&self.schema, self.scan.overflow(), &self.limits));
                 self.batches.len() - 1
             }
             None => {
@@ -400,20 +469,16 @@ impl TableSink {
     }
 
     /// Appends the rows that found a batch; returns how many were accepted.
-    fn append_pass(
-        &mut self,
-        assigned: Assigned,
-        tape: &[Node<'_>],
-        now_ns: i64,
-        touched: &mut u64,
-    ) -> u64 {
+    fn append_pass(&mut self, assigned: Assigned, tape: &[Node<'_>], now_ns: i64, touched: &mut u64) -> u64 {
         let mut accepted = 0;
         for batch in 0..self.batches.len() {
             self.members.clear();
             let all = assigned.all_into == Some(batch);
             if assigned.all_into.is_none() {
                 let destinations = self.destinations[..assigned.done.min(self.destinations.len())].iter();
-                let of_batch = destinations.enumerate().filter(|(_, to)| usize::from(**to) == batch);
+                let of_batch = destinations
+                    .enumerate()
+                    .filter(|(_, to)| usize::from(**to) == batch);
                 self.members.extend(of_batch.map(|(row, _)| row as u32));
             }
             if all || !self.members.is_empty() {
@@ -431,11 +496,32 @@ impl TableSink {
     /// Appends all rows of the pass, or `members`. When a value does not fit, everything is taken back and the
     /// rows without such values are appended again: two passes at most, and no value is checked before it is written.
     fn append_to(&mut self, batch: usize, all: bool, tape: &[Node<'_>], now_ns: i64) -> usize {
-        let TableSink { scan, batches, default_bits, partition, ticks, bad, .. } = self;
-        let TableSink { ordinals, members, failures, gather, .. } = self;
+        let TableSink {
+            scan,
+            batches,
+            default_bits,
+            partition,
+            ticks,
+            bad,
+            ..
+        } = self;
+        let TableSink {
+            ordinals,
+            members,
+            failures,
+            gather,
+            ..
+        } = self;
         let batch = &mut batches[batch];
-        let ticks = partition.as_ref().map(|partition| (partition.column, ticks.as_slice()));
-        let pass = Pass { scan, tape, now_ns, ticks };
+        let ticks = partition
+            .as_ref()
+            .map(|partition| (partition.column, ticks.as_slice()));
+        let pass = Pass {
+            scan,
+            tape,
+            now_ns,
+            ticks,
+        };
         let failed = failures.len();
         batch.mark();
         batch.append(&pass, (!all).then_some(members), default_bits, gather, failures);
@@ -463,7 +549,7 @@ impl TableSink {
     fn report(&mut self, done: usize, errors: &mut RowErrors, number: impl Fn(usize) -> u64) {
         for (row, fault) in &self.key_faults {
             if *row < done {
-                errors.reject(number(*row), RejectReason::Attributes, fault);
+                errors.push(number(*row), RejectReason::Attributes, || fault.to_string());
                 self.bad[*row] = false;
             }
         }
@@ -472,7 +558,7 @@ impl TableSink {
             if row < done && std::mem::take(&mut self.bad[row]) {
                 let column = &self.schema.columns[failure.column as usize].name;
                 let error = failure.error;
-                errors.reject(number(row), error.into(), format_args!("column {column}: {error}"));
+                errors.push(number(row), error.into(), || format!("column {column}: {error}"));
             }
         }
     }

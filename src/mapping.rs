@@ -2,19 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::config::TableConfig as MappingConfig;
 use crate::schema::{DataType, Role, Schema, TableName};
-
-/// What the configuration says of one table's keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
-pub struct MappingConfig {
-    /// Further keys of rows, and the column each goes to.
-    pub columns: BTreeMap<String, String>,
-    /// Column unknown keys go to: a Map or JSON column.
-    pub overflow: Option<String>,
-}
 
 /// The mapping sections of the configuration, by table.
 #[derive(Debug, Default)]
@@ -26,7 +15,10 @@ pub struct Mappings {
 impl Mappings {
     /// Takes the configured mappings; a table without one has only its own column names.
     pub fn new(tables: impl IntoIterator<Item = (TableName, MappingConfig)>) -> Self {
-        Mappings { tables: tables.into_iter().collect(), none: MappingConfig::default() }
+        Mappings {
+            tables: tables.into_iter().collect(),
+            none: MappingConfig::default(),
+        }
     }
 
     /// The mapping of one table.
@@ -72,11 +64,34 @@ const USUAL_RANK_BASE: u16 = 0x2000;
 /// before they are looked up, so `log.level` is ECS's `{"log":{"level":...}}` too.
 const USUAL: [(&str, &[&str]); 9] = [
     ("Timestamp", &["timestamp", "time", "ts", "@timestamp", "_time"]),
-    ("SeverityText", &["level", "severity", "severity_text", "severityText", "lvl", "log.level"]),
+    (
+        "SeverityText",
+        &[
+            "level",
+            "severity",
+            "severity_text",
+            "severityText",
+            "lvl",
+            "log.level",
+        ],
+    ),
     ("SeverityNumber", &["severity_number", "severityNumber"]),
     ("Body", &["message", "msg", "body", "log"]),
-    ("ServiceName", &["service", "service.name", "service_name", "source", "app", "app_id"]),
-    ("TraceId", &["trace_id", "traceId", "traceid", "trace.id", "traceID"]),
+    (
+        "ServiceName",
+        &[
+            "service",
+            "service.name",
+            "service_name",
+            "source",
+            "app",
+            "app_id",
+        ],
+    ),
+    (
+        "TraceId",
+        &["trace_id", "traceId", "traceid", "trace.id", "traceID"],
+    ),
     ("SpanId", &["span_id", "spanId", "spanid", "span.id", "spanID"]),
     ("TraceFlags", &["trace_flags", "traceFlags"]),
     ("EventName", &["event_name", "event.name", "eventName"]),
@@ -102,12 +117,13 @@ impl Resolver {
     /// # Panics
     /// When the table has 65,535 columns or more; ClickHouse's own advice is to stay below a thousand.
     pub fn new(schema: &Schema, mapping: &MappingConfig) -> Self {
-        assert!(schema.columns.len() < usize::from(u16::MAX), "more columns than a table can have");
+        assert!(
+            schema.columns.len() < usize::from(u16::MAX),
+            "more columns than a table can have"
+        );
         let position = |name: &str| schema.columns.iter().position(|column| column.name == name);
         let overflow = match &mapping.overflow {
-            Some(name) => {
-                position(name).filter(|column| schema.columns[*column].data_type.takes_overflow())
-            }
+            Some(name) => position(name).filter(|column| schema.columns[*column].data_type.takes_overflow()),
             None => None,
         }
         .or(schema.overflow);
@@ -117,11 +133,16 @@ impl Resolver {
         let mut targets = HashMap::new();
         let mut add = |name: &str, column: usize, rank: u16| {
             let target = match level {
-                (Some(text), Some(number)) if text == column => {
-                    Target::Level { text: text as u16, number: number as u16, rank }
-                }
+                (Some(text), Some(number)) if text == column => Target::Level {
+                    text: text as u16,
+                    number: number as u16,
+                    rank,
+                },
                 _ if Some(column) == overflow => Target::Attributes,
-                _ => Target::Column { column: column as u16, rank },
+                _ => Target::Column {
+                    column: column as u16,
+                    rank,
+                },
             };
             targets.entry(name.as_bytes().into()).or_insert(target);
         };
@@ -146,7 +167,11 @@ impl Resolver {
         }
         Resolver {
             targets,
-            takes_objects: schema.columns.iter().map(|column| takes_object(&column.data_type)).collect(),
+            takes_objects: schema
+                .columns
+                .iter()
+                .map(|column| takes_object(&column.data_type))
+                .collect(),
             overflow,
         }
     }
@@ -161,7 +186,9 @@ impl Resolver {
     /// That holds for a column's own name only: `{"log":{"level":"info"}}` has a level, and no message.
     pub fn takes_object(&self, target: Target) -> bool {
         match target {
-            Target::Column { column, rank } => rank < USUAL_RANK_BASE && self.takes_objects[usize::from(column)],
+            Target::Column { column, rank } => {
+                rank < USUAL_RANK_BASE && self.takes_objects[usize::from(column)]
+            }
             _ => false,
         }
     }

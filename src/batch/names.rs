@@ -175,7 +175,10 @@ impl Names {
             return Ok(second);
         }
         let hash = hash_of(&self.hasher, parent, key);
-        let found = self.by_key.find(hash, |name| self.is(*name, parent, key, head, tail)).copied();
+        let found = self
+            .by_key
+            .find(hash, |name| self.is(*name, parent, key, head, tail))
+            .copied();
         let name = match found {
             Some(name) => name,
             None => self.add(hash, parent, key, resolver)?,
@@ -202,11 +205,19 @@ impl Names {
         let key_start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let path = &self.bytes[path_start..];
-        let target = if only_attributes { Target::Unknown } else { resolver.resolve(path) };
+        let target = if only_attributes {
+            Target::Unknown
+        } else {
+            resolver.resolve(path)
+        };
         if target == Target::Unknown && path.len() > self.name_bytes_max {
             self.bytes.truncate(path_start);
             // Without an overflow column the value goes nowhere, whatever its name.
-            return if resolver.overflow().is_none() { Ok(IGNORED) } else { Err(NameRefused::TooLong) };
+            return if resolver.overflow().is_none() {
+                Ok(IGNORED)
+            } else {
+                Err(NameRefused::TooLong)
+            };
         }
         let Some(attribute) = self.keys.intern(path) else {
             self.bytes.truncate(path_start);
@@ -230,10 +241,20 @@ impl Names {
             path_start: path_start as u32,
             path_len,
         });
-        let Names { names, by_key, hasher, bytes, .. } = self;
+        let Names {
+            names,
+            by_key,
+            hasher,
+            bytes,
+            ..
+        } = self;
         by_key.insert_unique(hash, name, |name| {
             let name = &names[*name as usize];
-            hash_of(hasher, name.parent, &bytes[name.key_start as usize..][..name.key_len as usize])
+            hash_of(
+                hasher,
+                name.parent,
+                &bytes[name.key_start as usize..][..name.key_len as usize],
+            )
         });
         Ok(name)
     }
@@ -253,7 +274,10 @@ fn ends_of(key: &[u8]) -> (u64, u64) {
         return (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
     }
     if let (Some(head), Some(tail)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
-        return (u64::from(u32::from_le_bytes(*head)), u64::from(u32::from_le_bytes(*tail)));
+        return (
+            u64::from(u32::from_le_bytes(*head)),
+            u64::from(u32::from_le_bytes(*tail)),
+        );
     }
     match *key {
         [] => (0, 0),

@@ -72,7 +72,13 @@ impl Batch {
             }
             Store::Column(Column::new(&spec, limits))
         });
-        Batch { stores: stores.collect(), route: None, rows: 0, partitions: 0, opened_at_ns: 0 }
+        Batch {
+            stores: stores.collect(),
+            route: None,
+            rows: 0,
+            partitions: 0,
+            opened_at_ns: 0,
+        }
     }
 
     pub(super) fn open(&mut self, route: Route, now_ns: i64) {
@@ -136,10 +142,18 @@ impl Batch {
                         continue;
                     }
                     let values = gathered(members, pass.scan.slots_of(index), &mut gather.values);
-                    let append = Append { tape: pass.tape, values, now_ns: pass.now_ns };
+                    let append = Append {
+                        tape: pass.tape,
+                        values,
+                        now_ns: pass.now_ns,
+                    };
                     column.append(&append, &mut |position, error| {
                         let row = members.map_or(position as u32, |members| members[position]);
-                        failures.push(Failure { row, column: index as u32, error });
+                        failures.push(Failure {
+                            row,
+                            column: index as u32,
+                            error,
+                        });
                     });
                 }
             }
@@ -158,7 +172,10 @@ impl Batch {
         frames: &mut Vec<u8>,
     ) -> usize {
         let omitted = self.route.take().expect("a batch that is sealed is open").omitted;
-        let columns = default_bits.iter().filter(|bit| !is_omitted(omitted, **bit)).count();
+        let columns = default_bits
+            .iter()
+            .filter(|bit| !is_omitted(omitted, **bit))
+            .count();
         head.clear();
         head.extend_from_slice(&[1, 0, 2]);
         head.extend_from_slice(&(-1_i32).to_le_bytes());

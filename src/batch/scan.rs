@@ -196,7 +196,10 @@ impl Scan {
                     Stop::TooMany | Stop::Repeated => reject(row, KeyFault::TooMany),
                 }
             }
-            self.ranges.push(EntryRange { start: start as u32, end: self.entries.len() as u32 });
+            self.ranges.push(EntryRange {
+                start: start as u32,
+                end: self.entries.len() as u32,
+            });
         }
         objects.len()
     }
@@ -240,8 +243,12 @@ impl Scan {
                     Some(outer) => (end, parent) = outer,
                 }
             }
-            let Node::String(key) = tape[at] else { unreachable!("simd-json puts a string before each value") };
-            let id = self.names.find(previous, parent, key.as_bytes(), &self.resolver)?;
+            let Node::String(key) = tape[at] else {
+                unreachable!("simd-json puts a string before each value")
+            };
+            let id = self
+                .names
+                .find(previous, parent, key.as_bytes(), &self.resolver)?;
             previous = id;
             let value = at + 1;
             at = value + 1;
@@ -273,7 +280,10 @@ impl Scan {
     fn open_object(&mut self, id: u32, row: usize) -> Result<(), Stop> {
         let name = self.names.get(id);
         let attribute = name.attribute;
-        let was_attribute = self.seen.get(attribute as usize).is_some_and(|seen| seen.row == self.serial);
+        let was_attribute = self
+            .seen
+            .get(attribute as usize)
+            .is_some_and(|seen| seen.row == self.serial);
         let was_column = match name.target {
             Target::Column { column, .. } | Target::Level { text: column, .. } => {
                 self.slot(column, row) != 0 && self.holders[usize::from(column)].attribute == attribute
@@ -301,7 +311,9 @@ impl Scan {
         self.pending.clear();
         self.push_keys(tape, object, ROOT);
         while let Some((at, parent)) = self.pending.pop() {
-            let Node::String(key) = tape[at as usize] else { unreachable!("only keys are pending") };
+            let Node::String(key) = tape[at as usize] else {
+                unreachable!("only keys are pending")
+            };
             let id = self.names.find(ROOT, parent, key.as_bytes(), &self.resolver)?;
             let name = self.names.get_mut(id);
             if std::mem::replace(&mut name.opened, self.serial) == self.serial {
@@ -349,7 +361,10 @@ impl Scan {
             }
             Target::Level { text, number, rank } => {
                 let severity = self.numbers + u32::from(severity_of(&tape[value]));
-                let holder = Holder { attribute, rank: LEVEL_RANK_BASE + (rank >> 1) };
+                let holder = Holder {
+                    attribute,
+                    rank: LEVEL_RANK_BASE + (rank >> 1),
+                };
                 self.put_level_number(number, holder, severity, row, repeat);
                 self.put_column(text, Holder { attribute, rank }, value as u32, row, repeat)
             }
@@ -421,7 +436,10 @@ impl Scan {
             let keeps_null = self.keeps_null[usize::from(column)];
             if held_value == 0 && keeps_null {
                 self.set_slot(column, row, value);
-                self.holders[usize::from(column)] = Holder { attribute, rank: LEVEL_RANK_BASE };
+                self.holders[usize::from(column)] = Holder {
+                    attribute,
+                    rank: LEVEL_RANK_BASE,
+                };
             } else if held_value != 0 && held && repeat == Repeat::Replaces {
                 self.set_slot(column, row, if keeps_null { value } else { 0 });
             }
@@ -444,8 +462,14 @@ impl Scan {
             }
             return Ok(());
         }
-        *seen = Seen { row: self.serial, entry: self.entries.len() as u32 };
-        self.entries.push(Entry { key: attribute, value });
+        *seen = Seen {
+            row: self.serial,
+            entry: self.entries.len() as u32,
+        };
+        self.entries.push(Entry {
+            key: attribute,
+            value,
+        });
         let start = self.ranges.last().map_or(0, |range| range.end as usize);
         if self.entries.len() - start > self.attributes_max {
             return Err(Stop::TooMany);

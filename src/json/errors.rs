@@ -1,9 +1,8 @@
 //! Rejected rows of one request: an exact count, and the first few spelled out for the reply.
 
-use std::fmt;
-
 use super::{RowFault, RowFaultKind};
 use crate::column::ValueError;
+use crate::limits::Limits;
 
 /// Why a row was rejected. A row is rejected for the first reason found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +89,10 @@ pub struct RowError {
     pub text: String,
 }
 
+/// Rejected rows by reason, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RejectCounts([u64; RejectReason::ALL.len()]);
+
 /// The rejected rows of one request.
 #[derive(Debug)]
 pub struct RowErrors {
@@ -102,34 +105,53 @@ pub struct RowErrors {
 }
 
 impl RowErrors {
-    /// No errors yet; `first_max` will be spelled out (`Limits::errors_in_reply_max`).
-    pub fn new(first_max: usize) -> Self {
-        RowErrors { count: 0, first: Vec::new(), by_reason: [0; RejectReason::ALL.len()], first_max }
+    /// No errors yet.
+    pub fn new(limits: &Limits) -> Self {
+        RowErrors {
+            count: 0,
+            first: Vec::new(),
+            by_reason: [0; RejectReason::ALL.len()],
+            first_max: limits.errors_in_reply_max,
+        }
     }
 
     /// Rejects row `row`; the sentence is only made while there is room for it.
-    pub fn reject(&mut self, row: u64, reason: RejectReason, text: impl fmt::Display) {
+    pub fn push(&mut self, row: u64, reason: RejectReason, text: impl FnOnce() -> String) {
         self.count += 1;
         self.by_reason[reason as usize] += 1;
         if self.first.len() < self.first_max {
-            self.first.push(RowError { row, reason, text: text.to_string() });
+            self.first.push(RowError {
+                row,
+                reason,
+                text: text(),
+            });
         }
     }
 
     /// Rejects row `row`, which does not parse.
-    pub fn reject_fault(&mut self, row: u64, fault: &RowFault) {
-        self.reject(row, fault.kind.into(), fault);
+    pub fn push_fault(&mut self, row: u64, fault: &RowFault) {
+        self.push(row, fault.kind.into(), || fault.to_string());
     }
 
-    /// Rows rejected for `reason`.
-    pub fn of_reason(&self, reason: RejectReason) -> u64 {
-        self.by_reason[reason as usize]
+    /// Rows rejected so far, by reason.
+    pub fn counts(&self) -> RejectCounts {
+        RejectCounts(self.by_reason)
     }
 
-    /// Forgets all errors and keeps the memory.
-    pub fn clear(&mut self) {
-        self.count = 0;
-        self.first.clear();
-        self.by_reason = [0; RejectReason::ALL.len()];
+    /// Calls `visit` with each reason that rejected rows since `before`, and how many.
+    pub fn each_since(&self, before: &RejectCounts, mut visit: impl FnMut(RejectReason, u64)) {
+        for (reason, (now, before)) in RejectReason::ALL
+            .into_iter()
+            .zip(self.by_reason.iter().zip(before.0))
+        {
+            if *now > before {
+                visit(reason, now - before);
+            }
+        }
+    }
+
+    /// Some row was rejected, and every rejected one for `reason`.
+    pub fn only(&self, reason: RejectReason) -> bool {
+        self.count > 0 && self.by_reason[reason as usize] == self.count
     }
 }

@@ -5,6 +5,6 @@ mod outline;
 mod parser;
 mod splitter;
 
-pub use errors::{RejectReason, RowError, RowErrors};
+pub use errors::{RejectCounts, RejectReason, RowError, RowErrors};
 pub use parser::{Parsed, Parser, RowFault, RowFaultKind};
 pub use splitter::{BodyFault, RowForm, Rows, RowsText, Split, Splitter};
