@@ -58,7 +58,15 @@ pub struct Written {
     pub mapping: BTreeMap<String, TableConfig>,
 }
 
-pub use crate::mapping::MappingConfig as TableConfig;
+/// The `[mapping.TABLE]` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TableConfig {
+    /// Further keys of rows, and the column each goes to.
+    pub columns: BTreeMap<String, String>,
+    /// Column unknown keys go to: a Map or JSON column.
+    pub overflow: Option<String>,
+}
 
 /// Form of the server's own log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]

@@ -116,7 +116,8 @@ impl Session<'_> {
         waiter: Option<AckId>,
     ) -> io::Result<Intake> {
         let core = self.core;
-        let mut intake = Intake { accepted: 0, errors: RowErrors::new(core.limits.errors_in_reply_max), failure: None };
+        let mut intake = Intake { accepted: 0, errors: RowErrors::new(&core.limits), failure: None };
+        let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
             Ok(source) => self.take_rows(table, source, waiter, &mut intake).await,
             Err(failure) => {
@@ -124,7 +125,7 @@ impl Session<'_> {
                 Ok(())
             }
         };
-        core.count_rejected(&intake.errors);
+        intake.errors.each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
         taken.map(|()| intake)
     }
 
@@ -167,8 +168,9 @@ impl Session<'_> {
                 Split::TooLong { consumed } => {
                     source.consume(&mut self.buffer, consumed);
                     let line_bytes_max = core.limits.line_bytes_max;
-                    let text = format_args!("the row is longer than {line_bytes_max} bytes");
-                    intake.errors.reject(row, RejectReason::TooLong, text);
+                    intake.errors.push(row, RejectReason::TooLong, || {
+                        format!("the row is longer than {line_bytes_max} bytes")
+                    });
                     // It never reached the parser, so nobody has counted it yet.
                     table.account().receive(0, 1);
                     core.metrics.rows_received.add(1);
@@ -350,14 +352,5 @@ impl Core {
             }
         }
         true
-    }
-
-    /// Counts a request's rejected rows by reason.
-    fn count_rejected(&self, errors: &RowErrors) {
-        if errors.count > 0 {
-            for reason in RejectReason::ALL {
-                self.metrics.reject(reason.label(), errors.of_reason(reason));
-            }
-        }
     }
 }

@@ -434,7 +434,7 @@ impl Session<'_> {
             (Some(Settled::Kept), None) if *accepted > 0 => {
                 Status::of_rows(*accepted, reply.level == AckLevel::Inserted)
             }
-            (Some(Settled::Kept), None) if errors.count > 0 && errors.of_reason(RejectReason::TooLong) == errors.count => Status::ContentTooLarge,
+            (Some(Settled::Kept), None) if errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
             (Some(Settled::Kept), None) => Status::BadRequest,
         };
         let body = IngestReply { status, accepted: *accepted, rejected: errors.count, ack: reply.level.name() };
