@@ -332,7 +332,7 @@ fn filter(config: &ControlConfig, name_column: &str) -> String {
     }
     for table in std::iter::once(&config.default_table).chain(&config.tables) {
         terms.push(format!(
-            "(database = {} AND name = {})",
+            "(database = {} AND {name_column} = {})",
             quoted(&table.database),
             quoted(&table.table)
         ));

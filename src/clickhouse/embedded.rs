@@ -610,7 +610,7 @@ fn supervise(launch: &Launch, child: Child, shared: &Shared, stop: &Receiver<()>
                 }
                 tracing::error!(
                     %status,
-                    last_words = launch.layout.last_words(),
+                    log = %launch.layout.log.display(),
                     pause_ms = pause.as_millis() as u64,
                     "the embedded ClickHouse died and is started again"
                 );
