@@ -78,10 +78,10 @@ const HISTOGRAM_PATIENCE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// The listener or the thread cannot be set up.
-pub fn start(listener: TcpListener, state: Arc<AdminState>) -> io::Result<JoinHandle<()>> {
+pub fn start(listener: TcpListener, state: impl Into<Arc<AdminState>>) -> io::Result<JoinHandle<()>> {
     start_bounded(
         listener,
-        state,
+        state.into(),
         listener::CONNECTIONS,
         listener::EXCHANGE_DEADLINE,
     )

@@ -4,11 +4,16 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 use crate::ack::AckLevel;
-use crate::config::{ConfigError, LogFormat, Secret, Written, set_limit};
+use crate::admin::{self, FetchError};
+use crate::config::{ConfigError, LogFormat, Secret, Written, set_limit, split_table_name};
 use crate::histogram::Measure;
 use crate::limits::LimitsWritten;
+use crate::schema::{TableName, TableSchema};
 use crate::topology::CoreChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -223,9 +228,9 @@ pub enum HistogramFormat {
 /// Options of the hidden `embedded-engine`.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
-    /// The library and what it is started with, as `Embedded` wrote them
+    /// The engine's library, then the arguments of `clickhouse local`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub arguments: Vec<std::ffi::OsString>,
+    pub arguments: Vec<OsString>,
 }
 
 impl SettingsArgs {
@@ -262,6 +267,59 @@ impl SettingsArgs {
         .refuse_two_clickhouses("the command line")
     }
 }
+
+/// The body of `schema`: prints the DDL.
+///
+/// # Errors
+/// The name is none, or standard output takes nothing.
+pub fn print_schema(args: &SchemaArgs) -> Result<(), PrintError> {
+    let (database, table) = split_table_name(&args.table).map_err(PrintError::Table)?;
+    let name = TableName {
+        database: database.unwrap_or("default").to_owned(),
+        table: table.to_owned(),
+    };
+    let ddl = TableSchema::default_table_ddl(&name, args.ttl_days);
+    print(&format!("{};\n", ddl.trim_end().trim_end_matches(';')))
+}
+
+/// The body of `histograms`: prints the page of a running server.
+///
+/// # Errors
+/// The server does not answer, or standard output takes nothing.
+pub fn print_histograms(args: &HistogramsArgs) -> Result<(), PrintError> {
+    print(&admin::fetch(args.admin, &args.path()).map_err(PrintError::Fetch)?)
+}
+
+fn print(text: &str) -> Result<(), PrintError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(PrintError::Output),
+    }
+}
+
+/// Why nothing was printed.
+#[derive(Debug)]
+pub enum PrintError {
+    /// The table's name is none.
+    Table(ConfigError),
+    /// The running server gave no page.
+    Fetch(FetchError),
+    /// Standard output takes nothing.
+    Output(io::Error),
+}
+
+impl fmt::Display for PrintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PrintError::Table(error) => error.fmt(f),
+            PrintError::Fetch(error) => error.fmt(f),
+            PrintError::Output(error) => write!(f, "cannot write to standard output: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PrintError {}
 
 /// Lets clap list the histograms and name the nearest one.
 fn measures() -> clap::builder::PossibleValuesParser {
@@ -340,6 +398,37 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(refused.contains("'parse'"), "{refused}");
+    }
+
+    #[test]
+    fn hands_the_engine_its_arguments_untouched() {
+        let arguments = [
+            "ringhouse",
+            "embedded-engine",
+            "/lib.so",
+            "--path",
+            "/d",
+            "--help",
+            "--",
+            "-x",
+        ];
+        match Arguments::try_parse_from(arguments).map(|arguments| arguments.command) {
+            Ok(Command::EmbeddedEngine(engine)) => assert_eq!(engine.arguments, arguments[2..]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rejects_a_schema_for_what_is_no_table() {
+        let refused = print_schema(&SchemaArgs {
+            table: "a b".into(),
+            ttl_days: None,
+        })
+        .unwrap_err();
+        assert!(
+            refused.to_string().starts_with("`a b` is not a table's name"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -279,13 +279,7 @@ fn tables(
         if names[..at].contains(name) {
             return Err(ConfigError::TableTwice(name.clone()));
         }
-        let (database, table) = match name.split_once('.') {
-            Some((database, table)) => (Some(database), table),
-            None => (None, name.as_str()),
-        };
-        if !is_identifier(table) || !database.is_none_or(is_identifier) {
-            return Err(ConfigError::TableName(name.clone()));
-        }
+        let (database, table) = split_table_name(name)?;
         tables.push(TableSettings {
             database: database.map(str::to_owned),
             table: table.to_owned(),
@@ -298,6 +292,22 @@ fn tables(
             let nearest = crate::limits::nearest(&table, names.iter().map(String::as_str)).map(str::to_owned);
             Err(ConfigError::MappingOfNoTable { table, nearest })
         }
+    }
+}
+
+/// Splits `table` or `database.table`.
+///
+/// # Errors
+/// [`ConfigError::TableName`].
+pub fn split_table_name(name: &str) -> Result<(Option<&str>, &str), ConfigError> {
+    let (database, table) = match name.split_once('.') {
+        Some((database, table)) => (Some(database), table),
+        None => (None, name),
+    };
+    if is_identifier(table) && database.is_none_or(is_identifier) {
+        Ok((database, table))
+    } else {
+        Err(ConfigError::TableName(name.to_owned()))
     }
 }
 

@@ -6,7 +6,7 @@
 
 // What is run with.
 pub mod cli;
-pub mod commands;
+pub mod check;
 pub mod config;
 pub mod limits;
 pub mod telemetry;

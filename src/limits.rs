@@ -1,5 +1,6 @@
 //! Every bound of the program: its default, its unit, its sane range and its reason, in one place.
 
+use crate::clickhouse::frame::FrameEncoder;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -279,7 +280,8 @@ impl Limits {
     /// The most memory the server takes by its own bounds, on `ingest_cores` cores.
     ///
     /// A worst case: every connection open, every batch full, every block waiting for ClickHouse. Memory is
-    /// touched on first use, so a quiet server stays far below.
+    /// touched on first use, so a quiet server stays far below. Only a chunk of short numbers for wide columns can
+    /// take a batch beyond its share (see [`crate::batch::overshoot_bytes`]).
     pub fn memory(&self, ingest_cores: usize) -> Memory {
         let chunk_bytes_max = self.chunk_bytes + self.line_bytes_max;
         Memory {
@@ -289,7 +291,7 @@ impl Limits {
             body_buffers_bytes: self.body_buffers_bytes_per_core,
             parser_bytes: chunk_bytes_max * PARSER_BYTES_PER_BYTE,
             batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
-            blocks_bytes: self.blocks_per_core * frames_bytes_max(self.batch_wire_bytes()),
+            blocks_bytes: self.blocks_per_core * FrameEncoder::bound(self.batch_wire_bytes()),
             acks_bytes: self.acks_per_core * ACK_BYTES,
             histograms_bytes: crate::histogram::RECORDER_BYTES,
             writer_bytes: WRITER_BYTES + crate::histogram::RECORDER_BYTES,
@@ -298,7 +300,7 @@ impl Limits {
 
     /// Wire bytes a batch can reach: it is sealed at the first chunk that fills it.
     fn batch_wire_bytes(&self) -> usize {
-        self.batch_bytes_max + self.chunk_bytes + self.line_bytes_max
+        self.batch_bytes_max + crate::batch::overshoot_bytes(self)
     }
 
     /// Columns grow by doubling, so up to twice their contents is allocated.
@@ -310,20 +312,16 @@ impl Limits {
 /// Head, parser and reply state of one connection besides its receive buffer: three small buffers and the task.
 const CONNECTION_STATE_BYTES: usize = 4 * 1024;
 
-/// Per byte of JSON text: 1 for the padded copy, 4 for its structural index (u32), and 12 for the tape, because
-/// `1,1,1,` yields one 24-byte node every two bytes.
-const PARSER_BYTES_PER_BYTE: usize = 1 + 4 + 12;
+/// Per byte of JSON text: 1 for the padded copy and 1 for unescaped strings, 4 for its structural index (u32), 12 for
+/// the tape, because `1,1,1,` yields one 24-byte node every two bytes, and 3 for what is kept of each row, because a
+/// row takes at least three bytes (`{}` and a newline) and leaves two u32.
+const PARSER_BYTES_PER_BYTE: usize = 1 + 1 + 4 + 12 + 3;
 
 /// A waiting request: its block, its waker and its row counts.
 const ACK_BYTES: usize = 128;
 
 /// The writer sends blocks from where they lie; its own are the socket and decode buffers and the group lists.
 const WRITER_BYTES: usize = 4 * 1024 * 1024;
-
-/// LZ4's worst case (1/255 growth and 16 bytes) and a 25-byte header for each 64 KiB piece at least.
-fn frames_bytes_max(wire_bytes: usize) -> usize {
-    wire_bytes + wire_bytes / 255 + (wire_bytes / (64 * 1024) + 1) * (16 + 25)
-}
 
 /// The worst case of [`Limits::memory`], by what takes it. Bytes; all but the last are per ingest core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -605,7 +603,7 @@ mod tests {
             body_buffers_bytes_per_core: 5_000_000,
             chunk_bytes: 1000,
             line_bytes_max: 2000,
-            batch_bytes_max: 97_000,
+            batch_bytes_max: 94_000,
             tables_per_core: 2,
             batches_per_table: 3,
             blocks_per_core: 4,
@@ -614,13 +612,13 @@ mod tests {
         };
         let memory = limits.memory(3);
         assert_eq!(memory.connections_bytes, 10 * (1000 + 4096));
-        assert_eq!(memory.parser_bytes, 3000 * 17);
-        // 97,000 + 1,000 + 2,000 = 100,000 wire bytes a batch, doubled by growth.
+        assert_eq!(memory.parser_bytes, 3000 * 21);
+        // 94,000 + twice (1,000 + 2,000) = 100,000 wire bytes a batch, doubled by growth.
         assert_eq!(memory.batches_bytes, 2 * 3 * 200_000);
-        // 100,000 + 392 of LZ4's worst case + 2 frames' 41 bytes.
-        assert_eq!(memory.blocks_bytes, 4 * 100_474);
+        // 100,000 and 25 bytes around each of 3 * 3 + 2 frames.
+        assert_eq!(memory.blocks_bytes, 4 * 100_275);
         assert_eq!(memory.acks_bytes, 7 * 128);
-        let per_core = 50_960 + 5_000_000 + 51_000 + 1_200_000 + 401_896 + 896 + memory.histograms_bytes;
+        let per_core = 50_960 + 5_000_000 + 63_000 + 1_200_000 + 401_100 + 896 + memory.histograms_bytes;
         assert_eq!(memory.per_core_bytes(), per_core);
         assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes);
     }

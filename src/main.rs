@@ -6,7 +6,7 @@ use clap::Parser;
 use ringhouse::cli::{Arguments, Command, SettingsArgs};
 use ringhouse::clickhouse::embedded::run_engine_child;
 use ringhouse::config::{ConfigError, Settings};
-use ringhouse::{commands, server, telemetry, topology};
+use ringhouse::{check, cli, server, telemetry, topology};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,8 +15,8 @@ fn main() -> ExitCode {
     let result: Result<ExitCode, Box<dyn std::error::Error>> = match Arguments::parse().command {
         Command::Serve(args) => serve(args),
         Command::Check(args) => check(args),
-        Command::Schema(args) => commands::schema(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Command::Histograms(args) => commands::histograms(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Schema(args) => cli::print_schema(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Histograms(args) => cli::print_histograms(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::EmbeddedEngine(args) => run_engine_child(&args.arguments),
     };
     result.unwrap_or_else(|error| {
@@ -32,7 +32,7 @@ fn serve(args: SettingsArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
 }
 
 fn check(args: SettingsArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    Ok(commands::check(&settings(args)?)?)
+    Ok(check::check(&settings(args)?))
 }
 
 fn settings(args: SettingsArgs) -> Result<Settings, ConfigError> {

@@ -88,16 +88,8 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         TcpListener::bind(settings.admin).map_err(|error| ServeError::Listen(settings.admin, error))?;
     let (embedded, endpoint) = provide_clickhouse(settings)?;
     let tables = table_names(&settings.tables, &endpoint.database);
-    let control = control::start_control(ControlConfig {
-        endpoint: endpoint.clone(),
-        default_table: tables[0].clone(),
-        tables: tables[1..].to_vec(),
-        only_listed: false,
-        create_tables: settings.create_tables,
-        ttl_days: None,
-        limits: settings.limits,
-    })
-    .map_err(ServeError::System)?;
+    let control =
+        control::start_control(control_config(settings, endpoint.clone())).map_err(ServeError::System)?;
     let (events, inbox) = mpsc::channel();
     let listen = listeners[0].local_addr().map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
@@ -160,13 +152,7 @@ fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Se
 
 fn provide_clickhouse(settings: &Settings) -> Result<(Option<Embedded>, Endpoint), ServeError> {
     match &settings.clickhouse {
-        ClickHouse::Remote { url, password } => {
-            let mut endpoint: Endpoint = url.expose().parse().map_err(ServeError::Endpoint)?;
-            if let Some(password) = password {
-                endpoint.password = Secret::new(password.expose());
-            }
-            Ok((None, endpoint))
-        }
+        ClickHouse::Remote { .. } => Ok((None, remote_endpoint(settings)?)),
         ClickHouse::Embedded { tcp_port, http_port } => {
             let embedded = Embedded::start(EmbeddedConfig {
                 directory: settings.data_dir.join("clickhouse"),
@@ -180,6 +166,38 @@ fn provide_clickhouse(settings: &Settings) -> Result<(Option<Embedded>, Endpoint
             let endpoint = embedded.endpoint();
             Ok((Some(embedded), endpoint))
         }
+    }
+}
+
+/// The ClickHouse somebody else runs.
+///
+/// # Errors
+/// Its URL is none.
+///
+/// # Panics
+/// When the settings ask for the embedded one.
+pub(crate) fn remote_endpoint(settings: &Settings) -> Result<Endpoint, ServeError> {
+    let ClickHouse::Remote { url, password } = &settings.clickhouse else {
+        panic!("the embedded ClickHouse has its endpoint once it runs");
+    };
+    let mut endpoint: Endpoint = url.expose().parse().map_err(ServeError::Endpoint)?;
+    if let Some(password) = password {
+        endpoint.password = Secret::new(password.expose());
+    }
+    Ok(endpoint)
+}
+
+/// What the control thread is to look after.
+pub(crate) fn control_config(settings: &Settings, endpoint: Endpoint) -> ControlConfig {
+    let tables = table_names(&settings.tables, &endpoint.database);
+    ControlConfig {
+        default_table: tables[0].clone(),
+        tables: tables[1..].to_vec(),
+        endpoint,
+        only_listed: false,
+        create_tables: settings.create_tables,
+        ttl_days: None,
+        limits: settings.limits,
     }
 }
 

@@ -190,7 +190,7 @@ impl fmt::Display for ConfigError {
             ConfigError::TableTwice(table) => write!(f, "tables names `{table}` twice"),
             ConfigError::TableName(table) => write!(
                 f,
-                "tables: `{table}` is not a name like `otel_logs` or `database.table` (letters, digits, `_` and `-`)"
+                "`{table}` is not a table's name like `otel_logs` or `database.table` (letters, digits, `_` and `-`)"
             ),
             ConfigError::MappingOfNoTable { table, nearest } => {
                 write!(f, "mapping.{table} is for a table that `tables` does not name")?;

@@ -204,9 +204,9 @@ fn rejects_what_contradicts_itself() {
         ),
         ("tables = []", "tables must name at least one table"),
         ("tables = ['a', 'a']", "tables names `a` twice"),
-        ("tables = ['a.b.c']", "tables: `a.b.c` is not a name"),
-        ("tables = ['']", "tables: `` is not a name"),
-        ("tables = ['a/b']", "tables: `a/b` is not a name"),
+        ("tables = ['a.b.c']", "`a.b.c` is not a table's name"),
+        ("tables = ['']", "`` is not a table's name"),
+        ("tables = ['a/b']", "`a/b` is not a table's name"),
         (
             "tables = ['logs']\n[mapping.log]",
             "mapping.log is for a table that `tables` does not name; did you mean `logs`?",
