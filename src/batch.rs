@@ -253,7 +253,6 @@ impl TableSink {
         errors: &mut RowErrors,
         pushed: &mut Pushed,
     ) {
-        self.scan.extend_tape(parsed.tape);
         let mut done = 0;
         while done < parsed.rows.len() && pushed.blocked_on.is_none() {
             self.read_pass(parsed.tape, &parsed.rows[done..], now_ns);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::clickhouse::control::{self, CheckReport, ControlConfig, TableReport};
 use crate::config::{ClickHouse, Settings};
-use crate::schema::TableSchema;
+use crate::schema::{TableName, TableSchema};
 use crate::server;
 
 /// Prints the settings as a configuration file on standard output and, when ClickHouse answers, a report on its
@@ -39,7 +39,7 @@ pub fn check(settings: &Settings) -> ExitCode {
 }
 
 fn is_servable(report: &CheckReport, config: &ControlConfig) -> bool {
-    let created = |name| config.create_tables && *name == config.default_table;
+    let created = |name: &TableName| config.create_tables && *name == config.default_table;
     let listed = |table: &&TableReport| table.name == config.default_table || config.tables.contains(&table.name);
     report.missing.iter().all(created) && report.tables.iter().filter(listed).all(|table| table.schema.is_ok())
 }

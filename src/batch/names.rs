@@ -109,6 +109,11 @@ impl Names {
         self.names.len() <= 2
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     pub(super) fn keys(&self) -> &KeyTable {
         &self.keys
     }

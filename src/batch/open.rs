@@ -5,7 +5,7 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::clickhouse::wire::put_varint;
 use crate::column::{Append, Column, EntryRange, Node, Overflow, ValueError};
 use crate::limits::Limits;
-use crate::schema::{Role, Schema};
+use crate::schema::Schema;
 
 /// Rows of one route can go into one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +65,7 @@ impl Batch {
             if Some(i) == overflow {
                 return Store::Overflow(Overflow::new(spec, limits));
             }
-            let mut spec = spec.clone();
-            if spec.role == Role::SeverityNumber {
-                // The scan has made a number of a level already, and an explicit one is no level: 9 is INFO.
-                spec.role = Role::Plain;
-            }
-            Store::Column(Column::new(&spec, limits))
+            Store::Column(Column::new(spec, limits))
         });
         Batch {
             stores: stores.collect(),

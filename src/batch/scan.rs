@@ -1,14 +1,10 @@
 //! Sorts the values of parsed rows by column: one pass over the tape, one slot for each column and row.
 
-use super::names::{NameRefused, Names, ROOT};
-use crate::column::{Entry, EntryRange, Node, StaticNode};
+use super::names::{Name, NameRefused, Names, ROOT};
+use crate::column::{Entry, EntryRange, FOREIGN_LEVEL, KeyTable, Node, StaticNode};
 use crate::limits::Limits;
 use crate::mapping::{LEVEL_RANK_BASE, MappingConfig, Resolver, Target};
 use crate::schema::{DataType, Schema};
-use crate::severity::{number_of_int, number_of_word};
-
-/// Severity numbers as tape values, behind the tape's own: a level's number is a value as any other then.
-const SEVERITY_NUMBERS: usize = 25;
 
 /// Why a row's keys cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +71,6 @@ pub(super) struct Scan {
     seen: Vec<Seen>,
     /// Counts rows, to tell this row's marks from older ones.
     serial: u32,
-    /// Nodes of the severity numbers start here.
-    numbers: u32,
     /// Ends and names of the objects around the one being read.
     around: Vec<(usize, u32)>,
     /// Keys to read and the object they are in, for rows with repeated objects.
@@ -107,7 +101,6 @@ impl Scan {
             holders: vec![Holder::default(); columns],
             seen: Vec::new(),
             serial: 0,
-            numbers: 0,
             around: Vec::new(),
             pending: Vec::new(),
             unknown_fields: 0,
@@ -119,8 +112,13 @@ impl Scan {
         self.resolver.overflow()
     }
 
-    pub(super) fn keys(&self) -> &crate::column::KeyTable {
+    pub(super) fn keys(&self) -> &KeyTable {
         self.names.keys()
+    }
+
+    #[cfg(test)]
+    pub(super) fn names_kept(&self) -> usize {
+        self.names.len()
     }
 
     /// Rows of the last scan.
@@ -143,12 +141,6 @@ impl Scan {
 
     fn stride(&self) -> usize {
         self.slots.len() / self.columns.max(1)
-    }
-
-    /// Appends to the tape what slots may point to besides the rows' own values. Once for each tape.
-    pub(super) fn extend_tape(&mut self, tape: &mut Vec<Node<'_>>) {
-        self.numbers = tape.len() as u32;
-        tape.extend((0..SEVERITY_NUMBERS as u64).map(|number| Node::Static(StaticNode::U64(number))));
     }
 
     /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
@@ -256,7 +248,7 @@ impl Scan {
             match tape[value] {
                 Node::Object { count, .. } => {
                     at += count;
-                    if !name.takes_object {
+                    if is_group(name, count) {
                         self.open_object(id, row)?;
                         objects_open = true;
                         self.around.push((end, parent));
@@ -320,7 +312,9 @@ impl Scan {
                 continue;
             }
             let value = at as usize + 1;
-            if matches!(tape[value], Node::Object { .. }) && !name.takes_object {
+            if let Node::Object { count, .. } = tape[value]
+                && is_group(name, count)
+            {
                 self.push_keys(tape, value, id);
                 continue;
             }
@@ -360,12 +354,11 @@ impl Scan {
                 self.put_column(column, Holder { attribute, rank }, value as u32, row, repeat)
             }
             Target::Level { text, number, rank } => {
-                let severity = self.numbers + u32::from(severity_of(&tape[value]));
-                let holder = Holder {
-                    attribute,
-                    rank: LEVEL_RANK_BASE + (rank >> 1),
-                };
-                self.put_level_number(number, holder, severity, row, repeat);
+                // What is neither word nor number has no severity, and is kept as text all the same.
+                if let Node::String(_) | Node::Static(StaticNode::I64(_) | StaticNode::U64(_)) = tape[value] {
+                    let holder = Holder { attribute, rank: LEVEL_RANK_BASE + rank };
+                    self.put_level_number(number, holder, value as u32 | FOREIGN_LEVEL, row, repeat);
+                }
                 self.put_column(text, Holder { attribute, rank }, value as u32, row, repeat)
             }
         }
@@ -485,6 +478,11 @@ enum Repeat {
     Ignored,
 }
 
+/// Whether an object is a group of keys rather than a value. An empty one under an unknown key would leave no trace.
+fn is_group(name: &Name, nodes: usize) -> bool {
+    !name.takes_object && (nodes > 0 || name.target != Target::Unknown)
+}
+
 /// Rows of one pass: 65,536 slots are 256 KiB, which stay in L2 beside the tape. A table of thousands of columns
 /// still gets enough rows at a time to be worth a loop for each column.
 fn rows_max(columns: usize) -> usize {
@@ -496,15 +494,5 @@ fn end_of(tape: &[Node<'_>], at: usize) -> usize {
     match tape[at] {
         Node::Object { count, .. } | Node::Array { count, .. } => at + 1 + count,
         Node::String(_) | Node::Static(_) => at + 1,
-    }
-}
-
-#[inline]
-fn severity_of(value: &Node<'_>) -> u8 {
-    match value {
-        Node::String(word) => number_of_word(word.as_bytes()).unwrap_or(0),
-        Node::Static(StaticNode::I64(level)) => number_of_int(*level),
-        Node::Static(StaticNode::U64(level)) => number_of_int(i64::try_from(*level).unwrap_or(i64::MAX)),
-        _ => 0,
     }
 }

@@ -8,3 +8,6 @@ mod splitter;
 pub use errors::{RejectCounts, RejectReason, RowError, RowErrors};
 pub use parser::{Parsed, Parser, RowFault, RowFaultKind};
 pub use splitter::{BodyFault, RowForm, Rows, RowsText, Split, Splitter};
+
+#[cfg(test)]
+mod tests;

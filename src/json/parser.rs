@@ -47,7 +47,7 @@ impl fmt::Display for RowFault {
 #[derive(Debug)]
 pub struct Parsed<'p, 'text> {
     /// simd-json's nodes; index 0 is the array around the rows and never a value.
-    pub tape: &'p mut Vec<Node<'text>>,
+    pub tape: &'p [Node<'text>],
     /// Tape index of each good row's object.
     pub rows: &'p [u32],
     /// The number in the text of each good row; empty when all are good.
@@ -125,6 +125,8 @@ impl Parser {
         self.faults.clear();
         if self.copy_all(text) {
             let mut tape = Tape(mem::take(&mut self.tape));
+            self.text.reserve(INPUT_PADDING);
+            // Taken when the text has its place: the keys on the tape are compared with it.
             let base = self.text.as_ptr().addr();
             if fill_tape(&mut self.text, &mut self.buffers, &mut tape).is_ok() {
                 let keys = (text.form != RowForm::Elements).then_some((base, self.keys.as_slice()));
@@ -136,7 +138,7 @@ impl Parser {
                     &mut self.faults,
                 ) {
                     let taken = take(Parsed {
-                        tape: &mut tape.0,
+                        tape: &tape.0,
                         rows: &self.rows,
                         ordinals: &self.ordinals,
                         faults: &self.faults,
@@ -159,7 +161,7 @@ impl Parser {
             "good rows parse together"
         );
         let taken = take(Parsed {
-            tape: &mut tape.0,
+            tape: &tape.0,
             rows: &self.rows,
             ordinals: &self.ordinals,
             faults: &self.faults,
