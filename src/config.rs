@@ -1,1 +1,313 @@
-//! TODO
+//! What was written (file, environment, flags), and what is run with.
+
+mod error;
+mod written;
+
+pub use error::ConfigError;
+pub use written::{LogFormat, TableConfig, Written, set_limit};
+
+use crate::ack::AckLevel;
+use crate::limits::Limits;
+use crate::topology::Topology;
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What the server is run with: every choice made, every value checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Address rows are posted to; every ingest core listens on it.
+    pub listen: SocketAddr,
+    /// Address of the admin pages.
+    pub admin: SocketAddr,
+    /// Where rows go.
+    pub clickhouse: ClickHouse,
+    /// Create the default table when it does not exist.
+    pub create_tables: bool,
+    /// Tables rows may go into; the first is the default table. Never empty.
+    pub tables: Vec<TableSettings>,
+    /// Directory of the embedded engine's data.
+    pub data_dir: PathBuf,
+    /// Which core does what.
+    pub topology: Topology,
+    /// Ack level of requests that name none.
+    pub ack: AckLevel,
+    /// Filter of the server's own log, like `info` or `warn,ringhouse::writer=debug`.
+    pub log_level: String,
+    /// Form of the server's own log.
+    pub log_format: LogFormat,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// The ClickHouse rows go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClickHouse {
+    /// A server somebody else runs.
+    Remote {
+        /// `tcp://user:password@host:port/database`.
+        url: Secret,
+        /// Password from its own file or variable; stands above the URL's.
+        password: Option<Secret>,
+    },
+    /// A child process of ours, listening on loopback.
+    Embedded {
+        /// Native protocol.
+        tcp_port: u16,
+        /// HTTP, for people and their tools.
+        http_port: Option<u16>,
+    },
+}
+
+/// One table rows may go into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSettings {
+    /// Database, when named; else the one ClickHouse's URL names.
+    pub database: Option<String>,
+    /// Table.
+    pub table: String,
+    /// Names of keys and of the overflow column beyond what the columns say themselves.
+    pub config: TableConfig,
+}
+
+impl TableSettings {
+    /// The name as written: `table` or `database.table`.
+    pub fn name(&self) -> String {
+        match &self.database {
+            Some(database) => format!("{database}.{}", self.table),
+            None => self.table.clone(),
+        }
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The text itself; whoever calls this must not print it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The text if it is a URL, with `***` in place of its password; else nothing but `***`.
+    pub fn redacted(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return "***".to_owned();
+        };
+        // The last `@`: a password may hold one.
+        match rest.rsplit_once('@') {
+            None => self.0.clone(),
+            Some((user_info, host)) => {
+                let user = user_info.split(':').next().unwrap_or_default();
+                let hidden = if user_info.contains(':') { ":***" } else { "" };
+                format!("{scheme}://{user}{hidden}@{host}")
+            }
+        }
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Secret, Self::Err> {
+        Ok(Secret::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.redacted().serialize(serializer)
+    }
+}
+
+/// Where a ClickHouse listens when nobody says otherwise.
+const CLICKHOUSE_URL: &str = "tcp://default@127.0.0.1:9000/default";
+
+/// The OpenTelemetry log table's usual name.
+const DEFAULT_TABLE: &str = "otel_logs";
+
+/// ClickHouse's own ports, so that its client finds the embedded engine without being told.
+const EMBEDDED_TCP_PORT: u16 = 9000;
+const EMBEDDED_HTTP_PORT: u16 = 8123;
+
+impl Settings {
+    /// Reads the file (named by flag or by `RINGHOUSE_CONFIG`) and the environment under the flags, and resolves them.
+    ///
+    /// `variable` looks up an environment variable; `cpus` are those the process may run on.
+    ///
+    /// # Errors
+    /// The first thing written that cannot be run with.
+    pub fn load(
+        flags: Written,
+        variable: &dyn Fn(&str) -> Option<String>,
+        cpus: &[usize],
+    ) -> Result<Settings, ConfigError> {
+        let environment = Written::from_environment(variable)?;
+        let upper = flags.over(environment);
+        let file = match &upper.config {
+            Some(path) => Written::from_file(path)?,
+            None => Written::default(),
+        };
+        let home = variable("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")));
+        Settings::resolve(upper.over(file), home.as_deref(), cpus)
+    }
+
+    /// Makes every choice that was left open and checks what was chosen.
+    ///
+    /// `data_home` is the directory programs of this user keep data in.
+    ///
+    /// # Errors
+    /// The first thing written that cannot be run with.
+    pub fn resolve(
+        written: Written,
+        data_home: Option<&Path>,
+        cpus: &[usize],
+    ) -> Result<Settings, ConfigError> {
+        let limits = written.limits.resolve()?;
+        let topology = Topology::plan(cpus, written.ingest_cores.as_ref(), written.writer_core)?;
+        let listen = written
+            .listen
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let admin = written
+            .admin
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
+        // Port 0 is a port of the system's choice: two of them never collide.
+        if listen == admin && listen.port() != 0 {
+            return Err(ConfigError::SameAddress(listen));
+        }
+        let clickhouse = clickhouse(&written)?;
+        let embedded = matches!(clickhouse, ClickHouse::Embedded { .. });
+        let data_dir = written.data_dir.unwrap_or_else(|| match data_home {
+            Some(home) => home.join("ringhouse"),
+            None => PathBuf::from("/var/lib/ringhouse"),
+        });
+        let log_level = written.log_level.unwrap_or_else(|| "info".to_owned());
+        crate::telemetry::check_filter(&log_level)?;
+        Ok(Settings {
+            listen,
+            admin,
+            clickhouse,
+            create_tables: written.create_tables.unwrap_or(embedded),
+            tables: tables(written.tables, written.mapping)?,
+            data_dir,
+            topology,
+            ack: written.ack.unwrap_or_default(),
+            log_level,
+            log_format: written.log_format.unwrap_or_default(),
+            limits,
+        })
+    }
+
+    /// These settings as a configuration file, complete and without secrets.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&Written::from(self)).expect("every field has a TOML form")
+    }
+}
+
+fn clickhouse(written: &Written) -> Result<ClickHouse, ConfigError> {
+    if written.embedded != Some(true) {
+        for (key, port) in [
+            ("embedded_tcp_port", written.embedded_tcp_port),
+            ("embedded_http_port", written.embedded_http_port),
+        ] {
+            if port.is_some() {
+                return Err(ConfigError::NeedsEmbedded(key));
+            }
+        }
+        let password = match (&written.clickhouse_password, &written.clickhouse_password_file) {
+            (Some(password), _) => Some(password.clone()),
+            (None, Some(path)) => Some(read_password(path)?),
+            (None, None) => None,
+        };
+        let url = written
+            .clickhouse
+            .clone()
+            .unwrap_or_else(|| Secret::new(CLICKHOUSE_URL));
+        return Ok(ClickHouse::Remote { url, password });
+    }
+    let tcp_port = written.embedded_tcp_port.unwrap_or(EMBEDDED_TCP_PORT);
+    let http_port = written.embedded_http_port.unwrap_or(EMBEDDED_HTTP_PORT);
+    if tcp_port == 0 {
+        return Err(ConfigError::EmbeddedTcpPortZero);
+    }
+    if tcp_port == http_port {
+        return Err(ConfigError::EmbeddedSamePort(tcp_port));
+    }
+    Ok(ClickHouse::Embedded {
+        tcp_port,
+        http_port: (http_port != 0).then_some(http_port),
+    })
+}
+
+fn read_password(path: &Path) -> Result<Secret, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::PasswordFile {
+        path: path.to_owned(),
+        source,
+    })?;
+    // Editors and `echo` end a file with a newline that is no part of the password.
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+}
+
+fn tables(
+    names: Option<Vec<String>>,
+    mut mapping: BTreeMap<String, TableConfig>,
+) -> Result<Vec<TableSettings>, ConfigError> {
+    let names = names.unwrap_or_else(|| vec![DEFAULT_TABLE.to_owned()]);
+    if names.is_empty() {
+        return Err(ConfigError::NoTables);
+    }
+    let mut tables = Vec::with_capacity(names.len());
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].contains(name) {
+            return Err(ConfigError::TableTwice(name.clone()));
+        }
+        let (database, table) = match name.split_once('.') {
+            Some((database, table)) => (Some(database), table),
+            None => (None, name.as_str()),
+        };
+        if !is_identifier(table) || !database.is_none_or(is_identifier) {
+            return Err(ConfigError::TableName(name.clone()));
+        }
+        tables.push(TableSettings {
+            database: database.map(str::to_owned),
+            table: table.to_owned(),
+            config: mapping.remove(name).unwrap_or_default(),
+        });
+    }
+    match mapping.into_keys().next() {
+        None => Ok(tables),
+        Some(table) => {
+            let nearest = crate::limits::nearest(&table, names.iter().map(String::as_str)).map(str::to_owned);
+            Err(ConfigError::MappingOfNoTable { table, nearest })
+        }
+    }
+}
+
+/// A name that needs no quoting in a URL path; ClickHouse would take more.
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,14 @@
 
 // What is run with.
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod limits;
 pub mod telemetry;
 pub mod topology;
 
 // The only module that names glommio, and what crosses cores.
+pub mod clock;
 pub mod doorbell;
 pub mod ring;
 pub mod runtime;

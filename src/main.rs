@@ -1,1 +1,40 @@
-fn main(){}
+//! Arguments → settings → the subcommand; nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringhouse::cli::{Arguments, Command, SettingsArgs};
+use ringhouse::clickhouse::embedded::run_engine_child;
+use ringhouse::config::{ConfigError, Settings};
+use ringhouse::{commands, server, telemetry, topology};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let result: Result<ExitCode, Box<dyn std::error::Error>> = match Arguments::parse().command {
+        Command::Serve(args) => serve(args),
+        Command::Check(args) => check(args),
+        Command::Schema(args) => commands::schema(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Histograms(args) => commands::histograms(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::EmbeddedEngine(args) => run_engine_child(&args.arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("ringhouse: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(args: SettingsArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let settings = settings(args)?;
+    telemetry::start(&settings.log_level, settings.log_format)?;
+    Ok(server::serve(&settings)?)
+}
+
+fn check(args: SettingsArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    Ok(commands::check(&settings(args)?)?)
+}
+
+fn settings(args: SettingsArgs) -> Result<Settings, ConfigError> {
+    Settings::load(args.into_written()?, &|name| std::env::var(name).ok(), &topology::available())
+}

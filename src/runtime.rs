@@ -1,1 +1,333 @@
-//! TODO
+//! The pinned executors, their sockets and timers: the only module that names glommio.
+//!
+//! What the rest of the program needs of it is small: run a future on a pinned core, accept, read
+//! and write with a deadline, sleep, yield. Facts about glommio 0.9 that shaped it are in
+//! docs/ARCHITECTURE.md.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+
+/// How one core's executor behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct CoreOptions {
+    /// CPU to pin to; `None` leaves the thread to the scheduler.
+    pub cpu: Option<usize>,
+    /// Time to look for work before sleeping in the kernel; burns the core while idle.
+    pub spin_before_park: Duration,
+}
+
+/// A running core thread.
+pub struct CoreThread(ExecutorJoinHandle<()>);
+
+impl CoreThread {
+    /// Waits for the core's future to end.
+    ///
+    /// # Errors
+    /// When the thread panicked or its executor failed.
+    pub fn join(self) -> io::Result<()> {
+        self.0.join().map_err(|error| io::Error::other(error.to_string()))
+    }
+}
+
+/// Registered buffers serve files only and are allocated three times per executor; the cores have no
+/// direct files, so a token amount.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// Bound on how long a parse loop delays a timer or an accept (glommio's default is 100 ms).
+const PREEMPT_TIMER: Duration = Duration::from_millis(2);
+
+/// Starts a thread with an executor on `options.cpu` that runs the future `make` returns.
+///
+/// # Errors
+/// When io_uring is not available or the CPU cannot be pinned to; see [`explain_start_error`].
+pub fn spawn_core<M, F>(name: &str, options: CoreOptions, make: M) -> io::Result<CoreThread>
+where
+    M: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let placement = match options.cpu {
+        Some(cpu) => Placement::Fixed(cpu),
+        None => Placement::Unbound,
+    };
+    LocalExecutorBuilder::new(placement)
+        .name(name)
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(PREEMPT_TIMER)
+        .spin_before_park(options.spin_before_park)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .spawn(make)
+        .map(CoreThread)
+        .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))
+}
+
+/// Tries to start an executor and throws it away, so that a host without io_uring is told before anything else starts.
+///
+/// # Errors
+/// One sentence that says what the operator can do.
+pub fn probe() -> io::Result<()> {
+    let options = CoreOptions { cpu: None, spin_before_park: Duration::ZERO };
+    std::panic::catch_unwind(|| spawn_core("probe", options, || async {}))
+        .map_err(|_| io::Error::other(explain_start_error("the executor did not start")))??
+        .join()
+        .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))
+}
+
+/// The operator's next step when an executor does not start.
+fn explain_start_error(error: &str) -> String {
+    format!(
+        "io_uring is not usable here ({error}): a kernel 5.8 or newer is needed, kernel.io_uring_disabled must be 0, \
+         `ulimit -l` at least 512 KiB a core, and in a container a seccomp profile that allows io_uring \
+         (tuning/seccomp.json, see docker-compose.yml)"
+    )
+}
+
+/// Runs `future` on this core until it ends; nobody waits for it.
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(future).detach();
+}
+
+/// Sleeps at least `duration`.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}
+
+/// Lets other tasks of this core run, if the preemption timer says it is their turn.
+pub async fn yield_if_needed() {
+    glommio::yield_if_needed().await;
+}
+
+/// Runs the other tasks that are ready before this one goes on.
+pub async fn yield_now() {
+    futures_lite::future::yield_now().await;
+}
+
+/// A wake-up between tasks of one core.
+#[derive(Debug, Default)]
+pub struct Notify {
+    waiting: RefCell<Vec<Waker>>,
+    generation: Cell<u64>,
+}
+
+impl Notify {
+    /// Wakes every task that waits.
+    pub fn notify(&self) {
+        self.generation.set(self.generation.get() + 1);
+        for waker in self.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the next `notify`.
+    pub async fn notified(&self) {
+        let seen = self.generation.get();
+        poll_fn(|cx| {
+            if self.generation.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A listening socket of this core.
+pub struct Listener(glommio::net::TcpListener);
+
+impl Listener {
+    /// Takes over a bound, listening, non-blocking socket. Call on the core that will accept.
+    pub fn from_std(listener: std::net::TcpListener) -> Self {
+        // SAFETY: into_raw_fd gives up ownership of an open listening socket, and nothing else holds it.
+        Listener(unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) })
+    }
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// Whatever accept(2) says: EMFILE and the like are the caller's to back off from.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        let stream = self.0.accept().await.map_err(io::Error::from)?;
+        Ok(Connection::new(stream))
+    }
+}
+
+/// A listening socket with SO_REUSEADDR and SO_REUSEPORT, so that every core binds the same address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// When a connection's current read or write must have made progress, and who to wake when it has not.
+///
+/// A connection shares its watch with the core's tick, which is what compares deadlines with the clock: a
+/// timer per read would cost more than the read.
+#[derive(Debug, Default)]
+pub struct Watch {
+    deadline_ms: Cell<u64>,
+    expired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Watch {
+    /// Sets the moment (the core's clock, milliseconds) by which progress is due; `u64::MAX` is never.
+    pub fn set_deadline(&self, at_ms: u64) {
+        self.deadline_ms.set(at_ms);
+        self.expired.set(false);
+    }
+
+    /// Current deadline.
+    pub fn deadline_ms(&self) -> u64 {
+        self.deadline_ms.get()
+    }
+
+    /// Expires the watch when its deadline has passed: the pending read or write returns `TimedOut`.
+    pub fn check(&self, now_ms: u64) {
+        if now_ms >= self.deadline_ms.get() {
+            self.expire();
+        }
+    }
+
+    /// Ends the pending read or write with `TimedOut`, whatever the deadline.
+    pub fn expire(&self) {
+        self.expired.set(true);
+        self.wake();
+    }
+
+    /// Has the connection's task look again at what it waits for.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll_expired(&self, cx: &Context<'_>) -> bool {
+        if self.expired.get() {
+            return true;
+        }
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *slot = Some(cx.waker().clone());
+        }
+        false
+    }
+}
+
+/// One TCP connection of this core.
+pub struct Connection {
+    stream: glommio::net::TcpStream,
+    watch: Rc<Watch>,
+}
+
+impl Connection {
+    fn new(stream: glommio::net::TcpStream) -> Self {
+        // Replies are written whole; waiting for more to fill a segment only adds latency.
+        let _ = stream.set_nodelay(true);
+        let watch = Rc::new(Watch::default());
+        watch.set_deadline(u64::MAX);
+        Connection { stream, watch }
+    }
+
+    /// Connects to `address` within `timeout`.
+    ///
+    /// # Errors
+    /// Refused, unreachable, timed out.
+    pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let stream =
+            glommio::net::TcpStream::connect_timeout(address, timeout).await.map_err(io::Error::from)?;
+        Ok(Connection::new(stream))
+    }
+
+    /// The deadline shared with the core's tick.
+    pub fn watch(&self) -> &Rc<Watch> {
+        &self.watch
+    }
+
+    /// The socket, for diagnostics only.
+    pub fn raw_fd(&self) -> i32 {
+        self.stream.as_raw_fd()
+    }
+
+    /// True once the watch has expired; until then the task is woken when it does.
+    pub fn poll_deadline(&self, cx: &Context<'_>) -> bool {
+        self.watch.poll_expired(cx)
+    }
+
+    /// Reads into `buffer`; 0 is end of stream.
+    ///
+    /// # Errors
+    /// `TimedOut` when the watch expired, otherwise the socket's error.
+    ///
+    /// # Panics
+    /// When `buffer` is empty: a read of nothing looks like end of stream.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        assert!(!buffer.is_empty(), "a read into nothing looks like end of stream");
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Pending if self.watch.poll_expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            other => other,
+        }
+    }
+
+    /// See [`Connection::poll_read`].
+    ///
+    /// # Errors
+    /// As `poll_read`.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx, buffer)).await
+    }
+
+    /// Writes some of `buffer`.
+    ///
+    /// # Errors
+    /// `TimedOut` when the watch expired, otherwise the socket's error.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(cx, buffer) {
+            Poll::Pending if self.watch.poll_expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            other => other,
+        }
+    }
+
+    /// Writes all of `buffer`.
+    ///
+    /// # Errors
+    /// As `poll_write`; `WriteZero` when the peer takes nothing more.
+    pub async fn write_all(&mut self, mut buffer: &[u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match poll_fn(|cx| self.poll_write(cx, buffer)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => buffer = &buffer[written..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sending direction, so that the peer sees everything written and then end of stream.
+    pub async fn close_write(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write).await;
+    }
+}

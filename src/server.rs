@@ -1,1 +1,448 @@
-//! TODO
+//! `ringhouse serve`: starts the cores, prints where it listens, waits for a signal, drains.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+
+use crate::admin::{self, AdminState, Readiness, Started};
+use crate::catalog::{Catalog, Lookup};
+use crate::clickhouse::control::{self, Control, ControlConfig};
+use crate::clickhouse::embedded::{Embedded, EmbeddedConfig, EmbeddedError};
+use crate::clickhouse::endpoint::{Endpoint, EndpointError, Secret};
+use crate::clock::Clock;
+use crate::config::{ClickHouse, Settings, TableSettings};
+use crate::doorbell::Doorbell;
+use crate::histogram::{self, Reader};
+use crate::ingest::{self, IngestConfig};
+use crate::ledger::{Ledger, Totals};
+use crate::mapping::Mappings;
+use crate::metrics::{IngestMetrics, LedgerEntry, WriterMetrics};
+use crate::ring::ring;
+use crate::runtime::{self, CoreOptions, CoreThread};
+use crate::schema::TableName;
+use crate::writer::{self, WriterConfig};
+
+/// Why the server did not start.
+#[derive(Debug)]
+pub enum ServeError {
+    /// No executor: io_uring, memlock or the CPUs. The text says what to do.
+    Runtime(io::Error),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The ClickHouse URL is none.
+    Endpoint(EndpointError),
+    /// The embedded engine cannot be provided or does not start.
+    Embedded(EmbeddedError),
+    /// The operating system gave no thread, no signal handler or no random bytes.
+    System(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Runtime(error) => error.fmt(f),
+            ServeError::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; choose another address with --listen or --admin")
+            }
+            ServeError::Endpoint(error) => write!(f, "--clickhouse: {error}"),
+            ServeError::Embedded(error) => error.fmt(f),
+            ServeError::System(error) => write!(f, "the system refused what the server needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Exit status of a second signal: as the shell reports a process ended by SIGINT.
+const EXIT_SECOND_SIGNAL: i32 = 130;
+
+/// How often readiness is looked at.
+const READINESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Connections the kernel queues for one core before it accepts them.
+const BACKLOG: i32 = 4096;
+
+/// What the main thread waits for.
+enum Event {
+    Signal(i32),
+    CoreDone,
+}
+
+/// Runs the server until a signal, drains it, and says how it ended: success, or failure when rows were lost.
+///
+/// # Errors
+/// When it cannot start. Once it listens it never fails.
+pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
+    abort_on_panic();
+    runtime::probe().map_err(ServeError::Runtime)?;
+    // Addresses first: a port in use is told before an engine is fetched or started.
+    let listeners = bind_ingest(settings.listen, settings.topology.ingest.len())?;
+    let admin_listener =
+        TcpListener::bind(settings.admin).map_err(|error| ServeError::Listen(settings.admin, error))?;
+    let (embedded, endpoint) = provide_clickhouse(settings)?;
+    let tables = table_names(&settings.tables, &endpoint.database);
+    let control = control::start_control(ControlConfig {
+        endpoint: endpoint.clone(),
+        default_table: tables[0].clone(),
+        tables: tables[1..].to_vec(),
+        only_listed: false,
+        create_tables: settings.create_tables,
+        ttl_days: None,
+        limits: settings.limits,
+    })
+    .map_err(ServeError::System)?;
+    let (events, inbox) = mpsc::channel();
+    let listen = listeners[0].local_addr().map_err(ServeError::System)?;
+    let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
+    let cores = Cores::start(settings, &endpoint, &tables, &control, listeners, &events)?;
+    let started = Started::now();
+    let readiness = Arc::new(Readiness::new(settings.ack));
+    let ledger = Arc::clone(&cores.ledger);
+    admin::start(
+        admin_listener,
+        Arc::new(AdminState {
+            ingest: cores.ingest_metrics.clone(),
+            writer: Arc::clone(&cores.writer_metrics),
+            histograms: cores.histograms.clone(),
+            ledger: Box::new(move || ledger_entries(&ledger)),
+            readiness: Arc::clone(&readiness),
+            limits: settings.limits,
+            topology: settings.topology.clone(),
+            tables: tables.iter().map(TableName::to_string).collect(),
+            started,
+        }),
+    )
+    .map_err(ServeError::System)?;
+    forward_signals(events).map_err(ServeError::System)?;
+    announce(settings, listen, admin_address, &endpoint, embedded.as_ref());
+    let server = Server { settings, control, cores, readiness, started, inbox };
+    let code = server.run();
+    // The engine outlives the cores: what they drained is in it.
+    if let Some(embedded) = embedded {
+        embedded.stop();
+    }
+    Ok(code)
+}
+
+/// Every panic is a bug in the one thread whose rows it holds; going on without that thread would hide it.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::abort();
+    }));
+}
+
+/// One listening socket per ingest core, all on one port.
+fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, ServeError> {
+    // With SO_REUSEPORT a second server of the same user would silently share the port: look for one first.
+    if address.port() != 0 {
+        drop(TcpListener::bind(address).map_err(|error| ServeError::Listen(address, error))?);
+    }
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let listener =
+            runtime::listen(address, BACKLOG).map_err(|error| ServeError::Listen(address, error))?;
+        // Port 0 is chosen by the first socket and shared by the others.
+        address = listener.local_addr().map_err(|error| ServeError::Listen(address, error))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn provide_clickhouse(settings: &Settings) -> Result<(Option<Embedded>, Endpoint), ServeError> {
+    match &settings.clickhouse {
+        ClickHouse::Remote { url, password } => {
+            let mut endpoint: Endpoint = url.expose().parse().map_err(ServeError::Endpoint)?;
+            if let Some(password) = password {
+                endpoint.password = Secret::new(password.expose());
+            }
+            Ok((None, endpoint))
+        }
+        ClickHouse::Embedded { tcp_port, http_port } => {
+            let embedded = Embedded::start(EmbeddedConfig {
+                directory: settings.data_dir.join("clickhouse"),
+                tcp_port: Some(*tcp_port),
+                http_port: http_port.unwrap_or(0),
+                memory_bytes_max: None,
+                users_config: None,
+                executable: None,
+            })
+            .map_err(ServeError::Embedded)?;
+            let endpoint = embedded.endpoint();
+            Ok((Some(embedded), endpoint))
+        }
+    }
+}
+
+fn table_names(tables: &[TableSettings], database: &str) -> Vec<TableName> {
+    let name = |table: &TableSettings| TableName {
+        database: table.database.clone().unwrap_or_else(|| database.to_owned()),
+        table: table.table.clone(),
+    };
+    tables.iter().map(name).collect()
+}
+
+/// The running cores and what they count.
+struct Cores {
+    threads: Vec<CoreThread>,
+    draining: Arc<AtomicBool>,
+    ledger: Arc<Ledger>,
+    ingest_metrics: Vec<Arc<IngestMetrics>>,
+    writer_metrics: Arc<WriterMetrics>,
+    histograms: Reader,
+}
+
+impl Cores {
+    fn start(
+        settings: &Settings,
+        endpoint: &Endpoint,
+        tables: &[TableName],
+        control: &Control,
+        listeners: Vec<TcpListener>,
+        events: &Sender<Event>,
+    ) -> Result<Cores, ServeError> {
+        let limits = settings.limits;
+        let clock = Clock::start();
+        let count = listeners.len();
+        let (mut recorders, histograms) = histogram::channel(count + 1);
+        let mut cores = Cores {
+            threads: Vec::with_capacity(count + 1),
+            draining: Arc::new(AtomicBool::new(false)),
+            ledger: Arc::new(Ledger::default()),
+            ingest_metrics: Vec::with_capacity(count),
+            writer_metrics: Arc::new(WriterMetrics::default()),
+            histograms,
+        };
+        let mappings = Arc::new(Mappings::new(
+            tables.iter().cloned().zip(settings.tables.iter().map(|table| table.config.clone())),
+        ));
+        let writer_bell = Arc::new(Doorbell::new());
+        let ingest_running = Arc::new(AtomicUsize::new(count));
+        let mut rings = Vec::with_capacity(count);
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let bell = Arc::new(Doorbell::new());
+            let (to_writer, sealed) = ring(limits.blocks_per_core, Arc::clone(&writer_bell));
+            let (returns, from_writer) = ring(limits.blocks_per_core, Arc::clone(&bell));
+            rings.push((sealed, returns));
+            let metrics = Arc::new(IngestMetrics::default());
+            cores.ingest_metrics.push(Arc::clone(&metrics));
+            let config = IngestConfig {
+                index: u16::try_from(index).expect("there are fewer CPUs than 65536"),
+                limits,
+                default_ack: settings.ack,
+                catalog: Arc::clone(control.catalog()),
+                mappings: Arc::clone(&mappings),
+                ledger: Arc::clone(&cores.ledger),
+                metrics,
+                recorder: recorders.pop().expect("there is a recorder for every core"),
+                to_writer,
+                from_writer,
+                bell,
+                clock,
+                draining: Arc::clone(&cores.draining),
+            };
+            let (events, running, bell) = (events.clone(), Arc::clone(&ingest_running), Arc::clone(&writer_bell));
+            let options = core_options(settings.topology.ingest[index]);
+            let thread = runtime::spawn_core(&format!("ingest-{index}"), options, move || async move {
+                ingest::run(config, listener).await;
+                // Release pairs with the writer's Acquire: this core's last block is in the ring.
+                running.fetch_sub(1, Ordering::Release);
+                bell.ring();
+                // The main thread is gone only when the process is.
+                let _ = events.send(Event::CoreDone);
+            });
+            cores.threads.push(thread.map_err(ServeError::Runtime)?);
+        }
+        let config = WriterConfig {
+            limits,
+            endpoint: endpoint.clone(),
+            catalog: Arc::clone(control.catalog()),
+            boot_id: boot_id().map_err(ServeError::System)?,
+            rings,
+            bell: writer_bell,
+            ingest_running,
+            draining: Arc::clone(&cores.draining),
+            metrics: Arc::clone(&cores.writer_metrics),
+            recorder: recorders.pop().expect("there is a recorder for every core"),
+            clock,
+        };
+        let events = events.clone();
+        let options = core_options(settings.topology.writer);
+        let thread = runtime::spawn_core("writer", options, move || async move {
+            writer::run(config).await;
+            let _ = events.send(Event::CoreDone);
+        });
+        cores.threads.push(thread.map_err(ServeError::Runtime)?);
+        Ok(cores)
+    }
+}
+
+fn core_options(cpu: usize) -> CoreOptions {
+    CoreOptions { cpu: Some(cpu), spin_before_park: Duration::ZERO }
+}
+
+/// 128 random bits: deduplication tokens of two processes must never meet.
+fn boot_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("ringhouse-{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+fn forward_signals(events: Sender<Event>) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn announce(
+    settings: &Settings,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    endpoint: &Endpoint,
+    embedded: Option<&Embedded>,
+) {
+    let mut text = format!(
+        "ringhouse: listening on http://{listen}\n\
+         ringhouse: admin on http://{admin} (/livez /readyz /metrics /histograms /status)\n\
+         ringhouse: clickhouse at {endpoint}\n\
+         ringhouse: {}\n\
+         ringhouse: at most {} MiB of memory for {} ingest cores\n",
+        settings.topology,
+        settings.limits.memory(settings.topology.ingest.len()).total_bytes() >> 20,
+        settings.topology.ingest.len(),
+    );
+    text.push_str(&format!(
+        "\nPost a log:   curl -d '{{\"level\":\"info\",\"service\":\"me\",\"message\":\"hello\"}}' http://{listen}/ingest\n"
+    ));
+    if let Some(http_port) = embedded.map(Embedded::http_port).filter(|port| *port != 0) {
+        let table = settings.tables[0].name();
+        text.push_str(&format!(
+            "Read it back: curl -d 'SELECT Timestamp, ServiceName, SeverityText, Body FROM {table} FORMAT Vertical' http://127.0.0.1:{http_port}/\n"
+        ));
+    }
+    // A closed stdout is no reason not to serve.
+    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().flush();
+}
+
+fn ledger_entries(ledger: &Ledger) -> Vec<LedgerEntry> {
+    let entry = |(table, totals): (TableName, Totals)| LedgerEntry {
+        table: table.to_string(),
+        received: totals.received,
+        inserted: totals.inserted,
+        rejected: totals.rejected,
+        waiting: totals.waiting,
+    };
+    ledger.totals().into_iter().map(entry).collect()
+}
+
+/// The main thread's part: signals, readiness, drain.
+struct Server<'s> {
+    settings: &'s Settings,
+    control: Control,
+    cores: Cores,
+    readiness: Arc<Readiness>,
+    started: Started,
+    inbox: Receiver<Event>,
+}
+
+impl Server<'_> {
+    fn run(self) -> ExitCode {
+        loop {
+            self.look_around();
+            match self.inbox.recv_timeout(READINESS_INTERVAL) {
+                Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
+                Ok(Event::Signal(signal)) => return self.drain(signal),
+                Ok(Event::CoreDone) => unreachable!("a core runs until it is told to drain"),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
+            }
+        }
+    }
+
+    fn look_around(&self) {
+        let state = self.control.readiness();
+        self.readiness.set_clickhouse_reachable(state.connected);
+        if let Some(version) = &state.server_version {
+            self.readiness.set_clickhouse_version(version);
+        }
+        let catalog: &Catalog = self.control.catalog();
+        self.readiness.set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
+    }
+
+    /// Lets the cores finish, within the deadline.
+    fn drain(self, signal: i32) -> ExitCode {
+        tracing::info!(signal, "draining: no new requests, inserting what is held");
+        self.readiness.set_draining();
+        // Release pairs with the cores' Acquire.
+        self.cores.draining.store(true, Ordering::Release);
+        let deadline = Instant::now() + Duration::from_millis(self.settings.limits.drain_deadline_ms);
+        let mut running = self.cores.threads.len();
+        while running > 0 {
+            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::CoreDone) => running -= 1,
+                Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
+                Ok(Event::Signal(_)) => {
+                    self.print_ledger();
+                    std::process::exit(EXIT_SECOND_SIGNAL);
+                }
+                Err(_) => break,
+            }
+        }
+        let lost = self.print_ledger();
+        if running > 0 {
+            eprintln!(
+                "ringhouse: {lost} rows were lost: ClickHouse did not take them within the drain deadline of {} ms",
+                self.settings.limits.drain_deadline_ms
+            );
+            return ExitCode::FAILURE;
+        }
+        for thread in self.cores.threads {
+            // It has said that it is done; joining only waits for its executor to end.
+            if let Err(error) = thread.join() {
+                tracing::error!(%error, "a core did not end cleanly");
+                return ExitCode::FAILURE;
+            }
+        }
+        ExitCode::SUCCESS
+    }
+
+    /// Prints where every row is; the number of rows that are still waiting.
+    fn print_ledger(&self) -> u64 {
+        let mut waiting = 0;
+        for (table, totals) in self.cores.ledger.totals() {
+            let Totals { received, inserted, rejected, waiting: left } = totals;
+            println!("ringhouse: ledger {table}: received {received} = inserted {inserted} + rejected {rejected} + waiting {left}");
+            if !totals.balances() {
+                tracing::error!(%table, received, inserted, rejected, waiting = left, "the ledger does not balance");
+            }
+            waiting += left;
+        }
+        waiting
+    }
+
+    fn dump_histograms(&self) {
+        let path = self.settings.data_dir.join("ringhouse-histograms.hlog");
+        let set = self.cores.histograms.read(Duration::from_secs(1));
+        let made = std::fs::create_dir_all(&self.settings.data_dir);
+        match made.and_then(|()| histogram::dump(&path, &set, self.started.at, self.started.instant.elapsed())) {
+            Ok(()) => tracing::info!(path = %path.display(), "latency histograms written"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot write latency histograms"),
+        }
+    }
+}

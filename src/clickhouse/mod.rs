@@ -1,1 +1,14 @@
-//! TODO
+//! ClickHouse as this program meets it: native protocol, endpoints, schema reading, the embedded engine.
+//!
+//! `wire`, `frame`, `packet` and `session` are the insert path: sans-IO, built here, driven by the
+//! writer core. `endpoint`, `control` and `embedded` are the control plane.
+
+pub mod error;
+pub mod frame;
+pub mod packet;
+pub mod session;
+pub mod wire;
+
+pub mod control;
+pub mod embedded;
+pub mod endpoint;

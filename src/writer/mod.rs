@@ -1,1 +1,183 @@
-//! TODO
+//! The writer core: takes what all ingest cores have sealed and sends it as few, large INSERTs.
+//!
+//! Each table has a lane: a queue of blocks and, by default, one INSERT in flight that carries everything the
+//! queue held when it started. A lane holds its group until ClickHouse has confirmed or refused it; every retry sends
+//! the same blocks in the same order under the same deduplication token. What a failure means is decided in
+//! `clickhouse::error`, when to try again in [`breaker`], when to start in [`pace`], what goes together in [`group`].
+
+pub mod breaker;
+pub mod group;
+pub mod pace;
+
+mod insert;
+mod lane;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::block::Block;
+use crate::catalog::Catalog;
+use crate::clickhouse::endpoint::Endpoint;
+use crate::clock::Clock;
+use crate::doorbell::Doorbell;
+use crate::histogram::Recorder;
+use crate::limits::Limits;
+use crate::metrics::{BreakerState, WriterMetrics};
+use crate::ring::{Consumer, Producer};
+use crate::runtime::{self, Watch};
+use crate::schema::TableName;
+
+use breaker::{Breaker, State};
+use lane::Lane;
+
+/// What the writer is given at start.
+pub struct WriterConfig {
+    /// Bounds.
+    pub limits: Limits,
+    /// ClickHouse.
+    pub endpoint: Endpoint,
+    /// Told when ClickHouse says that a table's columns are not those of a block.
+    pub catalog: Arc<Catalog>,
+    /// Names this process in deduplication tokens; no other process may use it.
+    pub boot_id: String,
+    /// Ends of the rings, one pair per ingest core, in the order of their indices.
+    pub rings: Vec<(Consumer<Box<Block>>, Producer<Box<Block>>)>,
+    /// Rung when a block was sealed and when the last ingest core is done.
+    pub bell: Arc<Doorbell>,
+    /// Ingest cores that still run.
+    pub ingest_running: Arc<AtomicUsize>,
+    /// Set when the process drains: nothing waits for pace any more.
+    pub draining: Arc<std::sync::atomic::AtomicBool>,
+    /// Counters.
+    pub metrics: Arc<WriterMetrics>,
+    /// Histograms.
+    pub recorder: Recorder,
+    /// Shared by all cores.
+    pub clock: Clock,
+}
+
+/// How often deadlines are looked at and counters shown.
+const TICK: Duration = Duration::from_millis(100);
+
+/// State of the writer core, shared by its tasks.
+struct Writer {
+    limits: Limits,
+    endpoint: Endpoint,
+    catalog: Arc<Catalog>,
+    boot_id: String,
+    inserts: Cell<u64>,
+    queries: Cell<u64>,
+    returns: RefCell<Vec<Producer<Box<Block>>>>,
+    draining: Arc<std::sync::atomic::AtomicBool>,
+    metrics: Arc<WriterMetrics>,
+    recorder: RefCell<Recorder>,
+    clock: Clock,
+    breaker: RefCell<Breaker>,
+    watches: RefCell<Vec<Weak<Watch>>>,
+    lanes: RefCell<BTreeMap<TableName, Rc<Lane>>>,
+}
+
+/// Runs the writer until every ingest core is done. Call inside the writer's executor.
+pub async fn run(config: WriterConfig) {
+    let WriterConfig { rings, bell, ingest_running, .. } = config;
+    let (mut sealed, returns): (Vec<_>, Vec<_>) = rings.into_iter().unzip();
+    let limits = config.limits;
+    let seed = config.clock.unix_ns() as u64;
+    let writer = Rc::new(Writer {
+        limits,
+        endpoint: config.endpoint,
+        catalog: config.catalog,
+        boot_id: config.boot_id,
+        inserts: Cell::new(0),
+        queries: Cell::new(0),
+        returns: RefCell::new(returns),
+        draining: config.draining,
+        metrics: config.metrics,
+        recorder: RefCell::new(config.recorder),
+        clock: config.clock,
+        breaker: RefCell::new(Breaker::new(limits.retry_pause_min_ms, limits.retry_pause_max_ms, seed)),
+        watches: RefCell::new(Vec::new()),
+        lanes: RefCell::new(BTreeMap::new()),
+    });
+    runtime::spawn(tick(Rc::downgrade(&writer)));
+    loop {
+        let next = bell
+            .wait(|| {
+                if let Some(block) = sealed.iter_mut().find_map(Consumer::pop) {
+                    return Some(Some(block));
+                }
+                // Acquire pairs with the Release of a core that ends: its last blocks are in the rings by then, and
+                // were looked for after this reading or will be at the next call.
+                (ingest_running.load(Ordering::Acquire) == 0 && sealed.iter().all(Consumer::is_empty)).then_some(None)
+            })
+            .await;
+        let Some(block) = next else { return };
+        Writer::lane(&writer, &block).enqueue(block);
+        runtime::yield_if_needed().await;
+    }
+}
+
+/// Looks after deadlines and counters while the writer lives.
+async fn tick(writer: Weak<Writer>) {
+    while let Some(writer) = writer.upgrade() {
+        let now_ms = writer.clock.now_ms();
+        writer.watches.borrow_mut().retain(|watch| watch.upgrade().inspect(|watch| watch.check(now_ms)).is_some());
+        writer.metrics.heartbeat_ms.set((writer.clock.unix_ns() / 1_000_000) as u64);
+        writer.recorder.borrow_mut().publish();
+        let breaker = match writer.breaker.borrow().state() {
+            State::Closed => BreakerState::Closed,
+            State::Open => BreakerState::Open,
+            State::HalfOpen => BreakerState::HalfOpen,
+        };
+        for lane in writer.lanes.borrow().values() {
+            lane.show(breaker);
+        }
+        drop(writer);
+        runtime::sleep(TICK).await;
+    }
+}
+
+impl Writer {
+    /// The lane of a block's table, started on first use. Lanes are as many as the catalog has had tables.
+    fn lane(writer: &Rc<Writer>, block: &Block) -> Rc<Lane> {
+        let name = &block.sealed_schema().name;
+        if let Some(lane) = writer.lanes.borrow().get(name) {
+            return Rc::clone(lane);
+        }
+        let lane = Rc::new(Lane::new(writer.metrics.table(&name.to_string())));
+        writer.lanes.borrow_mut().insert(name.clone(), Rc::clone(&lane));
+        for _ in 0..writer.limits.inserts_in_flight_per_table {
+            runtime::spawn(lane::run(Rc::clone(writer), Rc::clone(&lane)));
+        }
+        lane
+    }
+
+    /// Gives a block with its outcome back to its ingest core.
+    fn give_back(&self, block: Box<Block>) {
+        let core = usize::from(block.core);
+        self.returns.borrow_mut()[core]
+            .push(block)
+            .unwrap_or_else(|_| unreachable!("the ring holds as many blocks as its core's pool"));
+    }
+
+    fn is_draining(&self) -> bool {
+        // Acquire: nothing depends on more than the flag, but it must not be seen late.
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// A deduplication token no other INSERT of any process has.
+    fn next_token(&self) -> String {
+        let insert = self.inserts.replace(self.inserts.get() + 1);
+        format!("{}-{insert}", self.boot_id)
+    }
+
+    /// A query id no other try has: ClickHouse refuses a second query of one id while the first still runs.
+    fn next_query_id(&self, token: &str) -> String {
+        let query = self.queries.replace(self.queries.get() + 1);
+        format!("{token}-{query}")
+    }
+}

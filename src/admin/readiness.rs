@@ -1,0 +1,118 @@
+//! Whether a row can be taken at the default ack level.
+
+use crate::ack::AckLevel;
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Whether a row can be taken at the default ack level, told by those who know.
+#[derive(Debug)]
+pub struct Readiness {
+    /// Ack level of requests that name none.
+    ack: AckLevel,
+    clickhouse_reachable: AtomicBool,
+    table_known: AtomicBool,
+    draining: AtomicBool,
+    clickhouse_version: Mutex<Option<String>>,
+}
+
+impl Readiness {
+    /// Not ready yet: ClickHouse has not answered and no table is known.
+    pub fn new(ack: AckLevel) -> Readiness {
+        Readiness {
+            ack,
+            clickhouse_reachable: AtomicBool::new(false),
+            table_known: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            clickhouse_version: Mutex::new(None),
+        }
+    }
+
+    // Relaxed throughout: each flag is news by itself and orders nothing.
+
+    /// ClickHouse answered, or did not.
+    pub fn set_clickhouse_reachable(&self, reachable: bool) {
+        self.clickhouse_reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    /// The default table's columns are known, or are not (any more).
+    pub fn set_table_known(&self, known: bool) {
+        self.table_known.store(known, Ordering::Relaxed);
+    }
+
+    /// The server is shutting down; there is no way back.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The version ClickHouse told.
+    pub fn set_clickhouse_version(&self, version: &str) {
+        let mut told = self
+            .clickhouse_version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if told.as_deref() != Some(version) {
+            *told = Some(version.to_owned());
+        }
+    }
+
+    pub(super) fn clickhouse_version(&self) -> Option<String> {
+        self.clickhouse_version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Why no row can be taken now, or `None` when one can.
+    ///
+    /// At `memory` an unreachable ClickHouse is no reason: rows are held until the pools are full. At `inserted` no
+    /// request could be answered in time.
+    fn refusal(&self, pools_have_room: bool) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("shutting down: rows that are held are being inserted, new ones are refused");
+        }
+        if !self.table_known.load(Ordering::Relaxed) {
+            return Some(
+                "the default table's columns are not known: ClickHouse has not told them, or has no such table",
+            );
+        }
+        if !pools_have_room {
+            return Some(
+                "every core's pool of blocks is full: ClickHouse takes rows more slowly than they come",
+            );
+        }
+        if self.ack == AckLevel::Inserted && !self.clickhouse_reachable.load(Ordering::Relaxed) {
+            return Some(
+                "ClickHouse does not answer: rows are held, but requests cannot be answered at ack level `inserted`",
+            );
+        }
+        None
+    }
+
+    /// The page and whether it says yes.
+    pub(super) fn page(&self, pools_have_room: bool) -> Readyz {
+        let reason = self.refusal(pools_have_room);
+        Readyz {
+            ready: reason.is_none(),
+            reason,
+            ack: self.ack,
+            clickhouse_reachable: self.clickhouse_reachable.load(Ordering::Relaxed),
+            table_known: self.table_known.load(Ordering::Relaxed),
+            pools_have_room,
+            draining: self.draining.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The `/readyz` page.
+#[derive(Serialize)]
+pub(super) struct Readyz {
+    pub(super) ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    ack: AckLevel,
+    clickhouse_reachable: bool,
+    table_known: bool,
+    pools_have_room: bool,
+    draining: bool,
+}

@@ -1,0 +1,350 @@
+use super::*;
+use crate::ack::AckLevel;
+use crate::histogram::Recorder;
+use crate::metrics::BreakerState;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+/// A server on a free port of loopback, two ingest cores, everything well.
+struct Server {
+    address: SocketAddr,
+    state: Arc<AdminState>,
+    recorders: Vec<Recorder>,
+}
+
+fn serve(ack: AckLevel) -> Server {
+    serve_bounded(ack, listener::CONNECTIONS, listener::EXCHANGE_DEADLINE)
+}
+
+fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration) -> Server {
+    let (recorders, histograms) = histogram::channel(3);
+    let state = Arc::new(AdminState {
+        ingest: vec![Arc::default(), Arc::default()],
+        writer: Arc::default(),
+        histograms,
+        ledger: Box::new(|| {
+            vec![LedgerEntry {
+                table: "d.t".into(),
+                received: 10,
+                inserted: 6,
+                rejected: 1,
+                waiting: 3,
+            }]
+        }),
+        readiness: Arc::new(Readiness::new(ack)),
+        limits: Limits::default(),
+        topology: Topology {
+            ingest: vec![0, 2],
+            writer: 3,
+        },
+        tables: vec!["t".into()],
+        started: Started::now(),
+    });
+    let now_ms = unix_ms(SystemTime::now());
+    // An hour ahead: no pause of the test machine makes a core look dead.
+    state
+        .ingest
+        .iter()
+        .for_each(|core| core.heartbeat_ms.set(now_ms + 3_600_000));
+    state.writer.heartbeat_ms.set(now_ms + 3_600_000);
+    state.ingest.iter().for_each(|core| core.pool_free.set(8));
+    state.readiness.set_clickhouse_reachable(true);
+    state.readiness.set_table_known(true);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    start_bounded(listener, state.clone(), connections, exchange_deadline).unwrap();
+    Server {
+        address,
+        state,
+        recorders,
+    }
+}
+
+impl Server {
+    /// Status and page.
+    fn get(&self, path: &str) -> (u16, String) {
+        match fetch(self.address, path) {
+            Ok(page) => (200, page),
+            Err(FetchError::Refused { status, page }) => (status, page),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
+    fn get_json(&self, path: &str) -> (u16, serde_json::Value) {
+        let (status, page) = self.get(path);
+        (
+            status,
+            serde_json::from_str(&page).unwrap_or_else(|_| panic!("{page}")),
+        )
+    }
+
+    /// Fetches while the cores tick.
+    fn get_ticking(&mut self, path: &str) -> (u16, String) {
+        let recorders = &mut self.recorders;
+        let address = self.address;
+        std::thread::scope(|scope| {
+            let page = scope.spawn(move || fetch(address, path));
+            while !page.is_finished() {
+                recorders.iter_mut().for_each(Recorder::publish);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            match page.join().unwrap() {
+                Ok(page) => (200, page),
+                Err(FetchError::Refused { status, page }) => (status, page),
+                Err(error) => panic!("{path}: {error}"),
+            }
+        })
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+}
+
+#[test]
+fn is_alive_while_every_core_ticks_and_names_the_one_that_does_not() {
+    let server = serve(AckLevel::Inserted);
+    assert_eq!(
+        server.get_json("/livez"),
+        (200, serde_json::json!({ "alive": true, "silent": [] }))
+    );
+
+    server.state.ingest[1]
+        .heartbeat_ms
+        .set(unix_ms(SystemTime::now()) - 1_500);
+    let (status, page) = server.get_json("/livez");
+    assert_eq!((status, &page["alive"]), (503, &false.into()));
+    assert_eq!(page["silent"].as_array().unwrap().len(), 1);
+    assert_eq!(page["silent"][0]["core"], "ingest 1");
+    assert!(page["silent"][0]["silent_ms"].as_u64().unwrap() >= 1_500);
+
+    server.state.writer.heartbeat_ms.set(0);
+    assert_eq!(server.get_json("/livez").1["silent"][1]["core"], "writer");
+}
+
+#[test]
+fn is_ready_exactly_when_a_row_can_be_taken_at_the_default_level() {
+    for ack in [AckLevel::Memory, AckLevel::Inserted] {
+        for case in 0..16_u32 {
+            let bit = |at: u32| case >> at & 1 == 1;
+            let (reachable, known, room, draining) = (bit(0), bit(1), bit(2), bit(3));
+            let readiness = Readiness::new(ack);
+            readiness.set_clickhouse_reachable(reachable);
+            readiness.set_table_known(known);
+            if draining {
+                readiness.set_draining();
+            }
+            let naive = known && room && !draining && (reachable || ack == AckLevel::Memory);
+            let page = serde_json::to_value(readiness.page(room)).unwrap();
+            assert_eq!(page["ready"], naive, "{ack} {case:04b}");
+            assert_eq!(page.get("reason").is_some(), !naive, "{ack} {case:04b}");
+        }
+    }
+}
+
+#[test]
+fn tells_why_it_is_not_ready() {
+    let server = serve(AckLevel::Inserted);
+    assert_eq!(server.get_json("/readyz").0, 200);
+    let reason = |what: &str| {
+        let (status, page) = server.get_json("/readyz");
+        assert_eq!(status, 503, "{what}");
+        let reason = page["reason"].as_str().unwrap();
+        assert!(reason.contains(what), "{what}: {reason}");
+    };
+    server.state.readiness.set_clickhouse_reachable(false);
+    reason("ClickHouse does not answer");
+    server.state.ingest[0].pool_free.set(0);
+    reason("ClickHouse does not answer");
+    server.state.ingest[1].pool_free.set(0);
+    reason("pool of blocks is full");
+    server.state.readiness.set_table_known(false);
+    reason("columns are not known");
+    server.state.readiness.set_draining();
+    reason("shutting down");
+}
+
+#[test]
+fn serves_the_counters_with_the_type_prometheus_expects() {
+    let mut server = serve(AckLevel::Inserted);
+    server.state.ingest[1].rows_accepted.add(42);
+    server.recorders[2].record(Measure::Insert, 5_000_000);
+    let (status, page) = server.get_ticking("/metrics");
+    assert_eq!(status, 200);
+    assert!(
+        page.contains("\nringhouse_rows_accepted_total{core=\"1\"} 42\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("\nringhouse_insert_duration_seconds_count{} 1\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("\nringhouse_ledger_waiting_rows{table=\"d.t\"} 3\n"),
+        "{page}"
+    );
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    let mut stream = server.connect();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(
+        reply.contains(&format!("content-type: {}\r\n", metrics::CONTENT_TYPE)),
+        "{reply}"
+    );
+}
+
+#[test]
+fn serves_histograms_in_each_form() {
+    let mut server = serve(AckLevel::Inserted);
+    server.recorders[0].record(Measure::Parse, 40_000);
+    server.recorders[1].record(Measure::Parse, 60_000);
+    let (status, text) = server.get_ticking("/histograms");
+    let line = text.lines().find(|line| line.starts_with("parse ")).unwrap();
+    assert_eq!(
+        (status, line.split_whitespace().nth(1)),
+        (200, Some("2")),
+        "{text}"
+    );
+    let (status, hgrm) = server.get_ticking("/histograms?format=hgrm&name=parse");
+    assert!(
+        status == 200 && hgrm.contains("Total count    =            2]"),
+        "{hgrm}"
+    );
+    let (status, log) = server.get_ticking("/histograms?format=log");
+    assert!(status == 200 && log.contains("\nTag=parse,"), "{log}");
+    assert_eq!(server.get("/histograms?format=png").0, 400);
+    let (status, page) = server.get_json("/histograms?name=pars");
+    assert_eq!(status, 400);
+    assert!(
+        page["error"]
+            .as_str()
+            .unwrap()
+            .contains("request_inserted, parse"),
+        "{page}"
+    );
+}
+
+#[test]
+fn shows_cores_tables_ledger_and_limits() {
+    let server = serve(AckLevel::Memory);
+    server.state.readiness.set_clickhouse_version("26.7.3");
+    server.state.ingest[1].request(202);
+    server.state.ingest[1].reject("time", 4);
+    let table = server.state.writer.table("d.t");
+    table.rows.add(6);
+    table.set_breaker(BreakerState::HalfOpen);
+    table.fail("retry", 252);
+    let (status, page) = server.get_json("/status");
+    assert_eq!(status, 200);
+    assert_eq!(page["clickhouse_version"], "26.7.3");
+    assert_eq!(page["ready"]["ready"], true);
+    assert_eq!(page["cores"][1]["cpu"], 2);
+    assert_eq!(page["cores"][1]["requests"], serde_json::json!({ "202": 1 }));
+    assert_eq!(
+        page["cores"][1]["rows_rejected"],
+        serde_json::json!({ "time": 4 })
+    );
+    assert_eq!(page["writer"]["tables"][0]["breaker"], "half_open");
+    assert_eq!(
+        page["writer"]["tables"][0]["failed"],
+        serde_json::json!([{ "verdict": "retry", "code": 252, "count": 1 }])
+    );
+    assert_eq!(page["ledger"][0]["waiting"], 3);
+    assert_eq!(page["limits"]["batch_age_ms"], Limits::default().batch_age_ms);
+    assert_eq!(
+        page["memory_max_bytes"],
+        Limits::default().memory(2).total_bytes()
+    );
+}
+
+#[test]
+fn rejects_what_is_no_page() {
+    let server = serve(AckLevel::Inserted);
+    let (status, page) = server.get_json("/");
+    assert_eq!(status, 404);
+    assert!(page["error"].as_str().unwrap().contains("/livez"), "{page}");
+    let mut stream = server.connect();
+    stream
+        .write_all(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 405 "), "{reply}");
+}
+
+#[test]
+fn closes_a_peer_that_dawdles_and_gives_its_place_to_the_next() {
+    let deadline = Duration::from_millis(300);
+    let server = serve_bounded(AckLevel::Inserted, 1, deadline);
+    let mut dawdler = server.connect();
+    let begun = Instant::now();
+    let sender = {
+        let mut stream = dawdler.try_clone().unwrap();
+        // A byte now and then does not restart the clock.
+        std::thread::spawn(move || {
+            for byte in b"GET /livez HTTP/1.1\r\n".iter().cycle().take(100) {
+                if stream.write_all(&[*byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    // Queued behind the only place; answered once the dawdler is gone.
+    assert_eq!(server.get("/livez").0, 200);
+    assert!(begun.elapsed() >= deadline, "there was one place");
+    let mut rest = Vec::new();
+    // Closed, whether by an end or by a reset: what it sent lies unread.
+    assert!(dawdler.read_to_end(&mut rest).map_or(true, |_| rest.is_empty()));
+    sender.join().unwrap();
+}
+
+#[test]
+fn keeps_a_connection_that_reads_its_pages() {
+    let server = serve_bounded(AckLevel::Inserted, 1, Duration::from_millis(400));
+    let mut stream = server.connect();
+    let mut buffer = [0; 4096];
+    // Twice the deadline in all; each reply restarts it.
+    for _ in 0..8 {
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        let got = stream.read(&mut buffer).unwrap();
+        assert!(buffer[..got].starts_with(b"HTTP/1.1 200 "));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn tells_what_is_wrong_with_a_server_that_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for (reply, sentence) in [
+        (&b"SSH-2.0-OpenSSH\r\n"[..], "not ringhouse's admin pages"),
+        (b"", "not ringhouse's admin pages"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+            "ended inside the page",
+        ),
+        (b"HTTP/1.1 503 Away\r\n\r\nlater", "answered 503: later"),
+    ] {
+        let told = std::thread::scope(|scope| {
+            let told = scope.spawn(move || fetch(address, "/livez").unwrap_err().to_string());
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(peer.read(&mut request).unwrap() > 0);
+            peer.write_all(reply).unwrap();
+            drop(peer);
+            told.join().unwrap()
+        });
+        assert!(told.contains(sentence), "{told}");
+    }
+    drop(listener);
+    let told = fetch(address, "/livez").unwrap_err().to_string();
+    assert!(told.contains("is `ringhouse serve` running"), "{told}");
+}

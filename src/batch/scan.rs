@@ -1,0 +1,510 @@
+//! Sorts the values of parsed rows by column: one pass over the tape, one slot for each column and row.
+
+use super::names::{NameRefused, Names, ROOT};
+use crate::column::{Entry, EntryRange, Node, StaticNode};
+use crate::limits::Limits;
+use crate::mapping::{LEVEL_RANK_BASE, MappingConfig, Resolver, Target};
+use crate::schema::{DataType, Schema};
+use crate::severity::{number_of_int, number_of_word};
+
+/// Severity numbers as tape values, behind the tape's own: a level's number is a value as any other then.
+const SEVERITY_NUMBERS: usize = 25;
+
+/// Why a row's keys cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyFault {
+    TooMany,
+    NameTooLong,
+}
+
+impl std::fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            KeyFault::TooMany => "more attributes than one row may have",
+            KeyFault::NameTooLong => "an attribute's name, joined with those around it, is too long",
+        })
+    }
+}
+
+/// Why a row was left in the middle.
+enum Stop {
+    /// A key comes twice and holds an object: the short way cannot tell which members still count.
+    Repeated,
+    Refused(NameRefused),
+    TooMany,
+}
+
+impl From<NameRefused> for Stop {
+    fn from(refused: NameRefused) -> Self {
+        Stop::Refused(refused)
+    }
+}
+
+/// Which key a column's value in the current row came from.
+#[derive(Debug, Clone, Copy, Default)]
+struct Holder {
+    attribute: u32,
+    rank: u16,
+}
+
+/// When and where an attribute last occurred.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// The row's serial.
+    row: u32,
+    entry: u32,
+}
+
+/// The scan of one table on one core. After `scan` the slots and entries of its rows can be read.
+#[derive(Debug)]
+pub(super) struct Scan {
+    resolver: Resolver,
+    names: Names,
+    names_full: bool,
+    columns: usize,
+    rows_max: usize,
+    attributes_max: usize,
+    /// Columns whose explicit null is a value: Nullable with a DEFAULT that an absent value would get.
+    keeps_null: Vec<bool>,
+    /// Column by column: for each row the tape index of its value, 0 = none.
+    slots: Vec<u32>,
+    rows: usize,
+    entries: Vec<Entry>,
+    ranges: Vec<EntryRange>,
+    holders: Vec<Holder>,
+    seen: Vec<Seen>,
+    /// Counts rows, to tell this row's marks from older ones.
+    serial: u32,
+    /// Nodes of the severity numbers start here.
+    numbers: u32,
+    /// Ends and names of the objects around the one being read.
+    around: Vec<(usize, u32)>,
+    /// Keys to read and the object they are in, for rows with repeated objects.
+    pending: Vec<(u32, u32)>,
+    /// Values whose key no column knows, in a table without overflow column.
+    pub(super) unknown_fields: u64,
+}
+
+impl Scan {
+    pub(super) fn new(schema: &Schema, mapping: &MappingConfig, limits: &Limits) -> Self {
+        let columns = schema.columns.len();
+        Scan {
+            resolver: Resolver::new(schema, mapping),
+            names: Names::new(limits),
+            names_full: false,
+            columns,
+            rows_max: rows_max(columns),
+            attributes_max: limits.attributes_per_row_max,
+            keeps_null: schema
+                .columns
+                .iter()
+                .map(|column| column.has_default && matches!(column.data_type, DataType::Nullable(_)))
+                .collect(),
+            slots: Vec::new(),
+            rows: 0,
+            entries: Vec::new(),
+            ranges: Vec::new(),
+            holders: vec![Holder::default(); columns],
+            seen: Vec::new(),
+            serial: 0,
+            numbers: 0,
+            around: Vec::new(),
+            pending: Vec::new(),
+            unknown_fields: 0,
+        }
+    }
+
+    /// The column unknown keys go to.
+    pub(super) fn overflow(&self) -> Option<usize> {
+        self.resolver.overflow()
+    }
+
+    pub(super) fn keys(&self) -> &crate::column::KeyTable {
+        self.names.keys()
+    }
+
+    /// Rows of the last scan.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Tape index of each row's value for one column, 0 = none.
+    pub(super) fn slots_of(&self, column: usize) -> &[u32] {
+        &self.slots[column * self.stride()..][..self.rows]
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn ranges(&self) -> &[EntryRange] {
+        &self.ranges
+    }
+
+    fn stride(&self) -> usize {
+        self.slots.len() / self.columns.max(1)
+    }
+
+    /// Appends to the tape what slots may point to besides the rows' own values. Once for each tape.
+    pub(super) fn extend_tape(&mut self, tape: &mut Vec<Node<'_>>) {
+        self.numbers = tape.len() as u32;
+        tape.extend((0..SEVERITY_NUMBERS as u64).map(|number| Node::Static(StaticNode::U64(number))));
+    }
+
+    /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
+    /// cannot be taken; those have no values then.
+    pub(super) fn scan(
+        &mut self,
+        tape: &[Node<'_>],
+        objects: &[u32],
+        mut reject: impl FnMut(usize, KeyFault),
+    ) -> usize {
+        let objects = &objects[..objects.len().min(self.rows_max)];
+        self.slots.clear();
+        self.slots.resize(self.columns * objects.len(), 0);
+        self.entries.clear();
+        self.ranges.clear();
+        self.rows = objects.len();
+        if self.names_full {
+            self.forget_names();
+        }
+        for (row, &object) in objects.iter().enumerate() {
+            let start = self.entries.len();
+            let mut read = self.read_row(tape, object as usize, row);
+            if let Err(Stop::Repeated) = read {
+                self.undo_row(row, start);
+                read = self.read_repeated(tape, object as usize, row, start);
+            }
+            if let Err(stop) = read {
+                self.undo_row(row, start);
+                let fresh = row == 0 && !self.names_full && self.names.is_empty();
+                match stop {
+                    Stop::Refused(NameRefused::Full) if !fresh && row > 0 => {
+                        // The names in use are still needed for the rows read: forget them before the next pass.
+                        self.names_full = true;
+                        self.rows = row;
+                        return row;
+                    }
+                    Stop::Refused(NameRefused::Full) => {
+                        self.forget_names();
+                        if self.read_row(tape, object as usize, row).is_err() {
+                            self.undo_row(row, start);
+                            reject(row, KeyFault::TooMany);
+                        }
+                    }
+                    Stop::Refused(NameRefused::TooLong) => reject(row, KeyFault::NameTooLong),
+                    Stop::TooMany | Stop::Repeated => reject(row, KeyFault::TooMany),
+                }
+            }
+            self.ranges.push(EntryRange {
+                start: start as u32,
+                end: self.entries.len() as u32,
+            });
+        }
+        objects.len()
+    }
+
+    fn forget_names(&mut self) {
+        self.names.forget();
+        self.seen.clear();
+        self.names_full = false;
+    }
+
+    fn undo_row(&mut self, row: usize, entries: usize) {
+        self.entries.truncate(entries);
+        self.around.clear();
+        let stride = self.stride();
+        for column in 0..self.columns {
+            self.slots[column * stride + row] = 0;
+        }
+    }
+
+    fn next_serial(&mut self) {
+        if self.serial == u32::MAX {
+            self.seen.fill(Seen::default());
+            self.names.close_all();
+            self.serial = 0;
+        }
+        self.serial += 1;
+    }
+
+    /// Reads one row's keys in their order; the last value of a repeated key stays.
+    fn read_row(&mut self, tape: &[Node<'_>], object: usize, row: usize) -> Result<(), Stop> {
+        self.next_serial();
+        let mut end = end_of(tape, object);
+        let mut at = object + 1;
+        let mut parent = ROOT;
+        let mut previous = ROOT;
+        let mut objects_open = false;
+        loop {
+            while at == end {
+                match self.around.pop() {
+                    None => return Ok(()),
+                    Some(outer) => (end, parent) = outer,
+                }
+            }
+            let Node::String(key) = tape[at] else {
+                unreachable!("simd-json puts a string before each value")
+            };
+            let id = self
+                .names
+                .find(previous, parent, key.as_bytes(), &self.resolver)?;
+            previous = id;
+            let value = at + 1;
+            at = value + 1;
+            let name = self.names.get(id);
+            match tape[value] {
+                Node::Object { count, .. } => {
+                    at += count;
+                    if !name.takes_object {
+                        self.open_object(id, row)?;
+                        objects_open = true;
+                        self.around.push((end, parent));
+                        end = at;
+                        parent = id;
+                        at = value + 1;
+                        continue;
+                    }
+                }
+                Node::Array { count, .. } => at += count,
+                _ => {}
+            }
+            if objects_open && name.opened == self.serial {
+                return Err(Stop::Repeated);
+            }
+            let (target, attribute) = (name.target, name.attribute);
+            self.put(tape, target, attribute, value, row, Repeat::Replaces)?;
+        }
+    }
+
+    fn open_object(&mut self, id: u32, row: usize) -> Result<(), Stop> {
+        let name = self.names.get(id);
+        let attribute = name.attribute;
+        let was_attribute = self
+            .seen
+            .get(attribute as usize)
+            .is_some_and(|seen| seen.row == self.serial);
+        let was_column = match name.target {
+            Target::Column { column, .. } | Target::Level { text: column, .. } => {
+                self.slot(column, row) != 0 && self.holders[usize::from(column)].attribute == attribute
+            }
+            Target::Attributes | Target::Unknown => false,
+        };
+        if name.opened == self.serial || was_attribute || was_column {
+            return Err(Stop::Repeated);
+        }
+        self.names.get_mut(id).opened = self.serial;
+        Ok(())
+    }
+
+    /// Reads one row's keys from the last to the first, so that the first value seen of a key is the one that stays,
+    /// and what an earlier object of the same key holds is never read.
+    #[cold]
+    fn read_repeated(
+        &mut self,
+        tape: &[Node<'_>],
+        object: usize,
+        row: usize,
+        start: usize,
+    ) -> Result<(), Stop> {
+        self.next_serial();
+        self.pending.clear();
+        self.push_keys(tape, object, ROOT);
+        while let Some((at, parent)) = self.pending.pop() {
+            let Node::String(key) = tape[at as usize] else {
+                unreachable!("only keys are pending")
+            };
+            let id = self.names.find(ROOT, parent, key.as_bytes(), &self.resolver)?;
+            let name = self.names.get_mut(id);
+            if std::mem::replace(&mut name.opened, self.serial) == self.serial {
+                continue;
+            }
+            let value = at as usize + 1;
+            if matches!(tape[value], Node::Object { .. }) && !name.takes_object {
+                self.push_keys(tape, value, id);
+                continue;
+            }
+            let (target, attribute) = (name.target, name.attribute);
+            self.put(tape, target, attribute, value, row, Repeat::Ignored)?;
+        }
+        self.entries[start..].reverse();
+        Ok(())
+    }
+
+    fn push_keys(&mut self, tape: &[Node<'_>], object: usize, parent: u32) {
+        let end = end_of(tape, object);
+        let mut at = object + 1;
+        while at < end {
+            self.pending.push((at as u32, parent));
+            at = end_of(tape, at + 1);
+        }
+    }
+
+    #[inline]
+    fn put(
+        &mut self,
+        tape: &[Node<'_>],
+        target: Target,
+        attribute: u32,
+        value: usize,
+        row: usize,
+        repeat: Repeat,
+    ) -> Result<(), Stop> {
+        match target {
+            Target::Unknown | Target::Attributes => self.put_attribute(attribute, value as u32, repeat),
+            _ if tape[value] == Node::Static(StaticNode::Null) => {
+                self.put_null(target, attribute, value as u32, row, repeat);
+                Ok(())
+            }
+            Target::Column { column, rank } => {
+                self.put_column(column, Holder { attribute, rank }, value as u32, row, repeat)
+            }
+            Target::Level { text, number, rank } => {
+                let severity = self.numbers + u32::from(severity_of(&tape[value]));
+                let holder = Holder {
+                    attribute,
+                    rank: LEVEL_RANK_BASE + (rank >> 1),
+                };
+                self.put_level_number(number, holder, severity, row, repeat);
+                self.put_column(text, Holder { attribute, rank }, value as u32, row, repeat)
+            }
+        }
+    }
+
+    #[inline]
+    fn slot(&self, column: u16, row: usize) -> u32 {
+        self.slots[usize::from(column) * self.stride() + row]
+    }
+
+    #[inline]
+    fn set_slot(&mut self, column: u16, row: usize, value: u32) {
+        let stride = self.stride();
+        self.slots[usize::from(column) * stride + row] = value;
+    }
+
+    #[inline]
+    fn put_column(
+        &mut self,
+        column: u16,
+        holder: Holder,
+        value: u32,
+        row: usize,
+        repeat: Repeat,
+    ) -> Result<(), Stop> {
+        let held_value = self.slot(column, row);
+        if held_value != 0 {
+            let held = self.holders[usize::from(column)];
+            if held.attribute == holder.attribute {
+                if repeat == Repeat::Ignored {
+                    return Ok(());
+                }
+            } else if held.rank <= holder.rank {
+                return self.put_attribute(holder.attribute, value, repeat);
+            } else if held.rank < LEVEL_RANK_BASE {
+                self.put_attribute(held.attribute, held_value, repeat)?;
+            }
+        }
+        self.set_slot(column, row, value);
+        self.holders[usize::from(column)] = holder;
+        Ok(())
+    }
+
+    /// The number a level stands for gives way to an explicit one; it is lost nowhere, the level's text is kept.
+    #[inline]
+    fn put_level_number(&mut self, column: u16, holder: Holder, value: u32, row: usize, repeat: Repeat) {
+        if self.slot(column, row) != 0 {
+            let held = self.holders[usize::from(column)];
+            let same = held.attribute == holder.attribute;
+            if (same && repeat == Repeat::Ignored) || (!same && held.rank <= holder.rank) {
+                return;
+            }
+        }
+        self.set_slot(column, row, value);
+        self.holders[usize::from(column)] = holder;
+    }
+
+    /// A null is as good as no value: it takes back an earlier value of its own key and no other's.
+    fn put_null(&mut self, target: Target, attribute: u32, value: u32, row: usize, repeat: Repeat) {
+        let columns = match target {
+            Target::Column { column, .. } => [Some(column), None],
+            Target::Level { text, number, .. } => [Some(text), Some(number)],
+            Target::Attributes | Target::Unknown => [None, None],
+        };
+        for column in columns.into_iter().flatten() {
+            let held_value = self.slot(column, row);
+            let held = self.holders[usize::from(column)].attribute == attribute;
+            let keeps_null = self.keeps_null[usize::from(column)];
+            if held_value == 0 && keeps_null {
+                self.set_slot(column, row, value);
+                self.holders[usize::from(column)] = Holder {
+                    attribute,
+                    rank: LEVEL_RANK_BASE,
+                };
+            } else if held_value != 0 && held && repeat == Repeat::Replaces {
+                self.set_slot(column, row, if keeps_null { value } else { 0 });
+            }
+        }
+    }
+
+    #[inline]
+    fn put_attribute(&mut self, attribute: u32, value: u32, repeat: Repeat) -> Result<(), Stop> {
+        if self.resolver.overflow().is_none() {
+            self.unknown_fields += 1;
+            return Ok(());
+        }
+        if attribute as usize >= self.seen.len() {
+            self.seen.resize(self.names.keys().len(), Seen::default());
+        }
+        let seen = &mut self.seen[attribute as usize];
+        if seen.row == self.serial {
+            if repeat == Repeat::Replaces {
+                self.entries[seen.entry as usize].value = value;
+            }
+            return Ok(());
+        }
+        *seen = Seen {
+            row: self.serial,
+            entry: self.entries.len() as u32,
+        };
+        self.entries.push(Entry {
+            key: attribute,
+            value,
+        });
+        let start = self.ranges.last().map_or(0, |range| range.end as usize);
+        if self.entries.len() - start > self.attributes_max {
+            return Err(Stop::TooMany);
+        }
+        Ok(())
+    }
+}
+
+/// What a second value of the same name in one row does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Replaces,
+    Ignored,
+}
+
+/// Rows of one pass: 65,536 slots are 256 KiB, which stay in L2 beside the tape. A table of thousands of columns
+/// still gets enough rows at a time to be worth a loop for each column.
+fn rows_max(columns: usize) -> usize {
+    (65_536 / columns.max(1)).clamp(32, 4096)
+}
+
+/// One past the last node of the value at `at`.
+fn end_of(tape: &[Node<'_>], at: usize) -> usize {
+    match tape[at] {
+        Node::Object { count, .. } | Node::Array { count, .. } => at + 1 + count,
+        Node::String(_) | Node::Static(_) => at + 1,
+    }
+}
+
+#[inline]
+fn severity_of(value: &Node<'_>) -> u8 {
+    match value {
+        Node::String(word) => number_of_word(word.as_bytes()).unwrap_or(0),
+        Node::Static(StaticNode::I64(level)) => number_of_int(*level),
+        Node::Static(StaticNode::U64(level)) => number_of_int(i64::try_from(*level).unwrap_or(i64::MAX)),
+        _ => 0,
+    }
+}

@@ -1,0 +1,649 @@
+//! The control thread: asks ClickHouse which tables there are, again and again, and publishes them.
+//!
+//! It speaks through `clickhouse-rs`, whose habits shape two things here: a connection is used for one reading and never
+//! after an error (its handle panics then), and a reading runs under `catch_unwind` (a server that closes the
+//! connection in the middle of its handshake makes it panic).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use clickhouse_rs::errors::Error as ClientError;
+use clickhouse_rs::{ClientHandle, Options, Pool};
+use futures_util::{FutureExt, TryStreamExt};
+
+use crate::catalog::Catalog;
+use crate::clickhouse::endpoint::Endpoint;
+use crate::limits::Limits;
+use crate::schema::{QuotedName, RawColumn, Schema, TableName, TableSchema};
+
+/// Least time between two readings, however many ask: a burst of unknown table names costs one.
+const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(250);
+
+/// Characters of a server's message that are kept: it may repeat whole queries.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// What the control thread is started with.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Where ClickHouse is.
+    pub endpoint: Endpoint,
+    /// Table of requests that name none; created when `create_tables`.
+    pub default_table: TableName,
+    /// Tables of other databases to serve too, or with `only_listed` the only tables to serve.
+    pub tables: Vec<TableName>,
+    /// Serve `default_table` and `tables` and nothing else. Otherwise every insertable table of the endpoint's
+    /// database is served.
+    pub only_listed: bool,
+    /// Create the endpoint's database and the default table (with its database) when they are missing.
+    pub create_tables: bool,
+    /// Days rows of a created default table are kept; `None` = for ever.
+    pub ttl_days: Option<u32>,
+    /// Deadlines and intervals: `connect_deadline_ms`, `schema_refresh_ms`, `retry_pause_*_ms`.
+    pub limits: Limits,
+}
+
+/// Whether ClickHouse answers, for `/readyz` and `/status`.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    /// The last reading succeeded.
+    pub connected: bool,
+    /// Version of the server that answered last, such as `26.7.2.1`.
+    pub server_version: Option<String>,
+    /// Why the last reading failed, when it did.
+    pub last_error: Option<ControlError>,
+    /// Readings that failed since one succeeded.
+    pub failures: u32,
+}
+
+/// Why ClickHouse could not be asked. Texts hold no secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlError {
+    /// ClickHouse answered with an exception.
+    Server {
+        /// ClickHouse's error code, such as 516 for a wrong password.
+        code: u32,
+        /// The beginning of its message.
+        message: String,
+    },
+    /// No connection, a broken one, or no answer in time.
+    Connection(String),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlError::Server { code, message } => {
+                write!(f, "ClickHouse refused with code {code}: {message}")
+            }
+            ControlError::Connection(reason) => write!(f, "ClickHouse does not answer: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+impl From<ClientError> for ControlError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Server(e) => ControlError::Server {
+                code: e.code,
+                message: shortened(&e.message),
+            },
+            other => ControlError::Connection(shortened(&other.to_string())),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS_MAX).collect()
+}
+
+/// Handle of the running control thread.
+#[derive(Debug, Clone)]
+pub struct Control {
+    catalog: Arc<Catalog>,
+    readiness: Arc<Mutex<Readiness>>,
+}
+
+impl Control {
+    /// The tables, as last read.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// State of the connection, as last seen.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Starts the control thread. It ends with the process; ClickHouse being away never ends it.
+///
+/// Until ClickHouse has answered, the catalog knows the default table by its built-in columns when this process is
+/// to create it, and nothing else.
+///
+/// # Errors
+///
+/// Only when the operating system gives no thread or no event loop.
+pub fn start_control(config: ControlConfig) -> io::Result<Control> {
+    let assumed = match config.create_tables {
+        true => vec![Arc::new(TableSchema::default_table(config.default_table.clone()))],
+        false => Vec::new(),
+    };
+    let control = Control {
+        catalog: Arc::new(Catalog::new(config.default_table.clone(), assumed)),
+        readiness: Arc::new(Mutex::new(Readiness::default())),
+    };
+    let event_loop = event_loop()?;
+    let running = control.clone();
+    thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || event_loop.block_on(keep_reading(&config, &running)))?;
+    Ok(control)
+}
+
+fn event_loop() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn keep_reading(config: &ControlConfig, control: &Control) {
+    let refresh = Duration::from_millis(config.limits.schema_refresh_ms);
+    let pause_max = Duration::from_millis(config.limits.retry_pause_max_ms).max(REFRESH_INTERVAL_MIN);
+    let mut pause = REFRESH_INTERVAL_MIN;
+    let mut report_of = BTreeMap::new();
+    loop {
+        let read = guarded(read_tables(config)).await;
+        let readable = read.is_ok();
+        match read {
+            Ok(reading) => {
+                pause = REFRESH_INTERVAL_MIN;
+                publish(control, reading, &mut report_of);
+            }
+            Err(error) => {
+                pause = (pause * 2).min(pause_max);
+                note_failure(control, error);
+            }
+        }
+        if readable {
+            let wait = refresh.saturating_sub(REFRESH_INTERVAL_MIN);
+            tokio::time::sleep(REFRESH_INTERVAL_MIN).await;
+            let _ = tokio::time::timeout(wait, control.catalog.refresh_requested()).await;
+        } else {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn publish(control: &Control, reading: Reading, report_of: &mut BTreeMap<TableName, String>) {
+    let first = {
+        let mut readiness = control.readiness.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = !readiness.connected;
+        *readiness = Readiness {
+            connected: true,
+            server_version: Some(reading.version.clone()),
+            last_error: None,
+            failures: 0,
+        };
+        first
+    };
+    if first {
+        tracing::info!(
+            version = reading.version,
+            tables = reading.served.len(),
+            "ClickHouse answers"
+        );
+    }
+    // A table that cannot be served is said once, and again when its reason changes.
+    for (name, reason) in &reading.refused {
+        if report_of.get(name) != Some(reason) {
+            tracing::warn!("table {}.{} is not served: {reason}", name.database, name.table);
+        }
+    }
+    *report_of = reading.refused.into_iter().collect();
+    let changes = control.catalog.publish(reading.served);
+    for name in &changes.changed {
+        tracing::info!("table {}.{} has changed", name.database, name.table);
+    }
+    for name in &changes.gone {
+        tracing::warn!("table {}.{} is gone", name.database, name.table);
+    }
+}
+
+fn note_failure(control: &Control, error: ControlError) {
+    let mut readiness = control.readiness.lock().unwrap_or_else(PoisonError::into_inner);
+    // Said once per reason, not once per try.
+    if readiness.last_error.as_ref() != Some(&error) {
+        tracing::warn!("{error}; rows are held and it is asked again");
+    }
+    readiness.connected = false;
+    readiness.failures = readiness.failures.saturating_add(1);
+    readiness.last_error = Some(error);
+}
+
+/// Turns a panic of the client library into a lost connection.
+async fn guarded<T>(work: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(_) => Err(ControlError::Connection(
+            "the connection was closed in the middle of an answer".to_owned(),
+        )),
+    }
+}
+
+/// One look at ClickHouse.
+#[derive(Debug, Default)]
+struct Reading {
+    version: String,
+    served: Vec<Schema>,
+    /// Tables that would be served but cannot be, with the reason.
+    refused: Vec<(TableName, String)>,
+    /// What system.tables says of each of both.
+    described: Vec<Described>,
+}
+
+/// A row of `system.tables`.
+#[derive(Debug, Clone)]
+struct Described {
+    name: TableName,
+    engine: String,
+    partition_key: String,
+    create: String,
+}
+
+async fn read_tables(config: &ControlConfig) -> Result<Reading, ControlError> {
+    let mut session = Session::open(&config.endpoint, &config.limits).await?;
+    if config.create_tables {
+        for database in [&config.endpoint.database, &config.default_table.database] {
+            session
+                .run(&format!("CREATE DATABASE IF NOT EXISTS {}", QuotedName(database)))
+                .await?;
+        }
+        session
+            .run(&TableSchema::default_table_ddl(
+                &config.default_table,
+                config.ttl_days,
+            ))
+            .await?;
+    }
+    let mut reading = Reading {
+        version: session.one("SELECT version()").await?,
+        ..Reading::default()
+    };
+    let tables = session
+        .rows::<5>(&format!(
+            "SELECT database, name, engine, partition_key, create_table_query FROM system.tables WHERE {}",
+            filter(config, "name")
+        ))
+        .await?;
+    let mut columns: BTreeMap<TableName, Vec<RawColumn>> = BTreeMap::new();
+    let rows = session
+        .rows::<6>(&format!(
+            "SELECT database, table, name, type, default_kind, default_expression FROM system.columns \
+             WHERE {} ORDER BY database, table, position",
+            filter(config, "table")
+        ))
+        .await?;
+    for [database, table, name, type_name, default_kind, default_expression] in rows {
+        let column = RawColumn {
+            name,
+            type_name,
+            default_kind,
+            default_expression,
+        };
+        columns
+            .entry(TableName { database, table })
+            .or_default()
+            .push(column);
+    }
+    for [database, table, engine, partition_key, create] in tables {
+        let name = TableName { database, table };
+        if !insertable(&engine) {
+            continue;
+        }
+        let raw = columns.remove(&name).unwrap_or_default();
+        match TableSchema::from_columns(name.clone(), &raw, &partition_key) {
+            Ok(schema) => reading.served.push(Arc::new(schema)),
+            Err(error) => reading.refused.push((name.clone(), error.to_string())),
+        }
+        reading.described.push(Described {
+            name,
+            engine,
+            partition_key,
+            create,
+        });
+    }
+    Ok(reading)
+}
+
+/// The served tables as a condition on `database` and the column that holds the table's name.
+fn filter(config: &ControlConfig, name_column: &str) -> String {
+    let mut terms = Vec::new();
+    if !config.only_listed {
+        terms.push(format!("database = {}", quoted(&config.endpoint.database)));
+    }
+    for table in std::iter::once(&config.default_table).chain(&config.tables) {
+        terms.push(format!(
+            "(database = {} AND {name_column} = {})",
+            quoted(&table.database),
+            quoted(&table.table)
+        ));
+    }
+    format!("({})", terms.join(" OR "))
+}
+
+/// A string literal of ClickHouse's SQL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Engines that take INSERTs of rows. Views, dictionaries, table functions and the system's own are not destinations.
+fn insertable(engine: &str) -> bool {
+    engine.ends_with("MergeTree")
+        || matches!(
+            engine,
+            "Null" | "Memory" | "Distributed" | "Buffer" | "Log" | "TinyLog" | "StripeLog"
+        )
+}
+
+/// One connection for a few queries in a row. Drop it after the first error.
+struct Session {
+    handle: ClientHandle,
+}
+
+impl Session {
+    async fn open(endpoint: &Endpoint, limits: &Limits) -> Result<Session, ControlError> {
+        let deadline = Duration::from_millis(limits.connect_deadline_ms);
+        let options = Options::from_str(&format!("tcp://{}", endpoint.authority()))?
+            .username(&endpoint.user)
+            .password(endpoint.password.expose())
+            // Not the endpoint's database: it may be one we are about to create.
+            .database("default")
+            .pool_min(1)
+            .pool_max(1)
+            .ping_before_query(false)
+            .send_retries(0)
+            .connection_timeout(deadline);
+        let handle = tokio::time::timeout(deadline, Pool::new(options).get_handle())
+            .await
+            .map_err(|_| {
+                ControlError::Connection(format!("no answer within {} ms", limits.connect_deadline_ms))
+            })??;
+        Ok(Session { handle })
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<(), ControlError> {
+        self.rows::<0>(sql).await.map(drop)
+    }
+
+    async fn one(&mut self, sql: &str) -> Result<String, ControlError> {
+        let rows = self.rows::<1>(sql).await?;
+        let first = rows.into_iter().next();
+        first
+            .map(|[text]| text)
+            .ok_or_else(|| ControlError::Connection("an empty answer".to_owned()))
+    }
+
+    /// Rows of `N` String columns. Reads by block: the library's own `fetch_all` and `execute` panic on an empty result
+    /// and on a connection that ends early.
+    async fn rows<const N: usize>(&mut self, sql: &str) -> Result<Vec<[String; N]>, ControlError> {
+        let work = async {
+            let mut rows = Vec::new();
+            let mut blocks = self.handle.query(sql).stream_blocks();
+            while let Some(block) = blocks.try_next().await? {
+                for row in 0..if N == 0 { 0 } else { block.row_count() } {
+                    let mut texts = [const { String::new() }; N];
+                    for (column, text) in texts.iter_mut().enumerate() {
+                        *text = block.get(row, column)?;
+                    }
+                    rows.push(texts);
+                }
+            }
+            Ok(rows)
+        };
+        tokio::time::timeout(QUERY_DEADLINE, work).await.map_err(|_| {
+            ControlError::Connection(format!("no answer within {} s", QUERY_DEADLINE.as_secs()))
+        })?
+    }
+}
+
+/// Time one query on system tables may take. Creating a table on a busy replicated server takes seconds.
+const QUERY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What `ringhouse check` found out about one table.
+#[derive(Debug)]
+pub struct TableReport {
+    /// The table.
+    pub name: TableName,
+    /// Its engine, such as `MergeTree`.
+    pub engine: String,
+    /// Its partition key as ClickHouse prints it; empty for none.
+    pub partition_key: String,
+    /// How its columns are read, or why it cannot be served.
+    pub schema: Result<Schema, String>,
+    /// What works but should be known.
+    pub warnings: Vec<String>,
+}
+
+/// What `ringhouse check` found out.
+#[derive(Debug)]
+pub struct CheckReport {
+    /// The server's version.
+    pub server_version: String,
+    /// The served tables, ascending by name.
+    pub tables: Vec<TableReport>,
+    /// Listed tables (the default one among them) that do not exist.
+    pub missing: Vec<TableName>,
+}
+
+/// Reads the live tables once and reports how rows map to them. Creates nothing. Blocks; call it from no event loop.
+///
+/// # Errors
+///
+/// When ClickHouse does not answer or refuses.
+pub fn check(config: &ControlConfig) -> Result<CheckReport, ControlError> {
+    let config = ControlConfig {
+        create_tables: false,
+        ..config.clone()
+    };
+    let event_loop = event_loop().map_err(|error| ControlError::Connection(error.to_string()))?;
+    let reading = event_loop.block_on(guarded(read_tables(&config)))?;
+    let mut tables: Vec<TableReport> = reading
+        .described
+        .into_iter()
+        .map(|table| {
+            let served = reading.served.iter().find(|schema| schema.name == table.name);
+            let refused = reading.refused.iter().find(|(name, _)| *name == table.name);
+            let schema = match (served, refused) {
+                (Some(schema), _) => Ok(Arc::clone(schema)),
+                (None, refused) => Err(refused.map_or_else(String::new, |(_, reason)| reason.clone())),
+            };
+            let warnings = warnings(&table);
+            TableReport {
+                name: table.name,
+                engine: table.engine,
+                partition_key: table.partition_key,
+                schema,
+                warnings,
+            }
+        })
+        .collect();
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    let listed = std::iter::once(&config.default_table).chain(&config.tables);
+    let missing = listed
+        .filter(|name| tables.iter().all(|t| t.name != **name))
+        .cloned()
+        .collect();
+    Ok(CheckReport {
+        server_version: reading.version,
+        tables,
+        missing,
+    })
+}
+
+fn warnings(table: &Described) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let plain = table.engine.ends_with("MergeTree") && !table.engine.starts_with("Replicated");
+    // Shared (ClickHouse Cloud) engines deduplicate like Replicated ones.
+    if plain && !table.engine.starts_with("Shared") && deduplication_window(&table.create) == 0 {
+        warnings.push(format!(
+            "an INSERT whose outcome got lost is doubled when it is retried: ALTER TABLE {}.{} MODIFY SETTING \
+             non_replicated_deduplication_window = 1000",
+            QuotedName(&table.name.database),
+            QuotedName(&table.name.table)
+        ));
+    }
+    warnings
+}
+
+/// The table's own setting, 0 when it has none (the server's default).
+fn deduplication_window(create: &str) -> u64 {
+    let after = create
+        .split_once("non_replicated_deduplication_window")
+        .map_or("", |(_, after)| after);
+    let digits: String = after
+        .trim_start_matches([' ', '='])
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(only_listed: bool) -> ControlConfig {
+        let name = |database: &str, table: &str| TableName {
+            database: database.into(),
+            table: table.into(),
+        };
+        ControlConfig {
+            endpoint: Endpoint {
+                database: "it's".into(),
+                ..Endpoint::local(1)
+            },
+            default_table: name("it's", "logs"),
+            tables: vec![name("other", "back\\slash")],
+            only_listed,
+            create_tables: false,
+            ttl_days: None,
+            limits: Limits {
+                connect_deadline_ms: 300,
+                ..Limits::default()
+            },
+        }
+    }
+
+    #[test]
+    fn names_in_the_filter_are_escaped() {
+        assert_eq!(
+            filter(&config(true), "name"),
+            r"((database = 'it\'s' AND name = 'logs') OR (database = 'other' AND name = 'back\\slash'))"
+        );
+        assert!(filter(&config(false), "table").starts_with(r"(database = 'it\'s' OR (database"));
+    }
+
+    #[test]
+    fn views_and_dictionaries_are_no_destinations() {
+        for engine in [
+            "MergeTree",
+            "ReplicatedReplacingMergeTree",
+            "SharedMergeTree",
+            "Null",
+            "Distributed",
+            "Buffer",
+        ] {
+            assert!(insertable(engine), "{engine}");
+        }
+        for engine in [
+            "View",
+            "MaterializedView",
+            "Dictionary",
+            "Merge",
+            "SystemLog",
+            "Kafka",
+            "URL",
+        ] {
+            assert!(!insertable(engine), "{engine}");
+        }
+    }
+
+    #[test]
+    fn a_plain_table_without_a_deduplication_window_is_warned_about() {
+        let table = |engine: &str, create: &str| Described {
+            name: TableName {
+                database: "d".into(),
+                table: "t".into(),
+            },
+            engine: engine.into(),
+            partition_key: String::new(),
+            create: create.into(),
+        };
+        let with = "CREATE TABLE d.t (a Int) SETTINGS non_replicated_deduplication_window = 1000, x = 1";
+        assert_eq!(warnings(&table("MergeTree", "CREATE TABLE d.t (a Int)")).len(), 1);
+        assert_eq!(warnings(&table("MergeTree", with)).len(), 0);
+        assert_eq!(
+            warnings(&table("ReplicatedMergeTree", "CREATE TABLE d.t (a Int)")).len(),
+            0
+        );
+        assert_eq!(warnings(&table("Null", "CREATE TABLE d.t (a Int)")).len(), 0);
+    }
+
+    /// A server that does to every connection what `act` does.
+    fn server(act: fn(std::net::TcpStream)) -> Endpoint {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || listener.incoming().flatten().for_each(act));
+        Endpoint::local(port)
+    }
+
+    #[test]
+    fn a_server_that_closes_at_once_is_a_lost_connection() {
+        let config = ControlConfig {
+            endpoint: server(drop),
+            ..config(true)
+        };
+        assert!(matches!(check(&config), Err(ControlError::Connection(_))));
+    }
+
+    #[test]
+    fn a_server_that_stays_silent_is_a_lost_connection_in_time() {
+        let config = ControlConfig {
+            endpoint: server(std::mem::forget),
+            ..config(true)
+        };
+        assert!(matches!(check(&config), Err(ControlError::Connection(_))));
+    }
+
+    #[test]
+    fn an_absent_server_leaves_tables_not_yet_known_and_a_reason() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let control = start_control(ControlConfig {
+            endpoint: Endpoint::local(closed),
+            ..config(true)
+        })
+        .unwrap();
+        while control.readiness().failures == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!control.readiness().connected);
+        assert!(control.readiness().last_error.is_some());
+        assert!(matches!(
+            control.catalog().lookup(None, None),
+            crate::catalog::Lookup::NotYetKnown
+        ));
+    }
+}

@@ -1,0 +1,219 @@
+//! Why a configuration cannot be run with. Always the operator's to fix; no message holds a secret.
+
+use crate::limits::LimitError;
+use crate::topology::TopologyError;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with what was written.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The configuration file cannot be read.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The text is no TOML, or a value is of a wrong type.
+    Malformed {
+        /// The file, when the text came from one.
+        file: Option<PathBuf>,
+        /// Line, from 1.
+        line: usize,
+        /// Key on that line.
+        key: String,
+        /// What the TOML reader says.
+        message: String,
+    },
+    /// A key that does not exist.
+    UnknownKey {
+        /// The file, when the text came from one.
+        file: Option<PathBuf>,
+        /// Path of the key.
+        key: String,
+        /// Path of the known key most like it.
+        nearest: Option<String>,
+    },
+    /// An environment variable cannot be what it stands for.
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with the value.
+        why: String,
+    },
+    /// A limit is refused.
+    Limit(LimitError),
+    /// `--limit` or `RINGHOUSE_LIMITS` without `=`.
+    LimitWithoutValue(String),
+    /// The cores cannot be laid out.
+    Topology(TopologyError),
+    /// `listen` and `admin` are one address.
+    SameAddress(SocketAddr),
+    /// An embedded ClickHouse and one elsewhere asked for in one layer, which this names.
+    TwoClickHouses(&'static str),
+    /// A key that means something only beside `embedded`.
+    NeedsEmbedded(&'static str),
+    /// The embedded engine must listen on the native protocol.
+    EmbeddedTcpPortZero,
+    /// The embedded engine's ports are one.
+    EmbeddedSamePort(u16),
+    /// The password file cannot be read.
+    PasswordFile {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `tables` is empty.
+    NoTables,
+    /// A table named twice.
+    TableTwice(String),
+    /// A table's name is not `table` or `database.table` of plain letters.
+    TableName(String),
+    /// A `[mapping.TABLE]` for a table not in `tables`.
+    MappingOfNoTable {
+        /// The table.
+        table: String,
+        /// The served table most like it.
+        nearest: Option<String>,
+    },
+    /// The log filter cannot be read.
+    LogLevel {
+        /// The filter.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ConfigError {
+    /// An error of the TOML reader, told by line and key. Its own text would show the whole line, which may hold a
+    /// password.
+    pub(super) fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        // No further than a bare key goes: without a `=` the rest of the line would follow.
+        let is_key = |letter: char| letter.is_ascii_alphanumeric() || "_-.[]".contains(letter);
+        let key: String = text[line_start..]
+            .trim_start_matches([' ', '\t'])
+            .chars()
+            .take_while(|c| is_key(*c))
+            .collect();
+        ConfigError::Malformed {
+            file: None,
+            line: text[..at].matches('\n').count() + 1,
+            key,
+            message: error.message().replace('\n', " "),
+        }
+    }
+
+    /// Names the file a text came from.
+    pub(super) fn in_file(mut self, path: &Path) -> ConfigError {
+        if let ConfigError::Malformed { file, .. } | ConfigError::UnknownKey { file, .. } = &mut self {
+            *file = Some(path.to_owned());
+        }
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_file = |f: &mut fmt::Formatter<'_>, file: &Option<PathBuf>| match file {
+            Some(path) => write!(f, "{}: ", path.display()),
+            None => Ok(()),
+        };
+        match self {
+            ConfigError::File { path, source } => {
+                write!(f, "cannot read the configuration {}: {source}", path.display())
+            }
+            ConfigError::Malformed {
+                file,
+                line,
+                key,
+                message,
+            } => {
+                in_file(f, file)?;
+                write!(f, "line {line}, `{key}`: {message}")
+            }
+            ConfigError::UnknownKey { file, key, nearest } => {
+                in_file(f, file)?;
+                write!(f, "unknown key `{key}`")?;
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+                    None => f.write_str("; `ringhouse check` prints every key"),
+                }
+            }
+            ConfigError::Variable { variable, why } => write!(f, "{variable}: {why}"),
+            ConfigError::Limit(error) => error.fmt(f),
+            ConfigError::LimitWithoutValue(text) => {
+                write!(
+                    f,
+                    "limit `{text}` has no value; write it as KEY=VALUE, like batch_age_ms=200"
+                )
+            }
+            ConfigError::Topology(error) => error.fmt(f),
+            ConfigError::SameAddress(address) => {
+                write!(
+                    f,
+                    "listen and admin are both {address}; give the admin pages an address of their own"
+                )
+            }
+            ConfigError::TwoClickHouses(layer) => {
+                write!(
+                    f,
+                    "{layer} asks for both `clickhouse` and `embedded`; choose the one that shall hold the rows"
+                )
+            }
+            ConfigError::NeedsEmbedded(key) => {
+                write!(f, "{key} means something only together with `embedded`")
+            }
+            ConfigError::EmbeddedTcpPortZero => {
+                f.write_str("embedded_tcp_port must not be 0: rows go to the embedded engine through it")
+            }
+            ConfigError::EmbeddedSamePort(port) => {
+                write!(
+                    f,
+                    "embedded_tcp_port and embedded_http_port are both {port}; they need two ports"
+                )
+            }
+            ConfigError::PasswordFile { path, source } => {
+                write!(
+                    f,
+                    "cannot read clickhouse_password_file {}: {source}",
+                    path.display()
+                )
+            }
+            ConfigError::NoTables => f.write_str("tables must name at least one table"),
+            ConfigError::TableTwice(table) => write!(f, "tables names `{table}` twice"),
+            ConfigError::TableName(table) => write!(
+                f,
+                "tables: `{table}` is not a name like `otel_logs` or `database.table` (letters, digits, `_` and `-`)"
+            ),
+            ConfigError::MappingOfNoTable { table, nearest } => {
+                write!(f, "mapping.{table} is for a table that `tables` does not name")?;
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+                    None => Ok(()),
+                }
+            }
+            ConfigError::LogLevel { text, why } => write!(f, "log_level = `{text}`: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<LimitError> for ConfigError {
+    fn from(error: LimitError) -> Self {
+        ConfigError::Limit(error)
+    }
+}
+
+impl From<TopologyError> for ConfigError {
+    fn from(error: TopologyError) -> Self {
+        ConfigError::Topology(error)
+    }
+}

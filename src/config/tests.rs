@@ -1,0 +1,445 @@
+use super::*;
+use crate::limits::LimitError;
+use crate::topology::TopologyError;
+
+const CPUS: [usize; 4] = [0, 1, 2, 3];
+
+fn none(_: &str) -> Option<String> {
+    None
+}
+
+fn resolve(toml: &str) -> Result<Settings, ConfigError> {
+    Settings::resolve(Written::from_toml(toml)?, Some(Path::new("/home")), &CPUS)
+}
+
+/// The sentence an operator reads.
+fn refusal(toml: &str) -> String {
+    resolve(toml).expect_err(toml).to_string()
+}
+
+#[test]
+fn runs_with_defaults_when_nothing_is_written() {
+    let settings = resolve("").unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.admin.to_string(), "127.0.0.1:8081");
+    assert_eq!(settings.tables.len(), 1);
+    assert_eq!(settings.tables[0].name(), "otel_logs");
+    assert_eq!(settings.ack, AckLevel::Inserted);
+    assert_eq!(settings.limits, Limits::default());
+    assert_eq!(settings.data_dir, Path::new("/home/ringhouse"));
+    assert!(!settings.create_tables);
+    assert_eq!(
+        settings.clickhouse,
+        ClickHouse::Remote {
+            url: Secret::new("tcp://default@127.0.0.1:9000/default"),
+            password: None
+        }
+    );
+}
+
+#[test]
+fn puts_flags_above_variables_above_the_file_above_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringhouse.toml");
+    let file = "listen = '127.0.0.1:1'\nadmin = '127.0.0.1:11'\nack = 'memory'\n\
+                [limits]\nbatch_age_ms = 1\nbatch_rows_max = 11\nblocks_per_core = 111";
+    std::fs::write(&path, file).unwrap();
+    let variable = |name: &str| match name {
+        "RINGHOUSE_CONFIG" => Some(path.to_str().unwrap().to_owned()),
+        "RINGHOUSE_LISTEN" => Some("127.0.0.1:2".to_owned()),
+        "RINGHOUSE_ADMIN" => Some("127.0.0.1:22".to_owned()),
+        "RINGHOUSE_LIMITS" => Some("batch_age_ms=2, batch_rows_max=22".to_owned()),
+        "RINGHOUSE_LOG_FORMAT" => Some(String::new()),
+        _ => None,
+    };
+    let mut flags = Written {
+        listen: Some("127.0.0.1:3".parse().unwrap()),
+        ..Written::default()
+    };
+    set_limit(&mut flags.limits, "batch_age_ms=3").unwrap();
+
+    let settings = Settings::load(flags, &variable, &CPUS).unwrap();
+
+    assert_eq!(settings.listen.port(), 3);
+    assert_eq!(settings.admin.port(), 22);
+    assert_eq!(settings.ack, AckLevel::Memory);
+    assert_eq!(settings.limits.batch_age_ms, 3);
+    assert_eq!(settings.limits.batch_rows_max, 22);
+    assert_eq!(settings.limits.blocks_per_core, 111);
+    assert_eq!(settings.limits.chunk_bytes, Limits::default().chunk_bytes);
+    assert_eq!(
+        settings.log_format,
+        LogFormat::Text,
+        "an empty variable counts as absent"
+    );
+}
+
+#[test]
+fn lets_an_upper_layer_choose_another_clickhouse() {
+    let remote = Written::from_toml("clickhouse = 'tcp://a:9000'").unwrap();
+    let embedded =
+        Written::from_toml("embedded = true\nembedded_tcp_port = 7\nembedded_http_port = 0").unwrap();
+    let chosen = |written: Written| Settings::resolve(written, None, &CPUS).unwrap().clickhouse;
+    assert_eq!(
+        chosen(embedded.clone().over(remote.clone())),
+        ClickHouse::Embedded {
+            tcp_port: 7,
+            http_port: None
+        }
+    );
+    assert_eq!(
+        chosen(remote.over(embedded)),
+        ClickHouse::Remote {
+            url: Secret::new("tcp://a:9000"),
+            password: None
+        }
+    );
+}
+
+#[test]
+fn creates_tables_when_embedded_unless_told_otherwise() {
+    assert!(resolve("embedded = true").unwrap().create_tables);
+    assert!(
+        !resolve("embedded = true\ncreate_tables = false")
+            .unwrap()
+            .create_tables
+    );
+    assert!(resolve("create_tables = true").unwrap().create_tables);
+}
+
+#[test]
+fn names_the_nearest_key_for_an_unknown_one() {
+    assert_eq!(
+        refusal("lisen = 'x'"),
+        "unknown key `lisen`; did you mean `listen`?"
+    );
+    assert_eq!(
+        refusal("table = 'x'"),
+        "unknown key `table`; did you mean `tables`?"
+    );
+    assert_eq!(
+        refusal("[limits]\nbatch_row_max = 1"),
+        "unknown key `limits.batch_row_max`; did you mean `limits.batch_rows_max`?"
+    );
+    assert_eq!(
+        refusal("batch_rows_max = 1"),
+        "unknown key `batch_rows_max`; did you mean `limits.batch_rows_max`?"
+    );
+    assert_eq!(
+        refusal("[mapping.otel_logs]\ncolums = {}"),
+        "unknown key `mapping.otel_logs.colums`; did you mean `mapping.otel_logs.columns`?"
+    );
+    assert_eq!(
+        refusal("zzzzzz = 1"),
+        "unknown key `zzzzzz`; `ringhouse check` prints every key"
+    );
+}
+
+#[test]
+fn lists_the_keys_the_file_has() {
+    let mut settings = resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'").unwrap();
+    let embedded = Written::from(&settings);
+    settings.clickhouse = ClickHouse::Remote {
+        url: Secret::new("tcp://a"),
+        password: None,
+    };
+    let mut remote = Written::from(&settings);
+    remote.clickhouse_password_file = Some("p".into());
+    let mut keys: Vec<String> = [embedded, remote]
+        .iter()
+        .flat_map(|written| {
+            toml::Table::try_from(written)
+                .unwrap()
+                .into_iter()
+                .map(|(key, _)| key)
+        })
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut listed = Written::KEYS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(keys, listed);
+}
+
+#[test]
+fn names_line_and_key_of_a_wrong_value() {
+    for (toml, line, key) in [
+        ("listen = 'nonsense'", 1, "listen"),
+        ("ack = 'memory'\nadmin = 8081", 2, "admin"),
+        ("ack = 'disk'", 1, "ack"),
+        ("ingest_cores = true", 1, "ingest_cores"),
+        ("ingest_cores = -1", 1, "ingest_cores"),
+        ("ingest_cores = '1-'", 1, "ingest_cores"),
+        ("[limits]\nbatch_age_ms = -1", 2, "batch_age_ms"),
+        ("[limits]\nbatch_age_ms = 'soon'", 2, "batch_age_ms"),
+        ("ack = 'memory'\nack = 'memory'", 2, "ack"),
+    ] {
+        match resolve(toml) {
+            Err(ConfigError::Malformed { line: l, key: k, .. }) => {
+                assert_eq!((l, k.as_str()), (line, key), "{toml}")
+            }
+            other => panic!("{toml}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn rejects_what_contradicts_itself() {
+    let cases = [
+        (
+            "listen = '127.0.0.1:9'\nadmin = '127.0.0.1:9'",
+            "listen and admin are both 127.0.0.1:9",
+        ),
+        (
+            "embedded_http_port = 1",
+            "embedded_http_port means something only together with `embedded`",
+        ),
+        (
+            "embedded = true\nembedded_tcp_port = 0",
+            "embedded_tcp_port must not be 0",
+        ),
+        (
+            "embedded = true\nembedded_tcp_port = 8123",
+            "embedded_tcp_port and embedded_http_port are both 8123",
+        ),
+        ("tables = []", "tables must name at least one table"),
+        ("tables = ['a', 'a']", "tables names `a` twice"),
+        ("tables = ['a.b.c']", "tables: `a.b.c` is not a name"),
+        ("tables = ['']", "tables: `` is not a name"),
+        ("tables = ['a/b']", "tables: `a/b` is not a name"),
+        (
+            "tables = ['logs']\n[mapping.log]",
+            "mapping.log is for a table that `tables` does not name; did you mean `logs`?",
+        ),
+        ("log_level = 'chatty'", "log_level = `chatty`"),
+        (
+            "clickhouse_password_file = '/nowhere/p'",
+            "cannot read clickhouse_password_file /nowhere/p",
+        ),
+        ("ingest_cores = 9", "ingest_cores = 9 is more than the 4 CPUs"),
+        ("writer_core = 9", "CPU 9 does not exist"),
+    ];
+    for (toml, sentence) in cases {
+        let refusal = refusal(toml);
+        assert!(refusal.contains(sentence), "{toml}: {refusal}");
+    }
+    assert!(matches!(
+        resolve("ingest_cores = 0"),
+        Err(ConfigError::Topology(TopologyError::NoIngestCores))
+    ));
+}
+
+#[test]
+fn rejects_two_clickhouses_in_one_layer() {
+    let refused = Written::from_toml("clickhouse = 'tcp://a'\nembedded = true").unwrap_err();
+    assert!(
+        matches!(refused, ConfigError::TwoClickHouses("the configuration file")),
+        "{refused}"
+    );
+    let variable = |name: &str| match name {
+        "RINGHOUSE_CLICKHOUSE" => Some("tcp://a".to_owned()),
+        "RINGHOUSE_EMBEDDED" => Some("true".to_owned()),
+        _ => None,
+    };
+    let refused = Written::from_environment(&variable).unwrap_err();
+    assert!(
+        matches!(refused, ConfigError::TwoClickHouses("the environment")),
+        "{refused}"
+    );
+}
+
+#[test]
+fn names_the_variable_and_hides_its_value() {
+    let variable = |name: &str| (name == "RINGHOUSE_ADMIN").then(|| "hunter2".to_owned());
+    let refused = Written::from_environment(&variable).unwrap_err().to_string();
+    assert!(refused.starts_with("RINGHOUSE_ADMIN: "), "{refused}");
+    assert!(!refused.contains("hunter2"), "{refused}");
+    let variable = |name: &str| (name == "RINGHOUSE_LIMITS").then(|| "batch_age=1".to_owned());
+    let refused = Written::from_environment(&variable).unwrap_err().to_string();
+    assert_eq!(refused, "unknown limit `batch_age`; did you mean `batch_age_ms`?");
+    let variable = |name: &str| (name == "RINGHOUSE_LIMITS").then(|| "batch_age_ms".to_owned());
+    let refused = Written::from_environment(&variable).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "limit `batch_age_ms` has no value; write it as KEY=VALUE, like batch_age_ms=200"
+    );
+}
+
+#[test]
+fn never_prints_a_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    std::fs::write(&path, "hunter2\n").unwrap();
+    let toml = format!(
+        "clickhouse = 'tcp://u:hunter2@h:9000/d'\nclickhouse_password_file = '{}'",
+        path.display()
+    );
+    let settings = resolve(&toml).unwrap();
+    match &settings.clickhouse {
+        ClickHouse::Remote {
+            url,
+            password: Some(password),
+        } => {
+            assert_eq!(url.expose(), "tcp://u:hunter2@h:9000/d");
+            assert_eq!(
+                password.expose(),
+                "hunter2",
+                "the newline at the end is none of it"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    for printed in [format!("{settings:?}"), settings.to_toml()] {
+        assert!(printed.contains("tcp://u:***@h:9000/d"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+    for url in ["tcp://hun:ter2@h", "tcp://u:p@ter2@h", "tcp://u:a/ter2@h", "ter2"] {
+        assert!(!Secret::new(url).redacted().contains("ter2"), "{url}");
+    }
+    // Lines the TOML reader stumbles over, with the password on them.
+    for toml in [
+        "clickhouse = 'tcp://u:hunter2@h",
+        "clickhouse 'tcp://u:hunter2@h'",
+        "clickhouse: hunter2",
+    ] {
+        let refusal = refusal(toml);
+        assert!(
+            refusal.contains("clickhouse") && !refusal.contains("hunter2"),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn keeps_the_password_of_the_layer_that_names_one() {
+    let lower = Written {
+        clickhouse_password: Some(Secret::new("lower")),
+        ..Written::default()
+    };
+    let upper = Written {
+        clickhouse_password_file: Some("/upper".into()),
+        ..Written::default()
+    };
+    let both = upper.over(lower.clone());
+    assert_eq!(
+        (both.clickhouse_password, both.clickhouse_password_file),
+        (None, Some("/upper".into()))
+    );
+    let url_only = Written {
+        clickhouse: Some(Secret::new("tcp://a")),
+        ..Written::default()
+    };
+    assert_eq!(
+        url_only.over(lower).clickhouse_password,
+        Some(Secret::new("lower"))
+    );
+}
+
+#[test]
+fn prints_a_file_that_resolves_to_the_same_settings() {
+    for toml in [
+        "",
+        "embedded = true\nembedded_http_port = 0\ndata_dir = '/d'\nack = 'memory'\nlog_format = 'json'",
+        "tables = ['a.b', 'c']\ningest_cores = '0,2'\nwriter_core = 3\n[mapping.'a.b']\ncolumns = { '@ts' = 'time' }\n\
+         overflow = 'rest'\n[limits]\nbatch_age_ms = 7",
+    ] {
+        let settings = resolve(toml).unwrap();
+        let printed = settings.to_toml();
+        assert_eq!(
+            resolve(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}")),
+            settings,
+            "{printed}"
+        );
+        for key in Limits::KEYS {
+            assert!(
+                printed.contains(&format!("\n{key} = ")),
+                "{key} is missing from\n{printed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn names_key_and_bounds_of_a_limit_out_of_range() {
+    assert_eq!(
+        refusal("[limits]\nbatch_rows_max = 0"),
+        "limits.batch_rows_max = 0 is out of range: it must be between 1 and 1048449"
+    );
+    assert!(matches!(
+        resolve("[limits]\nreceive_buffer_bytes = 4096"),
+        Err(ConfigError::Limit(LimitError::Contradiction {
+            key: "receive_buffer_bytes",
+            value: 4096,
+            other: "head_bytes_max",
+            bound: 8192,
+            ..
+        }))
+    ));
+}
+
+#[test]
+fn loads_flags_as_clap_reads_them() {
+    use clap::Parser;
+    let written = |arguments: &[&str]| {
+        let arguments = ["ringhouse", "serve"].iter().chain(arguments);
+        match crate::cli::Arguments::try_parse_from(arguments) {
+            Ok(crate::cli::Arguments {
+                command: crate::cli::Command::Serve(flags),
+            }) => flags.into_written().map_err(|error| error.to_string()),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let flags = written(&[
+        "--listen=0.0.0.0:1",
+        "--admin",
+        "[::1]:2",
+        "--embedded",
+        "--embedded-tcp-port=3",
+        "--embedded-http-port=0",
+        "--create-tables=false",
+        "--table=a",
+        "--table",
+        "b.c",
+        "--data-dir=/d",
+        "--ingest-cores=0,2-3",
+        "--writer-core=1",
+        "--ack=memory",
+        "--limit=batch_age_ms=1_000",
+        "--limit",
+        "depth_max=9",
+        "--log-level=debug",
+        "--log-format=json",
+    ])
+    .unwrap();
+    let settings = Settings::load(flags, &none, &CPUS).unwrap();
+    let file = "listen = '0.0.0.0:1'\nadmin = '[::1]:2'\nembedded = true\nembedded_tcp_port = 3\nembedded_http_port = 0\n\
+                create_tables = false\ntables = ['a', 'b.c']\ndata_dir = '/d'\ningest_cores = [0, 2, 3]\nwriter_core = 1\n\
+                ack = 'memory'\nlog_level = 'debug'\nlog_format = 'json'\n[limits]\nbatch_age_ms = 1000\ndepth_max = 9";
+    assert_eq!(settings, resolve(file).unwrap());
+
+    for (arguments, sentence) in [
+        (vec!["--lisen=0.0.0.0:1"], "--listen"),
+        (vec!["--ack=insertd"], "inserted"),
+        (vec!["--ingest-cores=x"], "ingest_cores = `x` is neither"),
+        (vec!["--limit=batch_age=1"], "did you mean `batch_age_ms`"),
+        (
+            vec!["--limit=batch_age_ms=x"],
+            "limits.batch_age_ms = `x` is not a whole number",
+        ),
+        (
+            vec!["--embedded", "--clickhouse=tcp://a"],
+            "the command line asks for both",
+        ),
+    ] {
+        let refused = written(&arguments).expect_err("refused");
+        assert!(refused.contains(sentence), "{arguments:?}: {refused}");
+    }
+}
+
+#[test]
+fn refuses_a_password_that_cannot_be_read_by_naming_its_file() {
+    let variable = |name: &str| (name == "RINGHOUSE_CLICKHOUSE_PASSWORD_FILE").then(|| "/nowhere".to_owned());
+    let refused = Settings::load(Written::default(), &variable, &CPUS).unwrap_err();
+    assert!(matches!(refused, ConfigError::PasswordFile { ref path, .. } if path == Path::new("/nowhere")));
+}

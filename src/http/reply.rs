@@ -1,0 +1,563 @@
+//! Appends complete replies to a byte vector.
+//!
+//! One log per request is the hot path: its reply is one copy of a prefix rendered once a second, and a body
+//! of four numbers and words. Nothing is allocated once `out` has grown to its working size.
+
+use std::fmt::{self, Write};
+
+use crate::http::date::{DATE_BYTES, imf_fixdate};
+use crate::http::status::Status;
+
+/// Sent when the client waits for leave to send its body. RFC 9110 section 15.2.1.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What becomes of the connection after the reply. RFC 9112 section 9.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// HTTP/1.1 keeps it without a word.
+    Keep,
+    /// HTTP/1.0 keeps it when told so.
+    KeepHttp10,
+    /// It ends.
+    Close,
+}
+
+/// What a reply takes over from its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// The request was a HEAD: same header, no body (RFC 9110 section 9.3.2).
+    pub without_body: bool,
+}
+
+impl Envelope {
+    /// For a request that could not be read, or whose body is not read to its end.
+    pub const CLOSE: Envelope = Envelope {
+        persistence: Persistence::Close,
+        without_body: false,
+    };
+
+    /// The same reply, but the last one on its connection.
+    pub fn closing(self) -> Envelope {
+        Envelope {
+            persistence: Persistence::Close,
+            ..self
+        }
+    }
+}
+
+/// The numbers of an ingest reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestReply<'a> {
+    /// 200, 202 or 400; see [`Status::of_rows`].
+    pub status: Status,
+    /// Rows taken.
+    pub accepted: u64,
+    /// Rows refused; exact, also when fewer errors are spelled out.
+    pub rejected: u64,
+    /// Name of the ack level reached: letters only.
+    pub ack: &'a str,
+}
+
+/// Writes the replies of one core. Reads no clock: the caller ticks it.
+#[derive(Debug, Clone)]
+pub struct Replier {
+    unix_s: u64,
+    retry_after_s: u32,
+    date: [u8; DATE_BYTES],
+    /// Prefixes of the two successes on a kept connection, up to the digits of Content-Length.
+    ok: Vec<u8>,
+    accepted: Vec<u8>,
+}
+
+impl Replier {
+    /// A writer whose Date is `unix_s` and whose 429 and 503 ask for a pause of `retry_after_s` seconds.
+    pub fn new(unix_s: u64, retry_after_s: u32) -> Replier {
+        let mut replier = Replier {
+            unix_s,
+            retry_after_s,
+            date: imf_fixdate(unix_s),
+            ok: Vec::new(),
+            accepted: Vec::new(),
+        };
+        replier.render();
+        replier
+    }
+
+    /// Moves the Date header to `unix_s`. Cheap when the second has not changed.
+    pub fn tick(&mut self, unix_s: u64) {
+        if unix_s != self.unix_s {
+            self.unix_s = unix_s;
+            self.date = imf_fixdate(unix_s);
+            self.render();
+        }
+    }
+
+    /// Appends an ingest reply; `errors` are the index of a refused row and the reason.
+    ///
+    /// `{"accepted":n,"rejected":m,"ack":"wal","errors":[{"row":17,"reason":"..."}]}`. A reason is cut
+    /// after [`REASON_BYTES_MAX`] bytes.
+    pub fn ingest<'e>(
+        &self,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        reply: &IngestReply<'_>,
+        errors: impl IntoIterator<Item = (u64, &'e str)>,
+    ) {
+        debug_assert!(
+            reply.ack.bytes().all(|byte| byte.is_ascii_alphabetic()),
+            "an ack level is a word"
+        );
+        let start = match (reply.status, envelope.persistence) {
+            (Status::Ok, Persistence::Keep) => begin_rendered(out, &self.ok),
+            (Status::Accepted, Persistence::Keep) => begin_rendered(out, &self.accepted),
+            (status, persistence) => self.begin(out, status, persistence, Extra::None),
+        };
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(b"{\"accepted\":");
+        out.extend_from_slice(digits.format(reply.accepted).as_bytes());
+        out.extend_from_slice(b",\"rejected\":");
+        out.extend_from_slice(digits.format(reply.rejected).as_bytes());
+        out.extend_from_slice(b",\"ack\":\"");
+        out.extend_from_slice(reply.ack.as_bytes());
+        out.extend_from_slice(b"\",\"errors\":[");
+        let mut separator: &[u8] = b"{\"row\":";
+        for (row, reason) in errors {
+            out.extend_from_slice(separator);
+            separator = b",{\"row\":";
+            out.extend_from_slice(digits.format(row).as_bytes());
+            out.extend_from_slice(b",\"reason\":\"");
+            escape(out, head_of(reason));
+            out.extend_from_slice(b"\"}");
+        }
+        out.extend_from_slice(b"]}");
+        finish(out, start, envelope);
+    }
+
+    /// Appends `{"error":"sentence"}`.
+    ///
+    /// 429 and 503 carry Retry-After, 415 names the encodings that are taken.
+    pub fn error(&self, out: &mut Vec<u8>, envelope: Envelope, status: Status, sentence: impl fmt::Display) {
+        self.sentence(out, envelope, status, Extra::None, sentence);
+    }
+
+    /// Appends a 405 that names the methods the path has, for example `POST`.
+    pub fn method_not_allowed(&self, out: &mut Vec<u8>, envelope: Envelope, allow: &'static str) {
+        let sentence = format_args!("The method is not allowed here; use {allow}.");
+        self.sentence(
+            out,
+            envelope,
+            Status::MethodNotAllowed,
+            Extra::Allow(allow),
+            sentence,
+        );
+    }
+
+    fn sentence(
+        &self,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        status: Status,
+        extra: Extra,
+        sentence: impl fmt::Display,
+    ) {
+        let start = self.begin(out, status, envelope.persistence, extra);
+        out.extend_from_slice(b"{\"error\":\"");
+        // Only a Display that fails by itself can fail here; what it wrote before is the sentence then.
+        let _ = write!(
+            Escaped {
+                out,
+                left: REASON_BYTES_MAX
+            },
+            "{sentence}"
+        );
+        out.extend_from_slice(b"\"}");
+        finish(out, start, envelope);
+    }
+
+    /// Writes the header up to the place of Content-Length's digits and the blank line.
+    fn begin(&self, out: &mut Vec<u8>, status: Status, persistence: Persistence, extra: Extra) -> Start {
+        self.header(out, status, persistence, extra);
+        begin_rendered(out, b"")
+    }
+
+    fn header(&self, out: &mut Vec<u8>, status: Status, persistence: Persistence, extra: Extra) {
+        out.extend_from_slice(status.line().as_bytes());
+        out.extend_from_slice(b"Content-Type: application/json\r\nDate: ");
+        out.extend_from_slice(&self.date);
+        match persistence {
+            Persistence::Keep => {}
+            Persistence::KeepHttp10 => out.extend_from_slice(b"\r\nConnection: keep-alive"),
+            Persistence::Close => out.extend_from_slice(b"\r\nConnection: close"),
+        }
+        match (status, extra) {
+            (_, Extra::Allow(methods)) => {
+                out.extend_from_slice(b"\r\nAllow: ");
+                out.extend_from_slice(methods.as_bytes());
+            }
+            (Status::ServiceUnavailable | Status::TooManyRequests, _) => {
+                out.extend_from_slice(b"\r\nRetry-After: ");
+                out.extend_from_slice(itoa::Buffer::new().format(self.retry_after_s).as_bytes());
+            }
+            // RFC 9110 section 15.5.16: name the codings, or the client takes the media type for the fault.
+            (Status::UnsupportedMediaType, _) => {
+                out.extend_from_slice(b"\r\nAccept-Encoding: gzip, deflate, zstd, identity");
+            }
+            _ => {}
+        }
+        out.extend_from_slice(b"\r\nContent-Length: ");
+    }
+
+    fn render(&mut self) {
+        let (mut ok, mut accepted) = (std::mem::take(&mut self.ok), std::mem::take(&mut self.accepted));
+        ok.clear();
+        accepted.clear();
+        self.header(&mut ok, Status::Ok, Persistence::Keep, Extra::None);
+        self.header(&mut accepted, Status::Accepted, Persistence::Keep, Extra::None);
+        (self.ok, self.accepted) = (ok, accepted);
+    }
+}
+
+/// Bytes of one reason or sentence that are sent.
+pub const REASON_BYTES_MAX: usize = 512;
+
+enum Extra {
+    None,
+    Allow(&'static str),
+}
+
+/// Where the digits of Content-Length and the body begin.
+struct Start {
+    digits: usize,
+    body: usize,
+}
+
+/// Room for the digits: bodies up to 9,999,999 bytes. 20 errors of 512 bytes, each escaped to six, are 62 KiB.
+const LENGTH_ROOM: &[u8; 11] = b"       \r\n\r\n";
+const LENGTH_DIGITS_MAX: usize = 7;
+
+fn begin_rendered(out: &mut Vec<u8>, prefix: &[u8]) -> Start {
+    out.extend_from_slice(prefix);
+    let digits = out.len();
+    out.extend_from_slice(LENGTH_ROOM);
+    Start {
+        digits,
+        body: out.len(),
+    }
+}
+
+/// Writes the length of the body into its room and closes the gap the missing digits leave: moving some
+/// sixty bytes is cheaper than measuring a body before writing it.
+fn finish(out: &mut Vec<u8>, start: Start, envelope: Envelope) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(out.len() - start.body).as_bytes();
+    assert!(
+        digits.len() <= LENGTH_DIGITS_MAX,
+        "a reply has a bounded number of bounded errors"
+    );
+    out[start.digits..start.digits + digits.len()].copy_from_slice(digits);
+    if envelope.without_body {
+        out.truncate(start.body);
+    }
+    let gap = start.digits + digits.len();
+    out.copy_within(start.digits + LENGTH_DIGITS_MAX.., gap);
+    out.truncate(out.len() - (LENGTH_DIGITS_MAX - digits.len()));
+}
+
+/// The first `REASON_BYTES_MAX` bytes of a text, or a few less so that no character is cut.
+fn head_of(text: &str) -> &str {
+    &text[..text.floor_char_boundary(REASON_BYTES_MAX)]
+}
+
+/// Writes formatted text as the inside of a JSON string, up to a number of bytes before escaping.
+struct Escaped<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.floor_char_boundary(self.left);
+        // A cut text ends here, or a shorter piece after it would be glued on.
+        self.left = if end < text.len() { 0 } else { self.left - end };
+        escape(self.out, &text[..end]);
+        Ok(())
+    }
+}
+
+/// Appends text as the inside of a JSON string (RFC 8259 section 7).
+fn escape(out: &mut Vec<u8>, text: &str) {
+    let mut copied = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&text.as_bytes()[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            }
+        }
+    }
+    out.extend_from_slice(&text.as_bytes()[copied..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const KEEP: Envelope = Envelope {
+        persistence: Persistence::Keep,
+        without_body: false,
+    };
+
+    /// Reads one reply the way a client does; returns status, headers and body, and checks the framing.
+    fn read(bytes: &[u8]) -> (u16, Vec<(String, String)>, Value) {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut headers);
+        let head = response.parse(bytes).expect("a reply parses").unwrap();
+        let headers: Vec<_> = response
+            .headers
+            .iter()
+            .map(|h| {
+                (
+                    h.name.to_string(),
+                    String::from_utf8(h.value.to_vec()).expect("ASCII"),
+                )
+            })
+            .collect();
+        let length: usize = header(&headers, "Content-Length")
+            .expect("framed")
+            .parse()
+            .expect("digits");
+        assert_eq!(bytes.len() - head, length, "Content-Length is the body's");
+        let body = serde_json::from_slice(&bytes[head..]).expect("the body is JSON");
+        (response.code.expect("complete"), headers, body)
+    }
+
+    fn header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+        headers.iter().find(|h| h.0 == name).map(|h| h.1.as_str())
+    }
+
+    #[test]
+    fn an_ingest_reply_is_these_bytes() {
+        let replier = Replier::new(784_111_777, 1);
+        let reply = IngestReply {
+            status: Status::Ok,
+            accepted: 1,
+            rejected: 0,
+            ack: "inserted",
+        };
+        let mut out = b"before".to_vec();
+        replier.ingest(&mut out, KEEP, &reply, []);
+        let expected = "beforeHTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                        Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 56\r\n\r\n\
+                        {\"accepted\":1,\"rejected\":0,\"ack\":\"inserted\",\"errors\":[]}";
+        assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+    }
+
+    #[test]
+    fn an_ingest_reply_lists_its_errors() {
+        let replier = Replier::new(0, 1);
+        let reply = IngestReply {
+            status: Status::Accepted,
+            accepted: 998,
+            rejected: 2,
+            ack: "memory",
+        };
+        let mut out = Vec::new();
+        replier.ingest(
+            &mut out,
+            KEEP,
+            &reply,
+            [(17, "not \"JSON\""), (u64::MAX, "\u{e9}\n\u{1}\\")],
+        );
+        let (status, _, body) = read(&out);
+        assert_eq!(status, 202);
+        let errors = json!([
+            {"row": 17, "reason": "not \"JSON\""},
+            {"row": u64::MAX, "reason": "\u{e9}\n\u{1}\\"},
+        ]);
+        assert_eq!(
+            body,
+            json!({"accepted": 998, "rejected": 2, "ack": "memory", "errors": errors})
+        );
+    }
+
+    #[test]
+    fn the_connection_header_says_what_the_version_needs() {
+        let replier = Replier::new(0, 1);
+        let cases = [
+            (Persistence::Keep, None),
+            (Persistence::KeepHttp10, Some("keep-alive")),
+            (Persistence::Close, Some("close")),
+        ];
+        for (persistence, expected) in cases {
+            let envelope = Envelope { persistence, ..KEEP };
+            let reply = IngestReply {
+                status: Status::Ok,
+                accepted: 1,
+                rejected: 0,
+                ack: "wal",
+            };
+            let mut ingest = Vec::new();
+            replier.ingest(&mut ingest, envelope, &reply, []);
+            let mut error = Vec::new();
+            replier.error(&mut error, envelope, Status::NotFound, "No.");
+            for bytes in [ingest, error] {
+                assert_eq!(header(&read(&bytes).1, "Connection"), expected);
+            }
+        }
+        assert_eq!(KEEP.closing(), Envelope::CLOSE);
+    }
+
+    #[test]
+    fn the_date_follows_the_tick() {
+        let mut replier = Replier::new(0, 1);
+        replier.tick(784_111_777);
+        let reply = IngestReply {
+            status: Status::Accepted,
+            accepted: 1,
+            rejected: 0,
+            ack: "memory",
+        };
+        let mut ingest = Vec::new();
+        replier.ingest(&mut ingest, KEEP, &reply, []);
+        let mut error = Vec::new();
+        replier.error(&mut error, KEEP, Status::NotFound, "No.");
+        for bytes in [ingest, error] {
+            assert_eq!(
+                header(&read(&bytes).1, "Date"),
+                Some("Sun, 06 Nov 1994 08:49:37 GMT")
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_sentence_with_the_headers_its_status_asks_for() {
+        let replier = Replier::new(0, 7);
+        for (status, name, value) in [
+            (Status::ServiceUnavailable, "Retry-After", "7"),
+            (Status::TooManyRequests, "Retry-After", "7"),
+            (
+                Status::UnsupportedMediaType,
+                "Accept-Encoding",
+                "gzip, deflate, zstd, identity",
+            ),
+        ] {
+            let mut out = Vec::new();
+            replier.error(&mut out, KEEP, status, format_args!("Say \"{}\" again.", 1));
+            let (code, headers, body) = read(&out);
+            assert_eq!((code, header(&headers, name)), (status.code(), Some(value)));
+            assert_eq!(body, json!({"error": "Say \"1\" again."}));
+        }
+        let mut out = Vec::new();
+        replier.method_not_allowed(&mut out, KEEP, "POST");
+        let (code, headers, _) = read(&out);
+        assert_eq!((code, header(&headers, "Allow")), (405, Some("POST")));
+        assert_eq!(header(&headers, "Retry-After"), None);
+    }
+
+    #[test]
+    fn every_status_line_carries_its_code() {
+        use Status::*;
+        for status in [
+            Ok,
+            Accepted,
+            BadRequest,
+            NotFound,
+            MethodNotAllowed,
+            RequestTimeout,
+            LengthRequired,
+            ContentTooLarge,
+            UriTooLong,
+            UnsupportedMediaType,
+            ExpectationFailed,
+            TooManyRequests,
+            HeaderFieldsTooLarge,
+            InternalServerError,
+            NotImplemented,
+            ServiceUnavailable,
+            VersionNotSupported,
+        ] {
+            let mut out = Vec::new();
+            Replier::new(0, 1).error(&mut out, Envelope::CLOSE, status, "Why.");
+            assert_eq!(read(&out).0, status.code());
+        }
+    }
+
+    #[test]
+    fn a_head_request_gets_the_header_without_the_body() {
+        let replier = Replier::new(0, 1);
+        let (mut whole, mut bare) = (Vec::new(), Vec::new());
+        replier.method_not_allowed(&mut whole, KEEP, "POST");
+        replier.method_not_allowed(
+            &mut bare,
+            Envelope {
+                without_body: true,
+                ..KEEP
+            },
+            "POST",
+        );
+        assert!(bare.ends_with(b"\r\n\r\n") && whole.starts_with(&bare) && whole.len() > bare.len());
+    }
+
+    #[test]
+    fn long_reasons_and_sentences_are_cut_between_characters() {
+        let replier = Replier::new(0, 1);
+        let long = format!("x{}", "\u{20ac}".repeat(1000));
+        let kept = format!("x{}", "\u{20ac}".repeat(170));
+        let mut out = Vec::new();
+        replier.error(
+            &mut out,
+            KEEP,
+            Status::BadRequest,
+            format_args!("{long}{}", "after the cut"),
+        );
+        assert_eq!(read(&out).2, json!({"error": kept}));
+        out.clear();
+        let reply = IngestReply {
+            status: Status::BadRequest,
+            accepted: 0,
+            rejected: 9,
+            ack: "wal",
+        };
+        replier.ingest(&mut out, KEEP, &reply, [(0, long.as_str())]);
+        assert_eq!(read(&out).2["errors"][0]["reason"], json!(kept));
+    }
+
+    proptest! {
+        #[test]
+        fn every_reply_reads_back_as_what_was_written(
+            accepted: u64, rejected: u64, unix_s: u64,
+            persistence in prop_oneof![
+                Just(Persistence::Keep), Just(Persistence::KeepHttp10), Just(Persistence::Close)
+            ],
+            status in prop_oneof![Just(Status::Ok), Just(Status::Accepted), Just(Status::BadRequest)],
+            errors in prop::collection::vec((any::<u64>(), "\\PC{0,20}|[\\x00-\\x7f]{0,20}"), 0..20),
+        ) {
+            let replier = Replier::new(unix_s, 1);
+            let reply = IngestReply { status, accepted, rejected, ack: "wal" };
+            let mut out = Vec::new();
+            let envelope = Envelope { persistence, without_body: false };
+            replier.ingest(&mut out, envelope, &reply, errors.iter().map(|(row, text)| (*row, text.as_str())));
+            let listed: Vec<_> =
+                errors.iter().map(|(row, reason)| json!({"row": row, "reason": reason})).collect();
+            let (code, _, body) = read(&out);
+            prop_assert_eq!(code, status.code());
+            let expected = json!({"accepted": accepted, "rejected": rejected, "ack": "wal", "errors": listed});
+            prop_assert_eq!(body, expected);
+        }
+    }
+}

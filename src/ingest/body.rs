@@ -1,0 +1,356 @@
+//! Feeds one request body into a table as it arrives, without holding more of it than its longest row.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::ack::AckId;
+use crate::http::body::{BodyDecoder, BodyError};
+use crate::http::encodings::Encoding;
+use crate::http::head::Framing;
+use crate::http::receive_buffer::{CannotGrow, ReceiveBuffer};
+use crate::http::status::Status;
+use crate::json::{BodyFault, RejectReason, RowErrors, RowsText, Split, Splitter};
+use crate::runtime;
+
+use super::connection::Session;
+use super::table::Table;
+use super::Core;
+
+/// What became of a body.
+pub(super) struct Intake {
+    /// Rows that are in batches now.
+    pub accepted: u64,
+    /// Rows that never will be.
+    pub errors: RowErrors,
+    /// Why the body was not taken to its end.
+    pub failure: Option<Failure>,
+}
+
+/// Why a body was not taken to its end. The connection's next request cannot be found then.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Failure {
+    /// Chunks, compression or size.
+    Body(BodyError),
+    /// A JSON array that is not one.
+    Json(BodyFault),
+    /// No block became free in time.
+    Full,
+    /// No memory for a longer row could be lent.
+    NoBuffer,
+    /// The client was too slow.
+    TooSlow,
+}
+
+impl Failure {
+    pub fn status(self) -> Status {
+        match self {
+            Failure::Body(error) => error.status(),
+            Failure::Json(_) => Status::BadRequest,
+            Failure::Full | Failure::NoBuffer => Status::ServiceUnavailable,
+            Failure::TooSlow => Status::RequestTimeout,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Body(error) => error.fmt(f),
+            Failure::Json(fault) => fault.fmt(f),
+            Failure::Full => f.write_str(FULL),
+            Failure::NoBuffer => f.write_str("too many large requests are being received; send the rest again later"),
+            Failure::TooSlow => f.write_str("the body came too slowly"),
+        }
+    }
+}
+
+/// What a client is told while ClickHouse does not take rows and the pool of blocks is used up.
+pub(super) const FULL: &str =
+    "the server holds as many rows as it can because ClickHouse does not take them fast enough; try again later";
+
+/// Where the text of the body comes from.
+enum Source {
+    /// The receive buffer itself: plain bytes, their number known.
+    Direct { left: u64 },
+    /// What the decoder makes of the receive buffer: chunked or compressed.
+    Decoded { decoder: Box<BodyDecoder>, content: ReceiveBuffer, done: bool },
+}
+
+impl Source {
+    /// Text received and not consumed, and whether the body ends with it.
+    fn text<'a>(&'a self, buffer: &'a ReceiveBuffer) -> (&'a [u8], bool) {
+        match self {
+            Source::Direct { left } => {
+                let unread = buffer.unread();
+                let available = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
+                (&unread[..available], available as u64 == *left)
+            }
+            Source::Decoded { content, done, .. } => (content.unread(), *done),
+        }
+    }
+
+    fn consume(&mut self, buffer: &mut ReceiveBuffer, bytes: usize) {
+        match self {
+            Source::Direct { left } => {
+                buffer.consume(bytes);
+                *left -= bytes as u64;
+            }
+            Source::Decoded { content, .. } => content.consume(bytes),
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Takes a body into `table`. Rows that were accepted before a failure stay accepted.
+    ///
+    /// # Errors
+    /// When the connection broke; nobody can be answered then.
+    pub(super) async fn take_body(
+        &mut self,
+        table: &Rc<Table>,
+        framing: Framing,
+        encoding: Encoding,
+        waiter: Option<AckId>,
+    ) -> io::Result<Intake> {
+        let core = self.core;
+        let mut intake = Intake { accepted: 0, errors: RowErrors::new(&core.limits), failure: None };
+        let none = intake.errors.counts();
+        let taken = match self.source(framing, encoding) {
+            Ok(source) => self.take_rows(table, source, waiter, &mut intake).await,
+            Err(failure) => {
+                intake.failure = Some(failure);
+                Ok(())
+            }
+        };
+        intake.errors.each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
+        taken.map(|()| intake)
+    }
+
+    async fn take_rows(
+        &mut self,
+        table: &Rc<Table>,
+        mut source: Source,
+        waiter: Option<AckId>,
+        intake: &mut Intake,
+    ) -> io::Result<()> {
+        let core = self.core;
+        let mut splitter = Splitter::new(&core.limits);
+        let mut row = 0;
+        self.expect_progress();
+        while intake.failure.is_none() {
+            let (text, end) = source.text(&self.buffer);
+            match splitter.next(text, end) {
+                Split::Rows(rows) => {
+                    let mut at = rows.start;
+                    while at < rows.end && intake.failure.is_none() {
+                        let (text, _) = source.text(&self.buffer);
+                        let rest = RowsText { bytes: &text[at..rows.end], form: rows.form };
+                        let pushed = core.push(table, rest, row, &mut intake.errors, waiter);
+                        at += pushed.consumed;
+                        row += pushed.rows;
+                        intake.accepted += pushed.accepted;
+                        if pushed.blocked && !self.wait_for_block(table).await {
+                            intake.failure = Some(Failure::Full);
+                        }
+                    }
+                    source.consume(&mut self.buffer, rows.consumed);
+                    runtime::yield_if_needed().await;
+                }
+                Split::NeedMore { consumed } => {
+                    source.consume(&mut self.buffer, consumed);
+                    if let Err(failure) = self.receive(&mut source).await? {
+                        intake.failure = Some(failure);
+                    }
+                }
+                Split::TooLong { consumed } => {
+                    source.consume(&mut self.buffer, consumed);
+                    let line_bytes_max = core.limits.line_bytes_max;
+                    intake.errors.push(row, RejectReason::TooLong, || {
+                        format!("the row is longer than {line_bytes_max} bytes")
+                    });
+                    // It never reached the parser, so nobody has counted it yet.
+                    table.account().receive(0, 1);
+                    core.metrics.rows_received.add(1);
+                    row += 1;
+                }
+                Split::BodyError(fault) => intake.failure = Some(Failure::Json(fault)),
+                Split::Done => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
+        let limits = &self.core.limits;
+        let left = match (framing, encoding) {
+            (Framing::None, Encoding::Identity) => 0,
+            (Framing::Length(left), Encoding::Identity) => left,
+            _ => {
+                let decoder =
+                    BodyDecoder::new(framing, encoding, limits, &self.core.decoders).map_err(Failure::Body)?;
+                let content = ReceiveBuffer::new(&self.core.buffers);
+                return Ok(Source::Decoded { decoder: Box::new(decoder), content, done: false });
+            }
+        };
+        if left > limits.body_bytes_max {
+            return Err(Failure::Body(BodyError::TooLong { bytes_max: limits.body_bytes_max }));
+        }
+        Ok(Source::Direct { left })
+    }
+
+    /// Gets more text: from the socket, through the decoder if there is one.
+    async fn receive(&mut self, source: &mut Source) -> io::Result<Result<(), Failure>> {
+        loop {
+            if let Source::Decoded { decoder, content, done } = source {
+                if content.spare().is_empty()
+                    && let Err(cannot) = content.grow()
+                {
+                    return Ok(Err(no_room(cannot)));
+                }
+                let step = match decoder.decode(self.buffer.unread(), content.spare()) {
+                    Ok(step) => step,
+                    Err(error) => return Ok(Err(Failure::Body(error))),
+                };
+                self.buffer.consume(step.consumed);
+                self.core.metrics.bytes_wire.add(step.consumed as u64);
+                content.filled(step.produced);
+                self.core.metrics.bytes_decoded.add(step.produced as u64);
+                *done = step.done;
+                if step.produced > 0 {
+                    // More than half a small buffer at a time: the body is large enough for a larger one.
+                    if content.spare().is_empty() {
+                        let _ = content.grow();
+                    }
+                    return Ok(Ok(()));
+                }
+                if step.done {
+                    return Ok(Ok(()));
+                }
+            }
+            // A body that will not fit gets a larger buffer, so that one read brings a chunk's worth of rows.
+            let wants_more = match source {
+                Source::Direct { left } => *left > self.buffer.capacity() as u64,
+                Source::Decoded { .. } => false,
+            };
+            if (wants_more || self.buffer.spare().is_empty())
+                && let Err(cannot) = self.buffer.grow()
+                && self.buffer.spare().is_empty()
+            {
+                return Ok(Err(no_room(cannot)));
+            }
+            match self.connection.read(self.buffer.spare()).await {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(received) => {
+                    self.buffer.filled(received);
+                    self.progressed(received as u64);
+                    if let Source::Direct { .. } = source {
+                        self.core.metrics.bytes_wire.add(received as u64);
+                        self.core.metrics.bytes_decoded.add(received as u64);
+                        return Ok(Ok(()));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(Err(Failure::TooSlow)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until a full batch of the table could be sealed; false when that took too long.
+    async fn wait_for_block(&mut self, table: &Rc<Table>) -> bool {
+        let core = self.core;
+        self.connection.watch().set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
+        let freed = loop {
+            if core.seal_full(table) {
+                break true;
+            }
+            let mut notified = pin!(core.freed.notified());
+            let waited = poll_fn(|cx| {
+                if notified.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if self.connection.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+            });
+            if !waited.await {
+                break false;
+            }
+        };
+        self.expect_progress();
+        freed
+    }
+}
+
+fn no_room(cannot: CannotGrow) -> Failure {
+    match cannot {
+        // The splitter drops a row before it fills the largest buffer.
+        CannotGrow::Largest | CannotGrow::PoolExhausted => Failure::NoBuffer,
+    }
+}
+
+/// What one push of rows did.
+pub(super) struct PushEnd {
+    /// Bytes of the text that are done with.
+    pub consumed: usize,
+    /// Rows in them.
+    pub rows: u64,
+    /// Of those, in batches.
+    pub accepted: u64,
+    /// A batch is full and no block is free: the rest waits.
+    pub blocked: bool,
+}
+
+impl Core {
+    /// Pushes rows into the table's batches, sealing those that are full, until all are in or no block is free.
+    fn push(
+        &self,
+        table: &Table,
+        text: RowsText<'_>,
+        first_row: u64,
+        errors: &mut RowErrors,
+        waiter: Option<AckId>,
+    ) -> PushEnd {
+        let mut end = PushEnd { consumed: 0, rows: 0, accepted: 0, blocked: false };
+        let now_ns = self.clock.unix_ns();
+        let started_ns = self.clock.now_ns();
+        while end.consumed < text.bytes.len() {
+            let rest = RowsText { bytes: &text.bytes[end.consumed..], form: text.form };
+            let pushed = table.push(
+                &mut self.parser.borrow_mut(),
+                rest,
+                first_row + end.rows,
+                now_ns,
+                errors,
+                waiter,
+                |id| self.acks.claim(id),
+            );
+            end.consumed += pushed.consumed;
+            end.rows += pushed.rows;
+            end.accepted += pushed.accepted;
+            table.account().receive(pushed.accepted, pushed.rows - pushed.accepted);
+            self.metrics.rows_received.add(pushed.rows);
+            self.metrics.rows_accepted.add(pushed.accepted);
+            if let Some(batch) = pushed.blocked_on
+                && !self.seal(table, batch)
+            {
+                end.blocked = true;
+                break;
+            }
+        }
+        // A batch that became full goes now, if it can; if not, the next push is blocked on it.
+        self.seal_full(table);
+        self.recorder.borrow_mut().record(crate::histogram::Measure::Parse, self.clock.now_ns() - started_ns);
+        end
+    }
+
+    /// Seals the table's full batches; false when one is left because no block is free.
+    pub(super) fn seal_full(&self, table: &Table) -> bool {
+        while let Some(batch) = table.full_batch() {
+            if !self.seal(table, batch) {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,538 @@
+//! One HTTP/1.1 connection: requests in, rows to their table, replies out in order.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::ack::{AckId, AckLevel, Settled};
+use crate::histogram::Measure;
+use crate::http::encodings::Encoding;
+use crate::http::head::{Framing, Head, Parse, parse_head};
+use crate::http::receive_buffer::ReceiveBuffer;
+use crate::http::reply::{CONTINUE, Envelope, IngestReply, Persistence};
+use crate::http::status::Status;
+use crate::http::uri;
+use crate::json::RejectReason;
+use crate::runtime::Connection;
+
+use super::body::{FULL, Intake};
+use super::table::Table;
+use super::{Core, TableError, is_disconnect};
+
+/// Replies gathered before a write.
+const OUT_BYTES: usize = 16 * 1024;
+
+/// A refused request's body is read and thrown away up to this size, so that the connection can go on; a
+/// longer one ends it.
+const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// After the last reply the rest of what the client sends is read for so long, because closing a socket with
+/// unread bytes makes the kernel reset it and the client lose the reply (RFC 9112 section 9.6).
+const LINGER_MS: u64 = 1_000;
+
+/// What lingering reads at most.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// State of one connection.
+pub(super) struct Session<'c> {
+    pub(super) core: &'c Rc<Core>,
+    pub(super) connection: Connection,
+    pub(super) buffer: ReceiveBuffer,
+    out: Vec<u8>,
+    /// Replies that are not in `out` yet, oldest first: the first one waits for its ack level.
+    replies: VecDeque<Reply>,
+    uri: Box<uri::Scratch>,
+    /// Bytes of the current body since its deadline was last moved.
+    progress_bytes: u64,
+    /// When the first byte of an incomplete head was seen.
+    head_since_ms: Option<u64>,
+}
+
+/// A request whose rows are taken.
+struct Reply {
+    intake: Intake,
+    level: AckLevel,
+    waiter: Option<AckId>,
+    envelope: Envelope,
+    started_ns: u64,
+    due_ms: u64,
+}
+
+/// What a request asks for, once its head is understood and no longer needed.
+struct Plan {
+    action: Action,
+    framing: Framing,
+    encoding: Encoding,
+    expect_continue: bool,
+    envelope: Envelope,
+}
+
+enum Action {
+    Ingest { table: Rc<Table>, level: AckLevel },
+    Refuse { status: Status, sentence: Sentence },
+    MethodNotAllowed,
+}
+
+enum Sentence {
+    Fixed(&'static str),
+    Uri(uri::UriError),
+    Table(TableError),
+}
+
+impl std::fmt::Display for Sentence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Sentence::Fixed(text) => f.write_str(text),
+            Sentence::Uri(error) => error.fmt(f),
+            Sentence::Table(error) => f.write_str(error.sentence()),
+        }
+    }
+}
+
+/// What a connection that waits was woken by.
+enum Woken {
+    Received(usize),
+    Settled,
+    Draining,
+    Deadline,
+}
+
+/// Whether the connection can carry another request.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Request,
+    /// Everything was received; close.
+    Close,
+    /// The client may still be sending; let it see the reply first.
+    Linger,
+}
+
+/// Serves requests until either side ends the connection.
+pub(super) async fn serve(core: &Rc<Core>, connection: Connection) {
+    let mut session = Session {
+        core,
+        connection,
+        buffer: ReceiveBuffer::new(&core.buffers),
+        out: Vec::with_capacity(1024),
+        replies: VecDeque::new(),
+        uri: Box::default(),
+        progress_bytes: 0,
+        head_since_ms: None,
+    };
+    match session.run().await {
+        Ok(Next::Linger) => session.linger().await,
+        Ok(_) => {}
+        Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
+            tracing::debug!(core = core.index, %error, "connection ended");
+        }
+        Err(error) => tracing::info!(core = core.index, %error, "connection failed"),
+    }
+    for reply in session.replies.drain(..) {
+        if let Some(waiter) = reply.waiter {
+            core.acks.close(waiter);
+        }
+    }
+}
+
+/// Answers one connection more than the core may hold, and ends it.
+pub(super) async fn refuse(core: Rc<Core>, connection: Connection) {
+    let mut session = Session {
+        core: &core,
+        connection,
+        buffer: ReceiveBuffer::new(&core.buffers),
+        out: Vec::new(),
+        replies: VecDeque::new(),
+        uri: Box::default(),
+        progress_bytes: 0,
+        head_since_ms: None,
+    };
+    session.error(Envelope::CLOSE, Status::ServiceUnavailable, "this core holds as many connections as it may; try again later");
+    if session.flush().await.is_ok() {
+        session.linger().await;
+    }
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> io::Result<Next> {
+        loop {
+            self.reply_settled();
+            let parsed = if self.replies.len() < self.core.limits.pipeline_max {
+                self.head()
+            } else {
+                Ok(None)
+            };
+            match parsed {
+                Ok(Some(plan)) => {
+                    self.head_since_ms = None;
+                    let next = self.request(plan).await?;
+                    if self.out.len() >= OUT_BYTES {
+                        self.flush().await?;
+                    }
+                    if next != Next::Request {
+                        self.settle_all().await?;
+                        return Ok(next);
+                    }
+                }
+                Ok(None) => {
+                    self.flush().await?;
+                    match self.wait().await? {
+                        Woken::Received(0) | Woken::Draining => {
+                            self.settle_all().await?;
+                            return Ok(Next::Close);
+                        }
+                        Woken::Received(_) | Woken::Settled => {}
+                        Woken::Deadline if self.expire_front() => {}
+                        Woken::Deadline => {
+                            if self.head_since_ms.is_none() {
+                                return Ok(Next::Close);
+                            }
+                            self.error(Envelope::CLOSE, Status::RequestTimeout, "the request's head came too slowly");
+                            self.flush().await?;
+                            return Ok(Next::Linger);
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.settle_all().await?;
+                    self.error(Envelope::CLOSE, error.status(), error);
+                    self.flush().await?;
+                    return Ok(Next::Linger);
+                }
+            }
+        }
+    }
+
+    /// Parses the next head in the buffer and decides what to do with the request.
+    fn head(&mut self) -> Result<Option<Plan>, crate::http::head::HeadError> {
+        let core = self.core;
+        match parse_head(self.buffer.unread(), &core.limits)? {
+            Parse::Partial => {
+                if !self.buffer.unread().is_empty() && self.head_since_ms.is_none() {
+                    self.head_since_ms = Some(core.coarse_ms.get());
+                }
+                Ok(None)
+            }
+            Parse::Complete(bytes, head) => {
+                let mut envelope = head.envelope();
+                if core.draining.get() {
+                    envelope = envelope.closing();
+                }
+                let plan = Plan {
+                    action: route(core, &head, &mut self.uri),
+                    framing: head.framing,
+                    encoding: head.encoding,
+                    expect_continue: head.expect_continue,
+                    envelope,
+                };
+                self.buffer.consume(bytes);
+                Ok(Some(plan))
+            }
+        }
+    }
+
+    /// Takes a request: its rows into their table, its reply into the queue.
+    async fn request(&mut self, plan: Plan) -> io::Result<Next> {
+        let core = self.core;
+        let (table, level) = match &plan.action {
+            Action::Ingest { table, level } => (Rc::clone(table), *level),
+            Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
+            Action::MethodNotAllowed => {
+                self.settle_all().await?;
+                core.replier.borrow().method_not_allowed(&mut self.out, plan.envelope, "POST");
+                core.metrics.request(Status::MethodNotAllowed.code());
+                return self.discard(&plan).await;
+            }
+        };
+        if !core.seal_full(&table) {
+            return self.refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(FULL)).await;
+        }
+        let waiter = match level {
+            AckLevel::Memory => None,
+            AckLevel::Inserted => match core.acks.open() {
+                Some(waiter) => Some(waiter),
+                None => {
+                    let sentence = Sentence::Fixed("as many requests as possible wait for ClickHouse; try again later");
+                    return self.refuse(&plan, Status::ServiceUnavailable, &sentence).await;
+                }
+            },
+        };
+        if plan.expect_continue {
+            self.settle_all().await?;
+            self.out.extend_from_slice(CONTINUE);
+            self.flush().await?;
+        }
+        let started_ns = core.clock.now_ns();
+        let taken = self.take_body(&table, plan.framing, plan.encoding, waiter).await;
+        if let Some(waiter) = waiter {
+            // The body's own claim: from here on the batches alone decide.
+            core.acks.settle(waiter, Settled::Kept);
+            if taken.is_err() {
+                core.acks.close(waiter);
+            }
+            core.awaited.notify();
+        }
+        let intake = taken?;
+        let broken = intake.failure.is_some();
+        let envelope = if broken { plan.envelope.closing() } else { plan.envelope };
+        let due_ms = core.coarse_ms.get() + core.limits.ack_deadline_ms;
+        self.buffer.shrink();
+        self.replies.push_back(Reply { intake, level, waiter, envelope, started_ns, due_ms });
+        Ok(match envelope.persistence {
+            Persistence::Close if broken => Next::Linger,
+            Persistence::Close => Next::Close,
+            _ => Next::Request,
+        })
+    }
+
+    /// Answers a request whose body is not wanted.
+    async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
+        self.settle_all().await?;
+        let mut plan_envelope = plan.envelope;
+        if plan.expect_continue || !is_discardable(plan.framing) {
+            plan_envelope = plan_envelope.closing();
+        }
+        self.error(plan_envelope, status, sentence);
+        self.discard(plan).await
+    }
+
+    /// Reads the body of a refused request, so that the next request is found behind it.
+    async fn discard(&mut self, plan: &Plan) -> io::Result<Next> {
+        self.flush().await?;
+        if plan.expect_continue || !is_discardable(plan.framing) {
+            return Ok(Next::Linger);
+        }
+        let mut left = match plan.framing {
+            Framing::Length(bytes) => bytes,
+            _ => 0,
+        };
+        self.expect_progress();
+        loop {
+            let drop = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.unread().len());
+            self.buffer.consume(drop);
+            left -= drop as u64;
+            if left == 0 {
+                break;
+            }
+            match self.connection.read(self.buffer.spare()).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                received => {
+                    self.buffer.filled(received);
+                    self.progressed(received as u64);
+                }
+            }
+        }
+        Ok(if plan.envelope.persistence == Persistence::Close { Next::Close } else { Next::Request })
+    }
+
+    /// Waits for more bytes, for the oldest reply to be settled, or for a deadline.
+    async fn wait(&mut self) -> io::Result<Woken> {
+        let core = self.core;
+        let limits = &core.limits;
+        let deadline_ms = match (self.replies.front(), self.head_since_ms) {
+            (Some(front), None) => front.due_ms,
+            (Some(front), Some(since_ms)) => front.due_ms.min(since_ms + limits.head_deadline_ms),
+            (None, Some(since_ms)) => since_ms + limits.head_deadline_ms,
+            (None, None) => core.coarse_ms.get() + limits.idle_deadline_ms,
+        };
+        self.connection.watch().set_deadline(deadline_ms);
+        poll_fn(|cx| {
+            if let Some(waiter) = self.replies.front().and_then(|reply| reply.waiter)
+                && core.acks.poll_settled(waiter, cx).is_ready()
+            {
+                return Poll::Ready(Ok(Woken::Settled));
+            }
+            if core.draining.get() && self.head_since_ms.is_none() {
+                return Poll::Ready(Ok(Woken::Draining));
+            }
+            let spare = self.buffer.spare();
+            if spare.is_empty() || self.replies.len() >= limits.pipeline_max {
+                return if self.connection.poll_deadline(cx) { Poll::Ready(Ok(Woken::Deadline)) } else { Poll::Pending };
+            }
+            match self.connection.poll_read(cx, spare) {
+                Poll::Ready(Ok(received)) => {
+                    self.buffer.filled(received);
+                    Poll::Ready(Ok(Woken::Received(received)))
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                    Poll::Ready(Ok(Woken::Deadline))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Moves replies that reached their level into `out`, in order.
+    fn reply_settled(&mut self) {
+        while let Some(front) = self.replies.front() {
+            let settled = match front.waiter {
+                None => Settled::Kept,
+                Some(waiter) => match self.core.acks.state(waiter) {
+                    Poll::Ready(settled) => settled,
+                    Poll::Pending => return,
+                },
+            };
+            let reply = self.replies.pop_front().expect("the front was just looked at");
+            self.answer(reply, Some(settled));
+        }
+    }
+
+    /// Answers the oldest reply whose time is up; false when none is.
+    fn expire_front(&mut self) -> bool {
+        let due = self.replies.front().is_some_and(|front| front.due_ms <= self.core.clock.now_ms());
+        if due && let Some(reply) = self.replies.pop_front() {
+            self.answer(reply, None);
+        }
+        due
+    }
+
+    /// Waits until every queued reply is settled or overdue, and writes them.
+    async fn settle_all(&mut self) -> io::Result<()> {
+        let core = self.core;
+        loop {
+            self.reply_settled();
+            let Some(front) = self.replies.front() else { break };
+            let waiter = front.waiter.expect("a reply that waits for nothing is settled");
+            self.connection.watch().set_deadline(front.due_ms);
+            self.flush().await?;
+            let settled = poll_fn(|cx| {
+                if core.acks.poll_settled(waiter, cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if self.connection.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+            });
+            if !settled.await {
+                self.expire_front();
+            }
+        }
+        self.flush().await
+    }
+
+    /// Appends the reply of a request whose rows were taken; `settled` is `None` when its time was up.
+    fn answer(&mut self, reply: Reply, settled: Option<Settled>) {
+        let core = self.core;
+        if let Some(waiter) = reply.waiter {
+            core.acks.close(waiter);
+        }
+        let Intake { accepted, errors, failure } = &reply.intake;
+        let status = match (settled, failure) {
+            (None, _) => {
+                let sentence = "the rows are held, but ClickHouse has not confirmed them in time; they may still be inserted";
+                return self.error(reply.envelope, Status::ServiceUnavailable, sentence);
+            }
+            (Some(Settled::Refused), _) => {
+                let sentence = "ClickHouse refused the rows for their content; the server's log names the error code";
+                return self.error(reply.envelope, Status::BadRequest, sentence);
+            }
+            (Some(Settled::Kept), Some(failure)) if *accepted == 0 && errors.count == 0 => {
+                return self.error(reply.envelope, failure.status(), *failure);
+            }
+            (Some(Settled::Kept), Some(failure)) => failure.status(),
+            (Some(Settled::Kept), None) if *accepted > 0 => {
+                Status::of_rows(*accepted, reply.level == AckLevel::Inserted)
+            }
+            (Some(Settled::Kept), None) if errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
+            (Some(Settled::Kept), None) => Status::BadRequest,
+        };
+        let body = IngestReply { status, accepted: *accepted, rejected: errors.count, ack: reply.level.name() };
+        let failure_text = failure.map(|failure| failure.to_string());
+        let row_errors = errors.first.iter().map(|error| (error.row, error.text.as_str()));
+        let end = failure_text.as_deref().map(|text| (accepted + errors.count, text));
+        core.replier.borrow().ingest(&mut self.out, reply.envelope, &body, row_errors.chain(end));
+        core.metrics.request(status.code());
+        let measure = match reply.level {
+            AckLevel::Memory => Measure::RequestMemory,
+            AckLevel::Inserted => Measure::RequestInserted,
+        };
+        core.recorder.borrow_mut().record(measure, core.clock.now_ns() - reply.started_ns);
+    }
+
+    fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
+        self.core.replier.borrow().error(&mut self.out, envelope, status, sentence);
+        self.core.metrics.request(status.code());
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let core = self.core;
+        self.connection.watch().set_deadline(core.coarse_ms.get() + core.limits.reply_deadline_ms);
+        self.connection.write_all(&self.out).await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Starts the time in which the body must bring `body_rate_min_bytes`.
+    pub(super) fn expect_progress(&mut self) {
+        self.progress_bytes = 0;
+        let deadline_ms = self.core.coarse_ms.get() + self.core.limits.body_deadline_ms;
+        self.connection.watch().set_deadline(deadline_ms);
+    }
+
+    /// So many bytes of the body came.
+    pub(super) fn progressed(&mut self, bytes: u64) {
+        self.progress_bytes += bytes;
+        if self.progress_bytes >= self.core.limits.body_rate_min_bytes {
+            self.expect_progress();
+        }
+    }
+
+    /// Lets the client read the last reply before the socket is closed.
+    async fn linger(&mut self) {
+        self.connection.close_write().await;
+        self.connection.watch().set_deadline(self.core.clock.now_ms() + LINGER_MS);
+        let mut thrown_away = [0; 4096];
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            match self.connection.read(&mut thrown_away).await {
+                Ok(0) | Err(_) => return,
+                Ok(received) => left = left.saturating_sub(received),
+            }
+        }
+    }
+}
+
+fn is_discardable(framing: Framing) -> bool {
+    match framing {
+        Framing::None => true,
+        Framing::Length(bytes) => bytes <= DISCARD_BYTES_MAX,
+        Framing::Chunked => false,
+    }
+}
+
+/// What a request head asks for.
+fn route(core: &Core, head: &Head<'_>, scratch: &mut uri::Scratch) -> Action {
+    let refuse = |status, sentence| Action::Refuse { status, sentence };
+    let path = match uri::ingest_path(head.path, scratch) {
+        Ok(Some(path)) => path,
+        Ok(None) => {
+            return refuse(Status::NotFound, Sentence::Fixed("nothing is here; post rows to /ingest or /ingest/{table}"));
+        }
+        Err(error) => return refuse(error.status(), Sentence::Uri(error)),
+    };
+    if head.method != "POST" {
+        return Action::MethodNotAllowed;
+    }
+    let written = uri::query_parameter(head.query, "ack").map(str::as_bytes).or(head.ack);
+    let level = match written.map(|level| std::str::from_utf8(level).unwrap_or_default().parse()) {
+        None => core.default_ack,
+        Some(Ok(level)) => level,
+        Some(Err(_)) => {
+            return refuse(Status::BadRequest, Sentence::Fixed("the ack level is `memory` or `inserted`"));
+        }
+    };
+    match core.table(path.database, path.table) {
+        Ok(table) => Action::Ingest { table, level },
+        Err(error) => refuse(
+            match error {
+                TableError::NotServed => Status::NotFound,
+                TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
+            },
+            Sentence::Table(error),
+        ),
+    }
+}

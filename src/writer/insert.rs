@@ -1,0 +1,358 @@
+//! One connection to ClickHouse and one INSERT over it.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::block::Block;
+use crate::clickhouse::error::{Exception, Verdict};
+use crate::clickhouse::packet::{Login, Query, Setting};
+use crate::clickhouse::session::{Event, Session};
+use crate::runtime::Connection;
+use crate::schema::{PartitionKey, TableSchema};
+
+use super::Writer;
+use super::group::Group;
+
+/// Why an INSERT did not succeed. The rows stay with the caller.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// ClickHouse did not answer: no connection, or it broke, or it spoke nonsense.
+    Unreachable(String),
+    /// ClickHouse answered.
+    Exception { verdict: Verdict, exception: Exception },
+}
+
+impl Failure {
+    pub(super) fn code(&self) -> i32 {
+        match self {
+            Failure::Unreachable(_) => 0,
+            Failure::Exception { exception, .. } => exception.code,
+        }
+    }
+
+    pub(super) fn verdict_name(&self) -> &'static str {
+        match self {
+            Failure::Unreachable(_) => "unreachable",
+            Failure::Exception { verdict, .. } => match verdict {
+                Verdict::HoldAndRetry => "held",
+                Verdict::OutcomeUnknown => "outcome_unknown",
+                Verdict::Refused => "refused",
+                Verdict::SchemaChanged => "schema_changed",
+            },
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unreachable(reason) => f.write_str(reason),
+            // Code and name only: the message may quote rows.
+            Failure::Exception { exception, .. } => f.write_str(&exception.summary()),
+        }
+    }
+}
+
+/// A lane's connection: made when needed, kept while it works, thrown away after any doubt.
+#[derive(Default)]
+pub(super) struct Link {
+    open: Option<Open>,
+}
+
+struct Open {
+    connection: Connection,
+    session: Session,
+    /// Received and not yet taken by the session.
+    inbox: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// Bytes gathered before a write; a larger block goes from its own memory.
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// What is received at once: replies to INSERTs are small.
+const RECEIVE_BYTES: usize = 4 * 1024;
+
+impl Link {
+    /// Sends the group as one INSERT and waits for its outcome.
+    pub(super) async fn insert(&mut self, writer: &Writer, group: &Group, token: &str) -> Result<(), Failure> {
+        let mut open = match self.open.take() {
+            // A kept connection may have been closed by the server since. Asking costs a round trip of
+            // microseconds once per INSERT, and a failure here is not an INSERT of unknown outcome.
+            Some(mut open) => match open.ping(writer).await {
+                Ok(()) => open,
+                Err(_) => Open::connect(writer).await?,
+            },
+            None => Open::connect(writer).await?,
+        };
+        let result = open.insert(writer, group, token).await;
+        if open.session.phase() == crate::clickhouse::session::Phase::Idle {
+            self.open = Some(open);
+        }
+        result
+    }
+}
+
+impl Open {
+    async fn connect(writer: &Writer) -> Result<Open, Failure> {
+        let result = Open::try_connect(writer).await;
+        match &result {
+            Ok(_) => writer.metrics.connects.add(1),
+            Err(_) => writer.metrics.connects_failed.add(1),
+        }
+        result
+    }
+
+    async fn try_connect(writer: &Writer) -> Result<Open, Failure> {
+        let limits = &writer.limits;
+        let endpoint = &writer.endpoint;
+        let unreachable =
+            |what: &str, error: &dyn fmt::Display| Failure::Unreachable(format!("{what} {endpoint}: {error}"));
+        let address = resolve(&endpoint.authority()).map_err(|error| unreachable("cannot resolve", &error))?;
+        let timeout = Duration::from_millis(limits.connect_deadline_ms);
+        let connection =
+            Connection::connect(address, timeout).await.map_err(|error| unreachable("cannot connect to", &error))?;
+        writer.watches.borrow_mut().push(Rc::downgrade(connection.watch()));
+        let mut open =
+            Open { connection, session: Session::new(), inbox: Vec::new(), out: Vec::with_capacity(GATHER_BYTES) };
+        open.allow(writer, limits.connect_deadline_ms);
+        let login = Login {
+            user: &endpoint.user,
+            password: endpoint.password.expose(),
+            database: &endpoint.database,
+        };
+        open.session.begin_hello(&mut open.out, &login);
+        open.flush().await?;
+        match open.event().await? {
+            Event::Connected(_) => Ok(open),
+            event => Err(unexpected(event)),
+        }
+    }
+
+    async fn ping(&mut self, writer: &Writer) -> Result<(), Failure> {
+        self.allow(writer, writer.limits.connect_deadline_ms);
+        self.session.ping(&mut self.out);
+        self.flush().await?;
+        match self.event().await? {
+            Event::Pong => Ok(()),
+            event => Err(unexpected(event)),
+        }
+    }
+
+    async fn insert(&mut self, writer: &Writer, group: &Group, token: &str) -> Result<(), Failure> {
+        let deadline_ms = writer.limits.insert_deadline_ms;
+        let schema = group.blocks[0].sealed_schema();
+        let settings = Settings::of(schema, token);
+        let query = Query {
+            id: &writer.next_query_id(token),
+            text: &insert_text(schema, group.blocks[0].omitted),
+            settings: &settings.list(),
+        };
+        self.allow(writer, deadline_ms);
+        self.session.begin_insert(&mut self.out, &query);
+        self.flush().await?;
+        loop {
+            match self.event().await? {
+                Event::Ready(_) => break,
+                Event::Progress(_) => self.allow(writer, deadline_ms),
+                event => return Err(unexpected(event)),
+            }
+        }
+        for block in &group.blocks {
+            self.allow(writer, deadline_ms);
+            self.send(block).await?;
+        }
+        self.session.end_insert(&mut self.out);
+        self.flush().await?;
+        loop {
+            self.allow(writer, deadline_ms);
+            match self.event().await? {
+                Event::Finished => return Ok(()),
+                Event::Progress(_) => {}
+                event => return Err(unexpected(event)),
+            }
+        }
+    }
+
+    /// ClickHouse must have made progress within `ms` from now.
+    fn allow(&self, writer: &Writer, ms: u64) {
+        self.connection.watch().set_deadline(writer.clock.now_ms() + ms);
+    }
+
+    async fn send(&mut self, block: &Block) -> Result<(), Failure> {
+        self.session.put_data_header(&mut self.out);
+        if self.out.len() + block.frames.len() <= GATHER_BYTES {
+            self.out.extend_from_slice(&block.frames);
+            return Ok(());
+        }
+        self.flush().await?;
+        self.write(&block.frames).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let out = std::mem::take(&mut self.out);
+        let result = self.write(&out).await;
+        self.out = out;
+        self.out.clear();
+        result
+    }
+
+    /// Writes all of `bytes` while taking what ClickHouse says in the meantime: if nobody read its progress and
+    /// exceptions, both sides could wait for the other to read.
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let mut received = [0; RECEIVE_BYTES];
+            let step = poll_fn(|cx| {
+                if let Poll::Ready(written) = self.connection.poll_write(cx, bytes) {
+                    return Poll::Ready(written.map(Step::Wrote));
+                }
+                self.connection.poll_read(cx, &mut received).map(|read| read.map(Step::Read))
+            });
+            match step.await.map_err(broken)? {
+                Step::Wrote(0) | Step::Read(0) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
+                Step::Wrote(written) => bytes = &bytes[written..],
+                Step::Read(read) => {
+                    self.inbox.extend_from_slice(&received[..read]);
+                    if let Some(Event::Exception(exception)) = self.take_event()? {
+                        return Err(self.failed(exception));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next event, reading as needed.
+    async fn event(&mut self) -> Result<Event, Failure> {
+        loop {
+            if let Some(event) = self.take_event()? {
+                return match event {
+                    Event::Exception(exception) => Err(self.failed(exception)),
+                    event => Ok(event),
+                };
+            }
+            let mut received = [0; RECEIVE_BYTES];
+            match self.connection.read(&mut received).await.map_err(broken)? {
+                0 => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
+                read => self.inbox.extend_from_slice(&received[..read]),
+            }
+        }
+    }
+
+    fn take_event(&mut self) -> Result<Option<Event>, Failure> {
+        let (consumed, event) = self
+            .session
+            .feed(&self.inbox)
+            .map_err(|error| Failure::Unreachable(format!("ClickHouse broke its protocol: {error}")))?;
+        self.inbox.drain(..consumed);
+        Ok(event)
+    }
+
+    fn failed(&self, exception: Exception) -> Failure {
+        let verdict = exception.verdict();
+        let verdict = if self.session.data_sent() { verdict.after_data() } else { verdict };
+        Failure::Exception { verdict, exception }
+    }
+}
+
+enum Step {
+    Wrote(usize),
+    Read(usize),
+}
+
+fn broken(error: io::Error) -> Failure {
+    Failure::Unreachable(format!("the connection to ClickHouse broke: {error}"))
+}
+
+fn unexpected(event: Event) -> Failure {
+    Failure::Unreachable(format!("ClickHouse answered out of turn: {event:?}"))
+}
+
+/// Resolution blocks, for as long as it takes to read a hosts file or ask a name server; it happens once per connection.
+fn resolve(authority: &str) -> io::Result<SocketAddr> {
+    authority.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the name has no address"))
+}
+
+/// `INSERT INTO ... (columns) FORMAT Native`, without the columns whose default ClickHouse computes.
+fn insert_text(schema: &TableSchema, omitted: u64) -> String {
+    let mut text = format!("INSERT INTO {}.{} (", quoted(&schema.name.database), quoted(&schema.name.table));
+    let mut with_default = 0;
+    let mut separator = "";
+    for column in &schema.columns {
+        if column.has_default {
+            with_default += 1;
+            // Only the first 64 columns with a default have a bit; later ones are always sent.
+            if with_default <= u64::BITS && omitted >> (with_default - 1) & 1 == 1 {
+                continue;
+            }
+        }
+        text.push_str(separator);
+        text.push_str(&quoted(&column.name));
+        separator = ", ";
+    }
+    text.push_str(") FORMAT Native");
+    text
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// The settings of an INSERT: every one that its meaning depends on, so that no profile changes it.
+struct Settings<'a> {
+    token: &'a str,
+    partitions_max: &'static str,
+}
+
+impl<'a> Settings<'a> {
+    fn of(schema: &TableSchema, token: &'a str) -> Self {
+        // 0 is no limit: of a key this program does not compute it cannot keep to one.
+        let partitions_max = if schema.partition == PartitionKey::Opaque { "0" } else { "100" };
+        Settings { token, partitions_max }
+    }
+
+    fn list(&self) -> [Setting<'_>; 9] {
+        [
+            // One INSERT is one INSERT: the server must not collect them again (the default since 26.x).
+            ("async_insert", "0"),
+            ("insert_deduplicate", "1"),
+            ("insert_deduplication_token", self.token),
+            // How the server squashes blocks decides the parts, and the parts decide what a repeated token drops.
+            ("min_insert_block_size_rows", "1048449"),
+            ("min_insert_block_size_bytes", "268402944"),
+            ("max_insert_block_size", "1048449"),
+            ("max_partitions_per_insert_block", self.partitions_max),
+            // Absent values were made defaults where the block was built.
+            ("insert_null_as_default", "1"),
+            ("send_logs_level", "none"),
+        ]
+        .map(|(name, value)| Setting { name, value, important: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{RawColumn, TableName};
+
+    #[test]
+    fn the_insert_names_its_columns_without_the_omitted_ones() {
+        let raw = |name: &str, default: &str| RawColumn {
+            name: name.into(),
+            type_name: "String".into(),
+            default_kind: default.into(),
+            default_expression: String::new(),
+        };
+        let name = TableName { database: "d".into(), table: "a`b".into() };
+        let columns = [raw("one", ""), raw("two", "DEFAULT"), raw("three", "DEFAULT"), raw("four", "")];
+        let schema = TableSchema::from_columns(name, &columns, "").expect("all columns are Strings");
+        assert_eq!(insert_text(&schema, 0), "INSERT INTO `d`.`a\\`b` (`one`, `two`, `three`, `four`) FORMAT Native");
+        assert_eq!(insert_text(&schema, 0b01), "INSERT INTO `d`.`a\\`b` (`one`, `three`, `four`) FORMAT Native");
+        assert_eq!(insert_text(&schema, 0b10), "INSERT INTO `d`.`a\\`b` (`one`, `two`, `four`) FORMAT Native");
+    }
+}

@@ -1,0 +1,172 @@
+//! One table's way into ClickHouse: wait for blocks, wait for the pace, insert, and again until it is settled.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::block::{Block, Outcome};
+use crate::clickhouse::error::Verdict;
+use crate::histogram::Measure;
+use crate::metrics::{BreakerState, TableMetrics};
+use crate::runtime::{self, Notify};
+
+use super::Writer;
+use super::breaker::{Admission, Backoff};
+use super::group::{Group, take_group};
+use super::insert::{Link, Failure};
+use super::pace::Pace;
+
+/// A table's queue of sealed blocks and its pace.
+pub(super) struct Lane {
+    queue: RefCell<VecDeque<Box<Block>>>,
+    arrived: Notify,
+    pace: RefCell<Pace>,
+    in_flight: Cell<u64>,
+    metrics: Arc<TableMetrics>,
+}
+
+/// How long a lane waits at most before it looks again whether the queue has become urgent.
+const PACE_POLL_MS: u64 = 20;
+
+/// Tries after ClickHouse said that the columns are not those of the block, with a fresh look at the table in
+/// between, before the block counts as refused: a table being altered settles within this, a column that was dropped does not.
+const SCHEMA_TRIES: u32 = 3;
+
+impl Lane {
+    pub(super) fn new(metrics: Arc<TableMetrics>) -> Self {
+        Lane {
+            queue: RefCell::new(VecDeque::new()),
+            arrived: Notify::default(),
+            pace: RefCell::new(Pace::default()),
+            in_flight: Cell::new(0),
+            metrics,
+        }
+    }
+
+    pub(super) fn enqueue(&self, block: Box<Block>) {
+        self.queue.borrow_mut().push_back(block);
+        self.arrived.notify();
+    }
+
+    pub(super) fn show(&self, breaker: BreakerState) {
+        self.metrics.blocks_waiting.set(self.queue.borrow().len() as u64);
+        self.metrics.in_flight.set(self.in_flight.get());
+        self.metrics.set_breaker(breaker);
+    }
+
+    /// The next group, when there is one and its time has come.
+    async fn next_group(&self, writer: &Writer) -> Group {
+        loop {
+            if self.queue.borrow().is_empty() {
+                self.arrived.notified().await;
+                // What other cores are sealing right now shares the INSERT.
+                runtime::yield_now().await;
+                continue;
+            }
+            let wait_ms = if writer.is_draining() {
+                0
+            } else {
+                let pressure = self.queue.borrow().len() >= writer.limits.blocks_per_core / 2;
+                self.pace.borrow().wait_ms(writer.clock.now_ms(), pressure, &writer.limits)
+            };
+            if wait_ms == 0 {
+                // Nothing was awaited since the queue was seen not to be empty.
+                return take_group(&mut self.queue.borrow_mut(), &writer.limits).expect("the queue is not empty");
+            }
+            runtime::sleep(Duration::from_millis(wait_ms.min(PACE_POLL_MS))).await;
+        }
+    }
+}
+
+/// Inserts group after group, for ever.
+pub(super) async fn run(writer: Rc<Writer>, lane: Rc<Lane>) {
+    let mut link = Link::default();
+    loop {
+        let group = lane.next_group(&writer).await;
+        lane.in_flight.set(lane.in_flight.get() + 1);
+        let outcome = settle(&writer, &lane, &mut link, &group).await;
+        lane.in_flight.set(lane.in_flight.get() - 1);
+        for mut block in group.blocks {
+            block.outcome = Some(outcome.clone());
+            writer.give_back(block);
+        }
+    }
+}
+
+/// Tries until ClickHouse has confirmed the group or refused it for its content.
+async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) -> Outcome {
+    let table = &group.blocks[0].sealed_schema().name;
+    let token = writer.next_token();
+    let limits = &writer.limits;
+    let mut backoff = Backoff::new(limits.retry_pause_min_ms, limits.retry_pause_max_ms, writer.clock.now_ns());
+    let mut schema_tries = 0;
+    let mut tries = 0_u64;
+    loop {
+        wait_for_breaker(writer).await;
+        lane.pace.borrow_mut().started(writer.clock.now_ms(), group.partitions.len().max(1));
+        let started_ns = writer.clock.now_ns();
+        let result = link.insert(writer, group, &token).await;
+        writer.recorder.borrow_mut().record(Measure::Insert, writer.clock.now_ns() - started_ns);
+        tries += 1;
+        let failure = match result {
+            Ok(()) => {
+                writer.breaker.borrow_mut().succeeded();
+                count_insert(writer, lane, group);
+                if tries > 1 {
+                    tracing::info!(%table, rows = group.rows, tries, "inserted after retries");
+                }
+                return Outcome::Inserted;
+            }
+            Err(failure) => failure,
+        };
+        lane.metrics.fail(failure.verdict_name(), failure.code());
+        let pause_ms = match &failure {
+            Failure::Unreachable(_) => {
+                writer.breaker.borrow_mut().failed(writer.clock.now_ms());
+                0
+            }
+            Failure::Exception { verdict, exception } => {
+                writer.breaker.borrow_mut().succeeded();
+                if *verdict == Verdict::SchemaChanged {
+                    schema_tries += 1;
+                    writer.catalog.request_refresh();
+                }
+                if *verdict == Verdict::Refused || schema_tries > SCHEMA_TRIES {
+                    let reason = exception.summary();
+                    tracing::error!(%table, rows = group.rows, %reason, "ClickHouse refused rows for their content");
+                    return Outcome::Refused(reason.into());
+                }
+                backoff.next_pause_ms()
+            }
+        };
+        lane.metrics.retries.add(1);
+        // The first failure and then every doubling: an hour of trying is a dozen lines.
+        if tries.is_power_of_two() {
+            tracing::warn!(%table, rows = group.rows, tries, failure = %failure, "INSERT failed, rows are held");
+        }
+        runtime::sleep(Duration::from_millis(pause_ms)).await;
+    }
+}
+
+async fn wait_for_breaker(writer: &Writer) {
+    loop {
+        let admission = writer.breaker.borrow_mut().admit(writer.clock.now_ms());
+        match admission {
+            Admission::Go => return,
+            Admission::WaitMs(ms) => runtime::sleep(Duration::from_millis(ms)).await,
+        }
+    }
+}
+
+fn count_insert(writer: &Writer, lane: &Lane, group: &Group) {
+    let metrics = &lane.metrics;
+    metrics.inserts.add(1);
+    metrics.rows.add(group.rows);
+    metrics.blocks.add(group.blocks.len() as u64);
+    metrics.bytes_raw.add(group.wire_bytes);
+    metrics.bytes_compressed.add(group.frame_bytes);
+    metrics.parts_estimated.add(group.partitions.len().max(1) as u64);
+    metrics.last_insert_ms.set((writer.clock.unix_ns() / 1_000_000) as u64);
+}
