@@ -18,8 +18,8 @@ pub struct KeyTable {
 }
 
 impl KeyTable {
-    /// Bytes of all names together: 256 each at the default bound of names is far below it.
-    const BYTES_MAX: usize = 64 * 1024 * 1024;
+    /// Bytes of all names together, as far as their ends are counted. The bounds on names keep far below it.
+    const BYTES_MAX: usize = u32::MAX as usize;
 
     /// A table that keeps at most `keys_max` names.
     pub fn new(keys_max: usize) -> KeyTable {

@@ -40,6 +40,10 @@ pub struct Overflow {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each open batch, and it stays where it is"
+)]
 enum Data {
     Map {
         offsets: Offsets,

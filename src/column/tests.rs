@@ -167,7 +167,6 @@ impl<'a> Decoder<'a> {
     }
 }
 
-
 fn split<'a>(ends: &[usize], values: &'a [Shown]) -> Vec<&'a [Shown]> {
     let starts = std::iter::once(0).chain(ends.iter().copied());
     starts
