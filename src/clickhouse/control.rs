@@ -615,6 +615,19 @@ mod tests {
         assert!(matches!(check(&config), Err(ControlError::Connection(_))));
     }
 
+    /// A load balancer without a server behind it does this. The client library panics on it.
+    #[test]
+    fn a_server_that_closes_after_the_hello_is_a_lost_connection() {
+        let read_hello_and_close = |mut stream: std::net::TcpStream| {
+            let _ = io::Read::read(&mut stream, &mut [0; 4096]);
+        };
+        let config = ControlConfig {
+            endpoint: server(read_hello_and_close),
+            ..config(true)
+        };
+        assert!(matches!(check(&config), Err(ControlError::Connection(_))));
+    }
+
     #[test]
     fn a_server_that_stays_silent_is_a_lost_connection_in_time() {
         let config = ControlConfig {
