@@ -1,0 +1,116 @@
+//! The most memory the server takes, as the sum of its bounds.
+
+use super::Limits;
+use crate::clickhouse::frame::FrameEncoder;
+use serde::Serialize;
+use std::fmt;
+
+impl Limits {
+    /// The most memory the server takes by its own bounds, on `ingest_cores` cores.
+    ///
+    /// A worst case: every connection open, every batch full, every block waiting for ClickHouse. Memory is
+    /// touched on first use, so a quiet server stays far below. Only a chunk of short numbers for wide columns can
+    /// take a batch beyond its share (see [`crate::batch::overshoot_bytes`]).
+    pub fn memory(&self, ingest_cores: usize) -> Memory {
+        let chunk_bytes_max = self.chunk_bytes + self.line_bytes_max;
+        Memory {
+            ingest_cores,
+            connections_bytes: self.connections_per_core
+                * (self.receive_buffer_bytes + CONNECTION_STATE_BYTES),
+            body_buffers_bytes: self.body_buffers_bytes_per_core,
+            parser_bytes: chunk_bytes_max * PARSER_BYTES_PER_BYTE,
+            batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
+            blocks_bytes: self.blocks_per_core * FrameEncoder::bound(self.batch_wire_bytes()),
+            acks_bytes: self.acks_per_core * ACK_BYTES,
+            histograms_bytes: crate::histogram::RECORDER_BYTES,
+            writer_bytes: WRITER_BYTES + crate::histogram::RECORDER_BYTES,
+        }
+    }
+
+    /// Wire bytes a batch can reach: it is sealed at the first chunk that fills it.
+    fn batch_wire_bytes(&self) -> usize {
+        self.batch_bytes_max + crate::batch::overshoot_bytes(self)
+    }
+
+    /// Columns grow by doubling, so up to twice their contents is allocated.
+    fn batch_memory_bytes(&self) -> usize {
+        2 * self.batch_wire_bytes()
+    }
+}
+
+/// Head, parser and reply state of one connection besides its receive buffer: three small buffers and the task.
+const CONNECTION_STATE_BYTES: usize = 4 * 1024;
+
+/// Per byte of JSON text: 1 for the padded copy and 1 for unescaped strings, 4 for its structural index (u32), 12 for
+/// the tape, because `1,1,1,` yields one 24-byte node every two bytes, and 3 for what is kept of each row, because a
+/// row takes at least three bytes (`{}` and a newline) and leaves two u32.
+const PARSER_BYTES_PER_BYTE: usize = 1 + 1 + 4 + 12 + 3;
+
+/// A waiting request: its block, its waker and its row counts.
+const ACK_BYTES: usize = 128;
+
+/// The writer sends blocks from where they lie; its own are the socket and decode buffers and the group lists.
+const WRITER_BYTES: usize = 4 * 1024 * 1024;
+
+/// The worst case of [`Limits::memory`], by what takes it. Bytes; all but the last are per ingest core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Ingest cores the total counts.
+    pub ingest_cores: usize,
+    /// `connections_per_core` receive buffers with their state.
+    pub connections_bytes: usize,
+    /// Body buffers, inflate windows and long lines.
+    pub body_buffers_bytes: usize,
+    /// The longest chunk with its index and tape.
+    pub parser_bytes: usize,
+    /// All open batches of all tables.
+    pub batches_bytes: usize,
+    /// The pool of sealed blocks.
+    pub blocks_bytes: usize,
+    /// Requests that wait for their ack level.
+    pub acks_bytes: usize,
+    /// Latency histograms and their published copies.
+    pub histograms_bytes: usize,
+    /// The writer core, once.
+    pub writer_bytes: usize,
+}
+
+impl Memory {
+    /// Bytes of one ingest core.
+    pub fn per_core_bytes(&self) -> usize {
+        self.connections_bytes
+            + self.body_buffers_bytes
+            + self.parser_bytes
+            + self.batches_bytes
+            + self.blocks_bytes
+            + self.acks_bytes
+            + self.histograms_bytes
+    }
+
+    /// Bytes of the whole process.
+    pub fn total_bytes(&self) -> usize {
+        self.ingest_cores * self.per_core_bytes() + self.writer_bytes
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
+        write!(
+            f,
+            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, body buffers {}, parser {}, open batches {}, \
+             sealed blocks {}, acks {}, histograms {}) + writer {} MiB",
+            mib(self.total_bytes()),
+            self.ingest_cores,
+            mib(self.per_core_bytes()),
+            mib(self.connections_bytes),
+            mib(self.body_buffers_bytes),
+            mib(self.parser_bytes),
+            mib(self.batches_bytes),
+            mib(self.blocks_bytes),
+            mib(self.acks_bytes),
+            mib(self.histograms_bytes),
+            mib(self.writer_bytes),
+        )
+    }
+}

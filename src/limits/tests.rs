@@ -1,0 +1,151 @@
+use super::*;
+
+#[test]
+fn accepts_its_own_defaults() {
+    assert_eq!(Limits::default().validate(), Ok(()));
+    assert_eq!(LimitsWritten::default().resolve(), Ok(Limits::default()));
+}
+
+#[test]
+fn sets_every_limit_by_its_key() {
+    let defaults = serde_json::to_value(Limits::default()).unwrap();
+    for key in Limits::KEYS {
+        let value = defaults[key].as_u64().unwrap();
+        let mut written = LimitsWritten::default();
+        written.set(key, &value.to_string()).unwrap();
+        let set = serde_json::to_value(&written).unwrap();
+        let named: Vec<&String> = set
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, _)| k)
+            .collect();
+        assert_eq!(named, [key]);
+        assert_eq!(set[key].as_u64(), Some(value));
+    }
+    assert_eq!(defaults.as_object().unwrap().len(), Limits::KEYS.len());
+}
+
+#[test]
+fn rejects_an_unknown_key_with_the_nearest_one() {
+    let unknown = |key: &str| match LimitsWritten::default().set(key, "1") {
+        Err(LimitError::Unknown { nearest, .. }) => nearest,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unknown("batch_age"), Some("batch_age_ms"));
+    assert_eq!(unknown("lines_bytes_max"), Some("line_bytes_max"));
+    assert_eq!(unknown("insert_interval"), Some("insert_interval_ms"));
+    assert_eq!(unknown("qqqqqqqqqqqqqqqq"), None);
+}
+
+#[test]
+fn rejects_what_is_no_number_of_its_type() {
+    for (key, text) in [
+        ("depth_max", "x"),
+        ("depth_max", "-1"),
+        ("retry_after_s", "4294967296"),
+        ("depth_max", ""),
+    ] {
+        let refused = LimitsWritten::default().set(key, text).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            format!("limits.{key} = `{text}` is not a whole number that fits")
+        );
+    }
+}
+
+#[test]
+fn rejects_every_limit_outside_its_range_by_name() {
+    for key in Limits::KEYS {
+        let mut written = LimitsWritten::default();
+        // No limit allows its type's whole range.
+        let text = if *key == "retry_after_s" {
+            u32::MAX.to_string()
+        } else {
+            u64::MAX.to_string()
+        };
+        written.set(key, &text).unwrap();
+        match written.resolve() {
+            Err(LimitError::OutOfRange {
+                key: named, min, max, ..
+            }) => {
+                assert_eq!(named, *key);
+                assert!(min < max, "{key}");
+            }
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn rejects_pairs_that_contradict() {
+    for (assignments, key) in [
+        (vec![("body_buffer_bytes", 4096)], "body_buffer_bytes"),
+        (vec![("head_bytes_max", 9000)], "receive_buffer_bytes"),
+        (vec![("line_bytes_max", 64 << 20)], "body_buffers_bytes_per_core"),
+        (vec![("body_bytes_max", 1 << 19)], "body_bytes_max"),
+        (vec![("insert_rows_max", 1)], "insert_rows_max"),
+        (vec![("insert_bytes_max", 1 << 20)], "insert_bytes_max"),
+        (vec![("blocks_per_core", 2)], "blocks_per_core"),
+        (vec![("retry_pause_min_ms", 9000)], "retry_pause_max_ms"),
+        (vec![("ack_deadline_ms", 900)], "ack_deadline_ms"),
+    ] {
+        let mut written = LimitsWritten::default();
+        for (key, value) in &assignments {
+            written.set(key, &value.to_string()).unwrap();
+        }
+        match written.resolve() {
+            Err(LimitError::Contradiction {
+                key: named,
+                value,
+                bound,
+                ..
+            }) => {
+                assert_eq!(named, key);
+                assert!(value < bound, "{key}");
+            }
+            other => panic!("{assignments:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn adds_up_the_memory_by_hand() {
+    let limits = Limits {
+        connections_per_core: 10,
+        receive_buffer_bytes: 1000,
+        body_buffers_bytes_per_core: 5_000_000,
+        chunk_bytes: 1000,
+        line_bytes_max: 2000,
+        batch_bytes_max: 94_000,
+        tables_per_core: 2,
+        batches_per_table: 3,
+        blocks_per_core: 4,
+        acks_per_core: 7,
+        ..Limits::default()
+    };
+    let memory = limits.memory(3);
+    assert_eq!(memory.connections_bytes, 10 * (1000 + 4096));
+    assert_eq!(memory.parser_bytes, 3000 * 21);
+    // 94,000 + twice (1,000 + 2,000) = 100,000 wire bytes a batch, doubled by growth.
+    assert_eq!(memory.batches_bytes, 2 * 3 * 200_000);
+    // 100,000 and 25 bytes around each of 3 * 3 + 2 frames.
+    assert_eq!(memory.blocks_bytes, 4 * 100_275);
+    assert_eq!(memory.acks_bytes, 7 * 128);
+    let per_core = 50_960 + 5_000_000 + 63_000 + 1_200_000 + 401_100 + 896 + memory.histograms_bytes;
+    assert_eq!(memory.per_core_bytes(), per_core);
+    assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes);
+}
+
+#[test]
+fn counts_tape_nodes_at_no_less_than_their_size() {
+    assert!(size_of::<simd_json::Node<'_>>() <= 24);
+}
+
+#[test]
+fn prints_the_memory_in_mebibytes() {
+    let printed = Limits::default().memory(2).to_string();
+    assert!(printed.starts_with("at most "), "{printed}");
+    assert!(printed.contains(" = 2 ingest core(s) x "), "{printed}");
+}
