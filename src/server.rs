@@ -123,10 +123,15 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     Ok(code)
 }
 
-/// Every panic is a bug in the one thread whose rows it holds; going on without that thread would hide it.
+/// Every panic is a bug in the one thread whose rows it holds; going on without that thread would hide it. The control
+/// thread holds no rows and catches the panics of its client library.
 fn abort_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().name() == Some(control::THREAD_NAME) {
+            tracing::debug!(%info, "the ClickHouse client library panicked");
+            return;
+        }
         print(info);
         std::process::abort();
     }));
@@ -348,7 +353,9 @@ fn announce(
         "\nPost a log:   curl -d '{{\"level\":\"info\",\"service\":\"me\",\"message\":\"hello\"}}' http://{listen}/ingest\n"
     ));
     if let Some(http_port) = embedded.map(Embedded::http_port).filter(|port| *port != 0) {
-        let table = settings.tables[0].name();
+        // HTTP clients of the embedded engine start in another database than `default`.
+        let table = &settings.tables[0];
+        let table = format!("{}.{}", table.database.as_deref().unwrap_or(&endpoint.database), table.table);
         text.push_str(&format!(
             "Read it back: curl -d 'SELECT Timestamp, ServiceName, SeverityText, Body FROM {table} FORMAT Vertical' http://127.0.0.1:{http_port}/\n"
         ));

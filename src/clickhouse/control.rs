@@ -25,6 +25,9 @@ use crate::schema::{QuotedName, RawColumn, Schema, TableName, TableSchema};
 /// Least time between two readings, however many ask: a burst of unknown table names costs one.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(250);
 
+/// Name of the control thread.
+pub const THREAD_NAME: &str = "control";
+
 /// Characters of a server's message that are kept: it may repeat whole queries.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -146,7 +149,7 @@ pub fn start_control(config: ControlConfig) -> io::Result<Control> {
     let event_loop = event_loop()?;
     let running = control.clone();
     thread::Builder::new()
-        .name("control".to_owned())
+        .name(THREAD_NAME.to_owned())
         .spawn(move || event_loop.block_on(keep_reading(&config, &running)))?;
     Ok(control)
 }

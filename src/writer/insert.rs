@@ -316,7 +316,7 @@ impl<'a> Settings<'a> {
         Settings { token, partitions_max }
     }
 
-    fn list(&self) -> [Setting<'_>; 9] {
+    fn list(&self) -> [Setting<'_>; 10] {
         [
             // One INSERT is one INSERT: the server must not collect them again (the default since 26.x).
             ("async_insert", "0"),
@@ -329,6 +329,8 @@ impl<'a> Settings<'a> {
             ("max_partitions_per_insert_block", self.partitions_max),
             // Absent values were made defaults where the block was built.
             ("insert_null_as_default", "1"),
+            // One row with a key twice in a JSON column would otherwise fail the INSERT (code 117).
+            ("type_json_skip_duplicated_paths", "1"),
             ("send_logs_level", "none"),
         ]
         .map(|(name, value)| Setting { name, value, important: false })
