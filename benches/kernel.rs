@@ -30,7 +30,11 @@ struct Input {
 
 fn inputs() -> Vec<Input> {
     // Under `--test` a little of everything is enough.
-    let rows = if std::env::args().any(|argument| argument == "--test") { 100 } else { 40_000 };
+    let rows = if std::env::args().any(|argument| argument == "--test") {
+        100
+    } else {
+        40_000
+    };
     let mut inputs = vec![generated(rows)];
     match corpus(rows as usize) {
         Some(corpus) => inputs.push(corpus),
@@ -44,7 +48,9 @@ fn generated(rows: u64) -> Input {
     let mut text = Vec::new();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for row in 0..rows {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let level = ["INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG"][(random >> 33) as usize % 6];
         let service = ["checkout", "payments", "search", "frontend"][(random >> 40) as usize % 4];
         let line = format!(
@@ -64,7 +70,11 @@ fn generated(rows: u64) -> Input {
         );
         text.extend_from_slice(line.as_bytes());
     }
-    Input { name: "generated", text, rows }
+    Input {
+        name: "generated",
+        text,
+        rows,
+    }
 }
 
 fn corpus(rows_max: usize) -> Option<Input> {
@@ -78,12 +88,20 @@ fn corpus(rows_max: usize) -> Option<Input> {
     let mut text = Vec::new();
     let mut rows = 0;
     for file in files {
-        for line in std::fs::read(file).ok()?.split_inclusive(|byte| *byte == b'\n').take(rows_max) {
+        for line in std::fs::read(file)
+            .ok()?
+            .split_inclusive(|byte| *byte == b'\n')
+            .take(rows_max)
+        {
             text.extend_from_slice(line);
             rows += 1;
         }
     }
-    (rows > 0).then_some(Input { name: "corpus", text, rows })
+    (rows > 0).then_some(Input {
+        name: "corpus",
+        text,
+        rows,
+    })
 }
 
 /// The chunks in which a receive buffer would show the text.
@@ -115,7 +133,10 @@ struct Core {
 
 impl Core {
     fn new(limits: &Limits) -> Self {
-        let name = TableName { database: "default".into(), table: "otel_logs".into() };
+        let name = TableName {
+            database: "default".into(),
+            table: "otel_logs".into(),
+        };
         let schema = Arc::new(TableSchema::default_table(name));
         Core {
             parser: Parser::new(limits),
@@ -129,7 +150,9 @@ impl Core {
 
     fn push(&mut self, mut text: RowsText<'_>) {
         while !text.bytes.is_empty() {
-            let pushed = self.sink.push(&mut self.parser, text, 0, NOW_NS, &mut self.errors);
+            let pushed = self
+                .sink
+                .push(&mut self.parser, text, 0, NOW_NS, &mut self.errors);
             text = text.from_offset(pushed.consumed);
             let full = (0..64).find(|batch| pushed.touched >> batch & 1 == 1 && self.sink.is_full(*batch));
             if let Some(batch) = pushed.blocked_on.or(full) {
@@ -159,7 +182,10 @@ fn kernel(c: &mut Criterion) {
     for Input { name, text, rows } in inputs() {
         let chunks = chunks(&text, &limits);
         let mut group = c.benchmark_group("kernel");
-        group.throughput(Throughput::ElementsAndBytes { elements: rows, bytes: text.len() as u64 });
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: rows,
+            bytes: text.len() as u64,
+        });
         let mut copy = vec![0; limits.chunk_bytes];
         group.bench_function(BenchmarkId::new("copy", name), |b| {
             b.iter(|| {
@@ -173,7 +199,10 @@ fn kernel(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("tape", name), |b| {
             b.iter(|| {
                 let of_chunk = |&(start, end): &(usize, usize)| {
-                    let text = RowsText { bytes: &text[start..end], form: RowForm::Lines };
+                    let text = RowsText {
+                        bytes: &text[start..end],
+                        form: RowForm::Lines,
+                    };
                     parser.parse(text, |parsed| parsed.rows.len() as u64)
                 };
                 assert_eq!(chunks.iter().map(of_chunk).sum::<u64>(), rows);
@@ -184,7 +213,10 @@ fn kernel(c: &mut Criterion) {
             b.iter(|| {
                 let before = core.rows_sealed;
                 for &(start, end) in &chunks {
-                    core.push(RowsText { bytes: &text[start..end], form: RowForm::Lines });
+                    core.push(RowsText {
+                        bytes: &text[start..end],
+                        form: RowForm::Lines,
+                    });
                 }
                 assert_eq!(core.finish() - before, rows);
             })

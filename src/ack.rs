@@ -108,7 +108,8 @@ struct Inner {
 impl AckTable {
     /// A table for `capacity` waiting requests.
     pub fn new(capacity: usize) -> Self {
-        let capacity = u32::try_from(capacity).expect("limits keep the number of waiting requests below 2^32");
+        let capacity =
+            u32::try_from(capacity).expect("limits keep the number of waiting requests below 2^32");
         AckTable {
             inner: RefCell::new(Inner {
                 entries: (0..capacity).map(|_| Entry::default()).collect(),
@@ -140,7 +141,10 @@ impl AckTable {
     pub fn claim(&self, id: AckId) {
         let mut inner = self.inner.borrow_mut();
         let entry = &mut inner.entries[id.0 as usize];
-        debug_assert!(entry.in_use && entry.claims > 0, "only an unsettled request takes claims");
+        debug_assert!(
+            entry.in_use && entry.claims > 0,
+            "only an unsettled request takes claims"
+        );
         entry.claims += 1;
     }
 
@@ -168,7 +172,11 @@ impl AckTable {
         let mut inner = self.inner.borrow_mut();
         let entry = &mut inner.entries[id.0 as usize];
         debug_assert!(entry.in_use, "the caller holds the entry");
-        if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !entry
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             entry.waker = Some(cx.waker().clone());
         }
         Poll::Pending

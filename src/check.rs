@@ -29,10 +29,17 @@ pub fn check(settings: &Settings) -> ExitCode {
     match control::check(&config) {
         Ok(report) => {
             eprint!("{}", describe(&report, &config));
-            if is_servable(&report, &config) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if is_servable(&report, &config) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
-            eprintln!("ringhouse: {} does not answer, its tables are not checked: {error}", config.endpoint);
+            eprintln!(
+                "ringhouse: {} does not answer, its tables are not checked: {error}",
+                config.endpoint
+            );
             ExitCode::SUCCESS
         }
     }
@@ -40,12 +47,21 @@ pub fn check(settings: &Settings) -> ExitCode {
 
 fn is_servable(report: &CheckReport, config: &ControlConfig) -> bool {
     let created = |name: &TableName| config.create_tables && *name == config.default_table;
-    let listed = |table: &&TableReport| table.name == config.default_table || config.tables.contains(&table.name);
-    report.missing.iter().all(created) && report.tables.iter().filter(listed).all(|table| table.schema.is_ok())
+    let listed =
+        |table: &&TableReport| table.name == config.default_table || config.tables.contains(&table.name);
+    report.missing.iter().all(created)
+        && report
+            .tables
+            .iter()
+            .filter(listed)
+            .all(|table| table.schema.is_ok())
 }
 
 fn describe(report: &CheckReport, config: &ControlConfig) -> String {
-    let mut text = format!("ringhouse: ClickHouse {} at {}\n", report.server_version, config.endpoint);
+    let mut text = format!(
+        "ringhouse: ClickHouse {} at {}\n",
+        report.server_version, config.endpoint
+    );
     for name in &report.missing {
         let what = if config.create_tables && *name == config.default_table {
             "does not exist and will be created"
@@ -55,8 +71,16 @@ fn describe(report: &CheckReport, config: &ControlConfig) -> String {
         let _ = writeln!(text, "\n{name} {what}");
     }
     for table in &report.tables {
-        let partition = if table.partition_key.is_empty() { "none" } else { &table.partition_key };
-        let _ = writeln!(text, "\n{} ({}, partition key: {partition})", table.name, table.engine);
+        let partition = if table.partition_key.is_empty() {
+            "none"
+        } else {
+            &table.partition_key
+        };
+        let _ = writeln!(
+            text,
+            "\n{} ({}, partition key: {partition})",
+            table.name, table.engine
+        );
         match &table.schema {
             Ok(schema) => describe_columns(&mut text, schema),
             Err(reason) => {
@@ -85,6 +109,8 @@ fn describe_columns(text: &mut String, schema: &TableSchema) {
         let _ = writeln!(text, "  {column} is left out: {why}");
     }
     if schema.overflow.is_none() {
-        text.push_str("  keys without a column are dropped and counted: there is no Map or JSON column for them\n");
+        text.push_str(
+            "  keys without a column are dropped and counted: there is no Map or JSON column for them\n",
+        );
     }
 }

@@ -11,7 +11,9 @@ pub struct Clock {
 impl Clock {
     /// A clock whose milliseconds start at 0 now. Copies share the start.
     pub fn start() -> Self {
-        Clock { started: Instant::now() }
+        Clock {
+            started: Instant::now(),
+        }
     }
 
     /// Monotonic milliseconds since the start.
@@ -29,7 +31,9 @@ impl Clock {
     /// # Panics
     /// When the host's clock is before 1970 or after 2262.
     pub fn unix_ns(&self) -> i64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("the host's clock is after 1970");
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("the host's clock is after 1970");
         i64::try_from(since_epoch.as_nanos()).expect("the host's clock is before 2262")
     }
 }

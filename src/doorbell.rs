@@ -33,7 +33,10 @@ pub struct Doorbell {
 impl Doorbell {
     /// A bell nobody waits on yet.
     pub fn new() -> Self {
-        Doorbell { sleeping: AtomicBool::new(false), waker: Mutex::new(None) }
+        Doorbell {
+            sleeping: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        }
     }
 
     /// Rings: call after the item was pushed.

@@ -38,7 +38,9 @@ impl Account {
 
     fn leave(&self, rows: u64) {
         let waiting = self.waiting.load(Ordering::Relaxed);
-        let left = waiting.checked_sub(rows).expect("rows leave a batch once, after they entered it");
+        let left = waiting
+            .checked_sub(rows)
+            .expect("rows leave a batch once, after they entered it");
         self.waiting.store(left, Ordering::Relaxed);
     }
 }
@@ -85,7 +87,10 @@ impl Ledger {
     /// One more core's account of a table. The core keeps it for as long as it runs: once per table and core.
     pub fn open(&self, table: &TableName) -> Arc<Account> {
         let account = Arc::new(Account::default());
-        self.lock().entry(table.clone()).or_default().push(Arc::clone(&account));
+        self.lock()
+            .entry(table.clone())
+            .or_default()
+            .push(Arc::clone(&account));
         account
     }
 
@@ -96,7 +101,10 @@ impl Ledger {
             accounts.iter().for_each(|account| totals.add(account));
             totals
         };
-        self.lock().iter().map(|(table, accounts)| (table.clone(), sum(accounts))).collect()
+        self.lock()
+            .iter()
+            .map(|(table, accounts)| (table.clone(), sum(accounts)))
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TableName, Vec<Arc<Account>>>> {
@@ -111,7 +119,10 @@ mod tests {
     #[test]
     fn balances_through_every_way_a_row_can_go() {
         let ledger = Ledger::default();
-        let table = TableName { database: "d".into(), table: "t".into() };
+        let table = TableName {
+            database: "d".into(),
+            table: "t".into(),
+        };
         let (one, two) = (ledger.open(&table), ledger.open(&table));
         one.receive(10, 2);
         two.receive(5, 0);
@@ -119,7 +130,15 @@ mod tests {
         two.refuse(1);
         let totals = ledger.totals();
         assert_eq!(totals.len(), 1);
-        assert_eq!(totals[0].1, Totals { received: 17, inserted: 4, rejected: 3, waiting: 10 });
+        assert_eq!(
+            totals[0].1,
+            Totals {
+                received: 17,
+                inserted: 4,
+                rejected: 3,
+                waiting: 10
+            }
+        );
         assert!(totals[0].1.balances());
     }
 

@@ -5,8 +5,8 @@
 //! of a log line. docs/ARCHITECTURE.md argues the decisions and lists the invariants.
 
 // What is run with.
-pub mod cli;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod limits;
 pub mod telemetry;

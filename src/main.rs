@@ -15,8 +15,12 @@ fn main() -> ExitCode {
     let result: Result<ExitCode, Box<dyn std::error::Error>> = match Arguments::parse().command {
         Command::Serve(args) => serve(args),
         Command::Check(args) => check(args),
-        Command::Schema(args) => cli::print_schema(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Command::Histograms(args) => cli::print_histograms(&args).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Schema(args) => cli::print_schema(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::Histograms(args) => cli::print_histograms(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
         Command::EmbeddedEngine(args) => run_engine_child(&args.arguments),
     };
     result.unwrap_or_else(|error| {
@@ -36,5 +40,9 @@ fn check(args: SettingsArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
 }
 
 fn settings(args: SettingsArgs) -> Result<Settings, ConfigError> {
-    Settings::load(args.into_written()?, &|name| std::env::var(name).ok(), &topology::available())
+    Settings::load(
+        args.into_written()?,
+        &|name| std::env::var(name).ok(),
+        &topology::available(),
+    )
 }

@@ -25,7 +25,13 @@ pub struct Consumer<T> {
 /// When `capacity` is 0.
 pub fn ring<T>(capacity: usize, bell: Arc<Doorbell>) -> (Producer<T>, Consumer<T>) {
     let queue = Arc::new(ArrayQueue::new(capacity));
-    (Producer { queue: Arc::clone(&queue), bell }, Consumer { queue })
+    (
+        Producer {
+            queue: Arc::clone(&queue),
+            bell,
+        },
+        Consumer { queue },
+    )
 }
 
 impl<T> Producer<T> {
@@ -80,7 +86,10 @@ mod tests {
         assert_eq!(producer.push(3), Err(3));
         assert_eq!(consumer.pop(), Some(1));
         assert_eq!(producer.push(3), Ok(()));
-        assert_eq!((consumer.pop(), consumer.pop(), consumer.pop()), (Some(2), Some(3), None));
+        assert_eq!(
+            (consumer.pop(), consumer.pop(), consumer.pop()),
+            (Some(2), Some(3), None)
+        );
     }
 
     /// Two threads, a ring of four, every item in order, with the consumer parking in between.

@@ -76,7 +76,10 @@ where
 /// # Errors
 /// One sentence that says what the operator can do.
 pub fn probe() -> io::Result<()> {
-    let options = CoreOptions { cpu: None, spin_before_park: Duration::ZERO };
+    let options = CoreOptions {
+        cpu: None,
+        spin_before_park: Duration::ZERO,
+    };
     std::panic::catch_unwind(|| spawn_core("probe", options, || async {}))
         .map_err(|_| io::Error::other(explain_start_error("the executor did not start")))??
         .join()
@@ -258,8 +261,9 @@ impl Connection {
     /// # Errors
     /// Refused, unreachable, timed out.
     pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let stream =
-            glommio::net::TcpStream::connect_timeout(address, timeout).await.map_err(io::Error::from)?;
+        let stream = glommio::net::TcpStream::connect_timeout(address, timeout)
+            .await
+            .map_err(io::Error::from)?;
         Ok(Connection::new(stream))
     }
 

@@ -49,7 +49,10 @@ impl fmt::Display for ServeError {
         match self {
             ServeError::Runtime(error) => error.fmt(f),
             ServeError::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; choose another address with --listen or --admin")
+                write!(
+                    f,
+                    "cannot listen on {address}: {error}; choose another address with --listen or --admin"
+                )
             }
             ServeError::Endpoint(error) => write!(f, "--clickhouse: {error}"),
             ServeError::Embedded(error) => error.fmt(f),
@@ -114,7 +117,14 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     .map_err(ServeError::System)?;
     forward_signals(events).map_err(ServeError::System)?;
     announce(settings, listen, admin_address, &endpoint, embedded.as_ref());
-    let server = Server { settings, control, cores, readiness, started, inbox };
+    let server = Server {
+        settings,
+        control,
+        cores,
+        readiness,
+        started,
+        inbox,
+    };
     let code = server.run();
     // The engine outlives the cores: what they drained is in it.
     if let Some(embedded) = embedded {
@@ -149,7 +159,9 @@ fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Se
         let listener =
             runtime::listen(address, BACKLOG).map_err(|error| ServeError::Listen(address, error))?;
         // Port 0 is chosen by the first socket and shared by the others.
-        address = listener.local_addr().map_err(|error| ServeError::Listen(address, error))?;
+        address = listener
+            .local_addr()
+            .map_err(|error| ServeError::Listen(address, error))?;
         listeners.push(listener);
     }
     Ok(listeners)
@@ -246,7 +258,10 @@ impl Cores {
             histograms,
         };
         let mappings = Arc::new(Mappings::new(
-            tables.iter().cloned().zip(settings.tables.iter().map(|table| table.config.clone())),
+            tables
+                .iter()
+                .cloned()
+                .zip(settings.tables.iter().map(|table| table.config.clone())),
         ));
         let writer_bell = Arc::new(Doorbell::new());
         let ingest_running = Arc::new(AtomicUsize::new(count));
@@ -273,7 +288,11 @@ impl Cores {
                 clock,
                 draining: Arc::clone(&cores.draining),
             };
-            let (events, running, bell) = (events.clone(), Arc::clone(&ingest_running), Arc::clone(&writer_bell));
+            let (events, running, bell) = (
+                events.clone(),
+                Arc::clone(&ingest_running),
+                Arc::clone(&writer_bell),
+            );
             let options = core_options(settings.topology.ingest[index]);
             let thread = runtime::spawn_core(&format!("ingest-{index}"), options, move || async move {
                 ingest::run(config, listener).await;
@@ -310,7 +329,10 @@ impl Cores {
 }
 
 fn core_options(cpu: usize) -> CoreOptions {
-    CoreOptions { cpu: Some(cpu), spin_before_park: Duration::ZERO }
+    CoreOptions {
+        cpu: Some(cpu),
+        spin_before_park: Duration::ZERO,
+    }
 }
 
 /// 128 random bits: deduplication tokens of two processes must never meet.
@@ -322,13 +344,15 @@ fn boot_id() -> io::Result<String> {
 
 fn forward_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if events.send(Event::Signal(signal)).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
@@ -346,7 +370,11 @@ fn announce(
          ringhouse: {}\n\
          ringhouse: at most {} MiB of memory for {} ingest cores\n",
         settings.topology,
-        settings.limits.memory(settings.topology.ingest.len()).total_bytes() >> 20,
+        settings
+            .limits
+            .memory(settings.topology.ingest.len())
+            .total_bytes()
+            >> 20,
         settings.topology.ingest.len(),
     );
     text.push_str(&format!(
@@ -355,7 +383,11 @@ fn announce(
     if let Some(http_port) = embedded.map(Embedded::http_port).filter(|port| *port != 0) {
         // HTTP clients of the embedded engine start in another database than `default`.
         let table = &settings.tables[0];
-        let table = format!("{}.{}", table.database.as_deref().unwrap_or(&endpoint.database), table.table);
+        let table = format!(
+            "{}.{}",
+            table.database.as_deref().unwrap_or(&endpoint.database),
+            table.table
+        );
         text.push_str(&format!(
             "Read it back: curl -d 'SELECT Timestamp, ServiceName, SeverityText, Body FROM {table} FORMAT Vertical' http://127.0.0.1:{http_port}/\n"
         ));
@@ -407,7 +439,8 @@ impl Server<'_> {
             self.readiness.set_clickhouse_version(version);
         }
         let catalog: &Catalog = self.control.catalog();
-        self.readiness.set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
+        self.readiness
+            .set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
     }
 
     /// Lets the cores finish, within the deadline.
@@ -419,7 +452,10 @@ impl Server<'_> {
         let deadline = Instant::now() + Duration::from_millis(self.settings.limits.drain_deadline_ms);
         let mut running = self.cores.threads.len();
         while running > 0 {
-            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .inbox
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(Event::CoreDone) => running -= 1,
                 Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
                 Ok(Event::Signal(_)) => {
@@ -451,8 +487,15 @@ impl Server<'_> {
     fn print_ledger(&self) -> u64 {
         let mut waiting = 0;
         for (table, totals) in self.cores.ledger.totals() {
-            let Totals { received, inserted, rejected, waiting: left } = totals;
-            println!("ringhouse: ledger {table}: received {received} = inserted {inserted} + rejected {rejected} + waiting {left}");
+            let Totals {
+                received,
+                inserted,
+                rejected,
+                waiting: left,
+            } = totals;
+            println!(
+                "ringhouse: ledger {table}: received {received} = inserted {inserted} + rejected {rejected} + waiting {left}"
+            );
             if !totals.balances() {
                 tracing::error!(%table, received, inserted, rejected, waiting = left, "the ledger does not balance");
             }
@@ -465,7 +508,9 @@ impl Server<'_> {
         let path = self.settings.data_dir.join("ringhouse-histograms.hlog");
         let set = self.cores.histograms.read(Duration::from_secs(1));
         let made = std::fs::create_dir_all(&self.settings.data_dir);
-        match made.and_then(|()| histogram::dump(&path, &set, self.started.at, self.started.instant.elapsed())) {
+        match made
+            .and_then(|()| histogram::dump(&path, &set, self.started.at, self.started.instant.elapsed()))
+        {
             Ok(()) => tracing::info!(path = %path.display(), "latency histograms written"),
             Err(error) => tracing::warn!(path = %path.display(), %error, "cannot write latency histograms"),
         }

@@ -356,7 +356,10 @@ impl Scan {
             Target::Level { text, number, rank } => {
                 // What is neither word nor number has no severity, and is kept as text all the same.
                 if let Node::String(_) | Node::Static(StaticNode::I64(_) | StaticNode::U64(_)) = tape[value] {
-                    let holder = Holder { attribute, rank: LEVEL_RANK_BASE + rank };
+                    let holder = Holder {
+                        attribute,
+                        rank: LEVEL_RANK_BASE + rank,
+                    };
                     self.put_level_number(number, holder, value as u32 | FOREIGN_LEVEL, row, repeat);
                 }
                 self.put_column(text, Holder { attribute, rank }, value as u32, row, repeat)

@@ -16,7 +16,10 @@ const NOW_NS: i64 = 1_700_000_000_123_456_789;
 const DAY_NS: i64 = 86_400_000_000_000;
 
 fn name() -> TableName {
-    TableName { database: "default".into(), table: "logs".into() }
+    TableName {
+        database: "default".into(),
+        table: "logs".into(),
+    }
 }
 
 fn default_table() -> Schema {
@@ -29,7 +32,11 @@ fn table(columns: &[(&str, &str, &str)], partition_key: &str) -> Schema {
         .map(|(name, type_name, default)| RawColumn {
             name: (*name).into(),
             type_name: (*type_name).into(),
-            default_kind: if default.is_empty() { String::new() } else { "DEFAULT".into() },
+            default_kind: if default.is_empty() {
+                String::new()
+            } else {
+                "DEFAULT".into()
+            },
             default_expression: (*default).into(),
         })
         .collect();
@@ -66,12 +73,21 @@ impl Bench {
 
     /// Pushes lines as the core does: what is blocked is sealed, what is full too.
     fn push(&mut self, lines: &str) {
-        let mut text = RowsText { bytes: lines.as_bytes(), form: RowForm::Lines };
+        let mut text = RowsText {
+            bytes: lines.as_bytes(),
+            form: RowForm::Lines,
+        };
         while !text.bytes.is_empty() {
-            let pushed = self.sink.push(&mut self.parser, text, self.next_row, NOW_NS, &mut self.errors);
+            let pushed = self
+                .sink
+                .push(&mut self.parser, text, self.next_row, NOW_NS, &mut self.errors);
             self.next_row += pushed.rows;
             self.accepted += pushed.accepted;
-            assert_eq!(self.accepted + self.errors.count, self.next_row, "every row is accounted for");
+            assert_eq!(
+                self.accepted + self.errors.count,
+                self.next_row,
+                "every row is accounted for"
+            );
             assert_eq!(pushed.blocked_on.is_none(), pushed.consumed == text.bytes.len());
             assert_eq!(pushed.touched == 0, pushed.accepted == 0);
             text = text.from_offset(pushed.consumed);
@@ -89,7 +105,10 @@ impl Bench {
     fn seal(&mut self, batch: usize) {
         let mut block = Block::with_capacity(0, 0);
         self.sink.seal(batch, &mut self.encoder, &mut block);
-        assert!(self.sink.open().all(|(open, _)| open != batch), "a sealed batch is free");
+        assert!(
+            self.sink.open().all(|(open, _)| open != batch),
+            "a sealed batch is free"
+        );
         self.blocks.push(block);
     }
 
@@ -117,7 +136,11 @@ fn decode_block(block: &Block) -> Vec<BTreeMap<String, String>> {
     }
     assert_eq!(bytes.len(), block.wire_bytes as usize);
     let mut decoder = Decoder(&bytes);
-    assert_eq!(decoder.take(8), [1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0], "block info");
+    assert_eq!(
+        decoder.take(8),
+        [1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0],
+        "block info"
+    );
     let (columns, rows) = (decoder.varint(), decoder.varint());
     assert_eq!(rows, block.rows as usize);
     let mut decoded = vec![BTreeMap::new(); rows];
@@ -144,7 +167,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn number(&mut self, width: usize) -> u64 {
-        self.take(width).iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        self.take(width)
+            .iter()
+            .rev()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     fn varint(&mut self) -> usize {
@@ -180,14 +206,20 @@ impl<'a> Decoder<'a> {
             DataType::Nullable(inner) => {
                 let nulls = self.take(rows);
                 let values = self.data(inner, rows);
-                nulls.iter().zip(values).map(|(null, v)| if *null == 1 { "NULL".into() } else { v }).collect()
+                nulls
+                    .iter()
+                    .zip(values)
+                    .map(|(null, v)| if *null == 1 { "NULL".into() } else { v })
+                    .collect()
             }
             DataType::LowCardinality(inner) if rows > 0 => {
                 let width = 1 << (self.number(8) & 3);
                 let distinct = self.number(8) as usize;
                 let values = self.data(inner, distinct);
                 assert_eq!(self.number(8) as usize, rows);
-                (0..rows).map(|_| values[self.number(width) as usize].clone()).collect()
+                (0..rows)
+                    .map(|_| values[self.number(width) as usize].clone())
+                    .collect()
             }
             DataType::LowCardinality(_) => Vec::new(),
             DataType::Map(key, value) => {
@@ -271,10 +303,16 @@ fn of_several_names_for_a_column_the_best_wins_and_the_others_are_attributes() {
             if reversed {
                 names.reverse();
             }
-            let pairs: Vec<String> = names.iter().map(|name| format!("\"{name}\":\"{name}!\"")).collect();
+            let pairs: Vec<String> = names
+                .iter()
+                .map(|name| format!("\"{name}\":\"{name}!\""))
+                .collect();
             let row = one(&format!("{{{}}}", pairs.join(",")));
             assert_eq!(row["Body"], format!("{}!", keys[best]), "{names:?}");
-            let others: BTreeMap<_, _> = keys[best + 1..].iter().map(|key| (key, format!("{key}!"))).collect();
+            let others: BTreeMap<_, _> = keys[best + 1..]
+                .iter()
+                .map(|key| (key, format!("{key}!")))
+                .collect();
             assert_eq!(attributes(&row), json!(others), "{names:?}");
         }
     }
@@ -293,14 +331,38 @@ fn a_level_gives_text_and_number_unless_the_number_is_given() {
         (r#"{"SeverityText":"fatal"}"#, "fatal", "21", json!({})),
         (r#"{"severity_number":6}"#, "", "6", json!({})),
         (r#"{"level":"INFO","SeverityNumber":12}"#, "INFO", "12", json!({})),
-        (r#"{"severity_number":12,"level":"INFO"}"#, "INFO", "12", json!({})),
+        (
+            r#"{"severity_number":12,"level":"INFO"}"#,
+            "INFO",
+            "12",
+            json!({}),
+        ),
         (r#"{"log":{"level":"warning"}}"#, "warning", "13", json!({})),
-        (r#"{"log.level":"warning","log":"text"}"#, "warning", "13", json!({})),
-        (r#"{"level":"info","severity":"high"}"#, "info", "9", json!({"severity": "high"})),
-        (r#"{"severity":"error","level":"info"}"#, "info", "9", json!({"severity": "error"})),
+        (
+            r#"{"log.level":"warning","log":"text"}"#,
+            "warning",
+            "13",
+            json!({}),
+        ),
+        (
+            r#"{"level":"info","severity":"high"}"#,
+            "info",
+            "9",
+            json!({"severity": "high"}),
+        ),
+        (
+            r#"{"severity":"error","level":"info"}"#,
+            "info",
+            "9",
+            json!({"severity": "error"}),
+        ),
     ] {
         let row = one(line);
-        assert_eq!((row["SeverityText"].as_str(), row["SeverityNumber"].as_str()), (text, number), "{line}");
+        assert_eq!(
+            (row["SeverityText"].as_str(), row["SeverityNumber"].as_str()),
+            (text, number),
+            "{line}"
+        );
         assert_eq!(attributes(&row), rest, "{line}");
     }
 }
@@ -324,10 +386,18 @@ fn the_last_of_repeated_keys_wins() {
         (r#"{"x":3,"x":{"y":1}}"#, "", json!({"x.y": "1"})),
         (r#"{"x":{"y":1},"x.y":2}"#, "", json!({"x.y": "2"})),
         (r#"{"x.y":2,"x":{"y":1}}"#, "", json!({"x.y": "1"})),
-        (r#"{"message":"a","message":{"k":1}}"#, "", json!({"message.k": "1"})),
+        (
+            r#"{"message":"a","message":{"k":1}}"#,
+            "",
+            json!({"message.k": "1"}),
+        ),
         (r#"{"message":{"k":1},"message":"a"}"#, "a", json!({})),
         (r#"{"message":"a","message":null}"#, "", json!({})),
-        (r#"{"a":{"b":{"c":1},"b":{"d":2}},"msg":"m"}"#, "m", json!({"a.b.d": "2"})),
+        (
+            r#"{"a":{"b":{"c":1},"b":{"d":2}},"msg":"m"}"#,
+            "m",
+            json!({"a.b.d": "2"}),
+        ),
     ] {
         let row = one(line);
         assert_eq!(row["Body"], body, "{line}");
@@ -338,7 +408,11 @@ fn the_last_of_repeated_keys_wins() {
 #[test]
 fn configured_names_come_before_the_usual_ones() {
     let mapping = MappingConfig {
-        columns: [("text".to_owned(), "Body".to_owned()), ("a.b".to_owned(), "ServiceName".to_owned())].into(),
+        columns: [
+            ("text".to_owned(), "Body".to_owned()),
+            ("a.b".to_owned(), "ServiceName".to_owned()),
+        ]
+        .into(),
         overflow: Some("ScopeAttributes".into()),
     };
     let mut bench = Bench::with_mapping(&default_table(), &mapping, &Limits::default());
@@ -350,17 +424,30 @@ fn configured_names_come_before_the_usual_ones() {
 
 #[test]
 fn a_plain_table_knows_only_its_own_names_and_counts_the_rest() {
-    let schema = table(&[("level", "String", ""), ("n", "Int64", ""), ("o", "String", "")], "");
+    let schema = table(
+        &[("level", "String", ""), ("n", "Int64", ""), ("o", "String", "")],
+        "",
+    );
     let mut bench = Bench::new(&schema, &Limits::default());
     bench.push(r#"{"level":"x","message":"gone","n":"5","o":{"a":[1]},"p":{"q":1,"r":2}}"#);
     let row = &bench.rows()[0];
-    assert_eq!((row["level"].as_str(), row["n"].as_str(), row["o"].as_str()), ("x", "5", r#"{"a":[1]}"#));
+    assert_eq!(
+        (row["level"].as_str(), row["n"].as_str(), row["o"].as_str()),
+        ("x", "5", r#"{"a":[1]}"#)
+    );
     assert_eq!(bench.sink.unknown_fields(), 3);
 }
 
 #[test]
 fn rows_go_to_the_block_that_leaves_their_defaults_out() {
-    let schema = table(&[("a", "Int64", "1 + 1"), ("b", "String", ""), ("c", "Nullable(String)", "'x'")], "");
+    let schema = table(
+        &[
+            ("a", "Int64", "1 + 1"),
+            ("b", "String", ""),
+            ("c", "Nullable(String)", "'x'"),
+        ],
+        "",
+    );
     let mut bench = Bench::new(&schema, &Limits::default());
     bench.push("{\"a\":1,\"b\":\"1\",\"c\":\"1\"}\n{\"b\":\"2\"}\n{\"a\":null,\"b\":\"3\"}\n{\"b\":\"4\",\"c\":null}\n");
     let rows = bench.rows();
@@ -368,7 +455,12 @@ fn rows_go_to_the_block_that_leaves_their_defaults_out() {
         ["a", "b", "c"].map(|column| row.get(column).map_or("-", String::as_str).to_owned())
     };
     let rows: BTreeSet<[String; 3]> = rows.iter().map(shown).collect();
-    let expected = [["1", "1", "1"], ["-", "2", "-"], ["-", "3", "-"], ["-", "4", "NULL"]];
+    let expected = [
+        ["1", "1", "1"],
+        ["-", "2", "-"],
+        ["-", "3", "-"],
+        ["-", "4", "NULL"],
+    ];
     assert_eq!(rows, expected.iter().map(|row| row.map(str::to_owned)).collect());
     let mut omitted: Vec<u64> = bench.blocks.iter().map(|block| block.omitted).collect();
     omitted.sort_unstable();
@@ -378,7 +470,10 @@ fn rows_go_to_the_block_that_leaves_their_defaults_out() {
 #[test]
 fn rows_of_many_days_lie_in_blocks_of_few_partitions() {
     for partitions_max in [100, 10] {
-        let limits = Limits { partitions_per_insert_max: partitions_max, ..Limits::default() };
+        let limits = Limits {
+            partitions_per_insert_max: partitions_max,
+            ..Limits::default()
+        };
         let mut bench = Bench::new(&default_table(), &limits);
         let mut expected = Vec::new();
         for i in 0..40_i64 {
@@ -386,7 +481,11 @@ fn rows_of_many_days_lie_in_blocks_of_few_partitions() {
                 .map(|j| {
                     let day = (i * 37 + j * j * 11) % 5000;
                     expected.push((day, i * 50 + j));
-                    format!("{{\"ts\":{},\"message\":\"{}\"}}", day * DAY_NS / 1_000_000_000 + 60, i * 50 + j)
+                    format!(
+                        "{{\"ts\":{},\"message\":\"{}\"}}",
+                        day * DAY_NS / 1_000_000_000 + 60,
+                        i * 50 + j
+                    )
                 })
                 .collect();
             bench.push(&lines.join("\n"));
@@ -396,13 +495,22 @@ fn rows_of_many_days_lie_in_blocks_of_few_partitions() {
         let mut stored = Vec::new();
         for block in &bench.blocks {
             let rows = decode_block(block);
-            let days: BTreeSet<i64> = rows.iter().map(|row| row["Timestamp"].parse::<i64>().unwrap() / DAY_NS).collect();
+            let days: BTreeSet<i64> = rows
+                .iter()
+                .map(|row| row["Timestamp"].parse::<i64>().unwrap() / DAY_NS)
+                .collect();
             assert_eq!(block.partitions, days.iter().copied().collect::<Vec<_>>());
             assert!(block.partitions.len() <= partitions_max);
             let width = (partitions_max as i64).min(64);
-            assert!(days.iter().all(|day| day.div_euclid(width) == block.partition_bucket));
+            assert!(
+                days.iter()
+                    .all(|day| day.div_euclid(width) == block.partition_bucket)
+            );
             stored.extend(rows.iter().map(|row| {
-                (row["Timestamp"].parse::<i64>().unwrap() / DAY_NS, row["Body"].parse::<i64>().unwrap())
+                (
+                    row["Timestamp"].parse::<i64>().unwrap() / DAY_NS,
+                    row["Body"].parse::<i64>().unwrap(),
+                )
             }));
         }
         stored.sort_unstable();
@@ -413,23 +521,40 @@ fn rows_of_many_days_lie_in_blocks_of_few_partitions() {
 
 #[test]
 fn a_batch_takes_no_more_than_a_pass_beyond_its_bounds() {
-    let limits = Limits { batch_rows_max: 100, chunk_bytes: 1000, ..Limits::default() };
+    let limits = Limits {
+        batch_rows_max: 100,
+        chunk_bytes: 1000,
+        ..Limits::default()
+    };
     let mut bench = Bench::new(&default_table(), &limits);
     for _ in 0..50 {
         bench.push(&"{\"msg\":\"x\"}\n".repeat(60));
     }
     bench.seal_all();
     assert!(bench.blocks.iter().all(|block| block.rows <= 160));
-    assert_eq!(bench.blocks.iter().map(|block| u64::from(block.rows)).sum::<u64>(), 3000);
+    assert_eq!(
+        bench
+            .blocks
+            .iter()
+            .map(|block| u64::from(block.rows))
+            .sum::<u64>(),
+        3000
+    );
 }
 
 #[test]
 fn a_full_batch_blocks_and_loses_nothing() {
-    let limits = Limits { batch_rows_max: 10, ..Limits::default() };
+    let limits = Limits {
+        batch_rows_max: 10,
+        ..Limits::default()
+    };
     let mut sink = TableSink::new(default_table(), &MappingConfig::default(), &limits);
     let (mut parser, mut errors) = (Parser::new(&limits), RowErrors::new(&limits));
     let bytes = "{\"msg\":1}\n".repeat(12);
-    let text = RowsText { bytes: bytes.as_bytes(), form: RowForm::Lines };
+    let text = RowsText {
+        bytes: bytes.as_bytes(),
+        form: RowForm::Lines,
+    };
     assert_eq!(sink.push(&mut parser, text, 0, NOW_NS, &mut errors).accepted, 12);
     let pushed = sink.push(&mut parser, text, 12, NOW_NS, &mut errors);
     assert_eq!((pushed.consumed, pushed.rows, pushed.blocked_on), (0, 0, Some(0)));
@@ -437,7 +562,11 @@ fn a_full_batch_blocks_and_loses_nothing() {
 
 #[test]
 fn rejects_rows_with_hostile_names_and_keeps_memory_bounded() {
-    let limits = Limits { attributes_per_row_max: 20, attribute_name_bytes_max: 40, ..Limits::default() };
+    let limits = Limits {
+        attributes_per_row_max: 20,
+        attribute_name_bytes_max: 40,
+        ..Limits::default()
+    };
     let mut bench = Bench::new(&default_table(), &limits);
     let many: Vec<String> = (0..21).map(|i| format!("\"k{i}\":1")).collect();
     let deep = format!("{}1{}", "{\"aaaaaaaaaa\":".repeat(5), "}".repeat(5));
@@ -446,13 +575,20 @@ fn rejects_rows_with_hostile_names_and_keeps_memory_bounded() {
         many.join(","),
         "n".repeat(41)
     ));
-    let rejected: Vec<_> = bench.errors.first.iter().map(|error| (error.row, error.reason)).collect();
+    let rejected: Vec<_> = bench
+        .errors
+        .first
+        .iter()
+        .map(|error| (error.row, error.reason))
+        .collect();
     assert_eq!(rejected, [1, 2, 3].map(|row| (row, RejectReason::Attributes)));
     assert_eq!(bench.rows().len(), 2);
 
     bench.blocks.clear();
     for round in 0..300 {
-        let lines: String = (0..20).map(|i| format!("{{\"name-{round}-{i}\":{i},\"msg\":\"m\"}}\n")).collect();
+        let lines: String = (0..20)
+            .map(|i| format!("{{\"name-{round}-{i}\":{i},\"msg\":\"m\"}}\n"))
+            .collect();
         bench.push(&lines);
     }
     let names = bench.sink.scan.names_kept();
@@ -490,7 +626,12 @@ fn flatten(prefix: &str, value: &Value, out: &mut BTreeMap<String, String>) {
 /// `None` when the row's time is no time.
 fn model(row: &Value) -> Option<Model> {
     let mut attributes = BTreeMap::new();
-    let mut model = Model { body: String::new(), service: String::new(), time: NOW_NS, attributes: BTreeMap::new() };
+    let mut model = Model {
+        body: String::new(),
+        service: String::new(),
+        time: NOW_NS,
+        attributes: BTreeMap::new(),
+    };
     for (key, value) in row.as_object().unwrap() {
         match key.as_str() {
             "message" => model.body = value.as_str().unwrap().into(),

@@ -15,9 +15,9 @@ use crate::http::status::Status;
 use crate::json::{BodyFault, RejectReason, RowErrors, RowsText, Split, Splitter};
 use crate::runtime;
 
+use super::Core;
 use super::connection::Session;
 use super::table::Table;
-use super::Core;
 
 /// What became of a body.
 pub(super) struct Intake {
@@ -61,22 +61,27 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Full => f.write_str(FULL),
-            Failure::NoBuffer => f.write_str("too many large requests are being received; send the rest again later"),
+            Failure::NoBuffer => {
+                f.write_str("too many large requests are being received; send the rest again later")
+            }
             Failure::TooSlow => f.write_str("the body came too slowly"),
         }
     }
 }
 
 /// What a client is told while ClickHouse does not take rows and the pool of blocks is used up.
-pub(super) const FULL: &str =
-    "the server holds as many rows as it can because ClickHouse does not take them fast enough; try again later";
+pub(super) const FULL: &str = "the server holds as many rows as it can because ClickHouse does not take them fast enough; try again later";
 
 /// Where the text of the body comes from.
 enum Source {
     /// The receive buffer itself: plain bytes, their number known.
     Direct { left: u64 },
     /// What the decoder makes of the receive buffer: chunked or compressed.
-    Decoded { decoder: Box<BodyDecoder>, content: ReceiveBuffer, done: bool },
+    Decoded {
+        decoder: Box<BodyDecoder>,
+        content: ReceiveBuffer,
+        done: bool,
+    },
 }
 
 impl Source {
@@ -116,7 +121,11 @@ impl Session<'_> {
         waiter: Option<AckId>,
     ) -> io::Result<Intake> {
         let core = self.core;
-        let mut intake = Intake { accepted: 0, errors: RowErrors::new(&core.limits), failure: None };
+        let mut intake = Intake {
+            accepted: 0,
+            errors: RowErrors::new(&core.limits),
+            failure: None,
+        };
         let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
             Ok(source) => self.take_rows(table, source, waiter, &mut intake).await,
@@ -125,7 +134,9 @@ impl Session<'_> {
                 Ok(())
             }
         };
-        intake.errors.each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
+        intake
+            .errors
+            .each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
         taken.map(|()| intake)
     }
 
@@ -147,7 +158,10 @@ impl Session<'_> {
                     let mut at = rows.start;
                     while at < rows.end && intake.failure.is_none() {
                         let (text, _) = source.text(&self.buffer);
-                        let rest = RowsText { bytes: &text[at..rows.end], form: rows.form };
+                        let rest = RowsText {
+                            bytes: &text[at..rows.end],
+                            form: rows.form,
+                        };
                         let pushed = core.push(table, rest, row, &mut intake.errors, waiter);
                         at += pushed.consumed;
                         row += pushed.rows;
@@ -189,14 +203,20 @@ impl Session<'_> {
             (Framing::None, Encoding::Identity) => 0,
             (Framing::Length(left), Encoding::Identity) => left,
             _ => {
-                let decoder =
-                    BodyDecoder::new(framing, encoding, limits, &self.core.decoders).map_err(Failure::Body)?;
+                let decoder = BodyDecoder::new(framing, encoding, limits, &self.core.decoders)
+                    .map_err(Failure::Body)?;
                 let content = ReceiveBuffer::new(&self.core.buffers);
-                return Ok(Source::Decoded { decoder: Box::new(decoder), content, done: false });
+                return Ok(Source::Decoded {
+                    decoder: Box::new(decoder),
+                    content,
+                    done: false,
+                });
             }
         };
         if left > limits.body_bytes_max {
-            return Err(Failure::Body(BodyError::TooLong { bytes_max: limits.body_bytes_max }));
+            return Err(Failure::Body(BodyError::TooLong {
+                bytes_max: limits.body_bytes_max,
+            }));
         }
         Ok(Source::Direct { left })
     }
@@ -204,7 +224,12 @@ impl Session<'_> {
     /// Gets more text: from the socket, through the decoder if there is one.
     async fn receive(&mut self, source: &mut Source) -> io::Result<Result<(), Failure>> {
         loop {
-            if let Source::Decoded { decoder, content, done } = source {
+            if let Source::Decoded {
+                decoder,
+                content,
+                done,
+            } = source
+            {
                 if content.spare().is_empty()
                     && let Err(cannot) = content.grow()
                 {
@@ -261,7 +286,9 @@ impl Session<'_> {
     /// Waits until a full batch of the table could be sealed; false when that took too long.
     async fn wait_for_block(&mut self, table: &Rc<Table>) -> bool {
         let core = self.core;
-        self.connection.watch().set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
+        self.connection
+            .watch()
+            .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
         let freed = loop {
             if core.seal_full(table) {
                 break true;
@@ -271,7 +298,11 @@ impl Session<'_> {
                 if notified.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(true);
                 }
-                if self.connection.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+                if self.connection.poll_deadline(cx) {
+                    Poll::Ready(false)
+                } else {
+                    Poll::Pending
+                }
             });
             if !waited.await {
                 break false;
@@ -311,11 +342,19 @@ impl Core {
         errors: &mut RowErrors,
         waiter: Option<AckId>,
     ) -> PushEnd {
-        let mut end = PushEnd { consumed: 0, rows: 0, accepted: 0, blocked: false };
+        let mut end = PushEnd {
+            consumed: 0,
+            rows: 0,
+            accepted: 0,
+            blocked: false,
+        };
         let now_ns = self.clock.unix_ns();
         let started_ns = self.clock.now_ns();
         while end.consumed < text.bytes.len() {
-            let rest = RowsText { bytes: &text.bytes[end.consumed..], form: text.form };
+            let rest = RowsText {
+                bytes: &text.bytes[end.consumed..],
+                form: text.form,
+            };
             let pushed = table.push(
                 &mut self.parser.borrow_mut(),
                 rest,
@@ -328,7 +367,9 @@ impl Core {
             end.consumed += pushed.consumed;
             end.rows += pushed.rows;
             end.accepted += pushed.accepted;
-            table.account().receive(pushed.accepted, pushed.rows - pushed.accepted);
+            table
+                .account()
+                .receive(pushed.accepted, pushed.rows - pushed.accepted);
             self.metrics.rows_received.add(pushed.rows);
             self.metrics.rows_accepted.add(pushed.accepted);
             if let Some(batch) = pushed.blocked_on
@@ -340,7 +381,9 @@ impl Core {
         }
         // A batch that became full goes now, if it can; if not, the next push is blocked on it.
         self.seal_full(table);
-        self.recorder.borrow_mut().record(crate::histogram::Measure::Parse, self.clock.now_ns() - started_ns);
+        self.recorder
+            .borrow_mut()
+            .record(crate::histogram::Measure::Parse, self.clock.now_ns() - started_ns);
         end
     }
 

@@ -148,7 +148,11 @@ pub(super) async fn refuse(core: Rc<Core>, connection: Connection) {
         progress_bytes: 0,
         head_since_ms: None,
     };
-    session.error(Envelope::CLOSE, Status::ServiceUnavailable, "this core holds as many connections as it may; try again later");
+    session.error(
+        Envelope::CLOSE,
+        Status::ServiceUnavailable,
+        "this core holds as many connections as it may; try again later",
+    );
     if session.flush().await.is_ok() {
         session.linger().await;
     }
@@ -188,7 +192,11 @@ impl Session<'_> {
                             if self.head_since_ms.is_none() {
                                 return Ok(Next::Close);
                             }
-                            self.error(Envelope::CLOSE, Status::RequestTimeout, "the request's head came too slowly");
+                            self.error(
+                                Envelope::CLOSE,
+                                Status::RequestTimeout,
+                                "the request's head came too slowly",
+                            );
                             self.flush().await?;
                             return Ok(Next::Linger);
                         }
@@ -240,20 +248,25 @@ impl Session<'_> {
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
-                core.replier.borrow().method_not_allowed(&mut self.out, plan.envelope, "POST");
+                core.replier
+                    .borrow()
+                    .method_not_allowed(&mut self.out, plan.envelope, "POST");
                 core.metrics.request(Status::MethodNotAllowed.code());
                 return self.discard(&plan).await;
             }
         };
         if !core.seal_full(&table) {
-            return self.refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(FULL)).await;
+            return self
+                .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(FULL))
+                .await;
         }
         let waiter = match level {
             AckLevel::Memory => None,
             AckLevel::Inserted => match core.acks.open() {
                 Some(waiter) => Some(waiter),
                 None => {
-                    let sentence = Sentence::Fixed("as many requests as possible wait for ClickHouse; try again later");
+                    let sentence =
+                        Sentence::Fixed("as many requests as possible wait for ClickHouse; try again later");
                     return self.refuse(&plan, Status::ServiceUnavailable, &sentence).await;
                 }
             },
@@ -275,10 +288,21 @@ impl Session<'_> {
         }
         let intake = taken?;
         let broken = intake.failure.is_some();
-        let envelope = if broken { plan.envelope.closing() } else { plan.envelope };
+        let envelope = if broken {
+            plan.envelope.closing()
+        } else {
+            plan.envelope
+        };
         let due_ms = core.coarse_ms.get() + core.limits.ack_deadline_ms;
         self.buffer.shrink();
-        self.replies.push_back(Reply { intake, level, waiter, envelope, started_ns, due_ms });
+        self.replies.push_back(Reply {
+            intake,
+            level,
+            waiter,
+            envelope,
+            started_ns,
+            due_ms,
+        });
         Ok(match envelope.persistence {
             Persistence::Close if broken => Next::Linger,
             Persistence::Close => Next::Close,
@@ -309,7 +333,9 @@ impl Session<'_> {
         };
         self.expect_progress();
         loop {
-            let drop = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.unread().len());
+            let drop = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(self.buffer.unread().len());
             self.buffer.consume(drop);
             left -= drop as u64;
             if left == 0 {
@@ -323,7 +349,11 @@ impl Session<'_> {
                 }
             }
         }
-        Ok(if plan.envelope.persistence == Persistence::Close { Next::Close } else { Next::Request })
+        Ok(if plan.envelope.persistence == Persistence::Close {
+            Next::Close
+        } else {
+            Next::Request
+        })
     }
 
     /// Waits for more bytes, for the oldest reply to be settled, or for a deadline.
@@ -348,7 +378,11 @@ impl Session<'_> {
             }
             let spare = self.buffer.spare();
             if spare.is_empty() || self.replies.len() >= limits.pipeline_max {
-                return if self.connection.poll_deadline(cx) { Poll::Ready(Ok(Woken::Deadline)) } else { Poll::Pending };
+                return if self.connection.poll_deadline(cx) {
+                    Poll::Ready(Ok(Woken::Deadline))
+                } else {
+                    Poll::Pending
+                };
             }
             match self.connection.poll_read(cx, spare) {
                 Poll::Ready(Ok(received)) => {
@@ -382,7 +416,10 @@ impl Session<'_> {
 
     /// Answers the oldest reply whose time is up; false when none is.
     fn expire_front(&mut self) -> bool {
-        let due = self.replies.front().is_some_and(|front| front.due_ms <= self.core.clock.now_ms());
+        let due = self
+            .replies
+            .front()
+            .is_some_and(|front| front.due_ms <= self.core.clock.now_ms());
         if due && let Some(reply) = self.replies.pop_front() {
             self.answer(reply, None);
         }
@@ -402,7 +439,11 @@ impl Session<'_> {
                 if core.acks.poll_settled(waiter, cx).is_ready() {
                     return Poll::Ready(true);
                 }
-                if self.connection.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+                if self.connection.poll_deadline(cx) {
+                    Poll::Ready(false)
+                } else {
+                    Poll::Pending
+                }
             });
             if !settled.await {
                 self.expire_front();
@@ -417,14 +458,19 @@ impl Session<'_> {
         if let Some(waiter) = reply.waiter {
             core.acks.close(waiter);
         }
-        let Intake { accepted, errors, failure } = &reply.intake;
+        let Intake {
+            accepted,
+            errors,
+            failure,
+        } = &reply.intake;
         let status = match (settled, failure) {
             (None, _) => {
                 let sentence = "the rows are held, but ClickHouse has not confirmed them in time; they may still be inserted";
                 return self.error(reply.envelope, Status::ServiceUnavailable, sentence);
             }
             (Some(Settled::Refused), _) => {
-                let sentence = "ClickHouse refused the rows for their content; the server's log names the error code";
+                let sentence =
+                    "ClickHouse refused the rows for their content; the server's log names the error code";
                 return self.error(reply.envelope, Status::BadRequest, sentence);
             }
             (Some(Settled::Kept), Some(failure)) if *accepted == 0 && errors.count == 0 => {
@@ -437,21 +483,35 @@ impl Session<'_> {
             (Some(Settled::Kept), None) if errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
             (Some(Settled::Kept), None) => Status::BadRequest,
         };
-        let body = IngestReply { status, accepted: *accepted, rejected: errors.count, ack: reply.level.name() };
+        let body = IngestReply {
+            status,
+            accepted: *accepted,
+            rejected: errors.count,
+            ack: reply.level.name(),
+        };
         let failure_text = failure.map(|failure| failure.to_string());
         let row_errors = errors.first.iter().map(|error| (error.row, error.text.as_str()));
-        let end = failure_text.as_deref().map(|text| (accepted + errors.count, text));
-        core.replier.borrow().ingest(&mut self.out, reply.envelope, &body, row_errors.chain(end));
+        let end = failure_text
+            .as_deref()
+            .map(|text| (accepted + errors.count, text));
+        core.replier
+            .borrow()
+            .ingest(&mut self.out, reply.envelope, &body, row_errors.chain(end));
         core.metrics.request(status.code());
         let measure = match reply.level {
             AckLevel::Memory => Measure::RequestMemory,
             AckLevel::Inserted => Measure::RequestInserted,
         };
-        core.recorder.borrow_mut().record(measure, core.clock.now_ns() - reply.started_ns);
+        core.recorder
+            .borrow_mut()
+            .record(measure, core.clock.now_ns() - reply.started_ns);
     }
 
     fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
-        self.core.replier.borrow().error(&mut self.out, envelope, status, sentence);
+        self.core
+            .replier
+            .borrow()
+            .error(&mut self.out, envelope, status, sentence);
         self.core.metrics.request(status.code());
     }
 
@@ -460,7 +520,9 @@ impl Session<'_> {
             return Ok(());
         }
         let core = self.core;
-        self.connection.watch().set_deadline(core.coarse_ms.get() + core.limits.reply_deadline_ms);
+        self.connection
+            .watch()
+            .set_deadline(core.coarse_ms.get() + core.limits.reply_deadline_ms);
         self.connection.write_all(&self.out).await?;
         self.out.clear();
         Ok(())
@@ -484,7 +546,9 @@ impl Session<'_> {
     /// Lets the client read the last reply before the socket is closed.
     async fn linger(&mut self) {
         self.connection.close_write().await;
-        self.connection.watch().set_deadline(self.core.clock.now_ms() + LINGER_MS);
+        self.connection
+            .watch()
+            .set_deadline(self.core.clock.now_ms() + LINGER_MS);
         let mut thrown_away = [0; 4096];
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
@@ -510,19 +574,27 @@ fn route(core: &Core, head: &Head<'_>, scratch: &mut uri::Scratch) -> Action {
     let path = match uri::ingest_path(head.path, scratch) {
         Ok(Some(path)) => path,
         Ok(None) => {
-            return refuse(Status::NotFound, Sentence::Fixed("nothing is here; post rows to /ingest or /ingest/{table}"));
+            return refuse(
+                Status::NotFound,
+                Sentence::Fixed("nothing is here; post rows to /ingest or /ingest/{table}"),
+            );
         }
         Err(error) => return refuse(error.status(), Sentence::Uri(error)),
     };
     if head.method != "POST" {
         return Action::MethodNotAllowed;
     }
-    let written = uri::query_parameter(head.query, "ack").map(str::as_bytes).or(head.ack);
+    let written = uri::query_parameter(head.query, "ack")
+        .map(str::as_bytes)
+        .or(head.ack);
     let level = match written.map(|level| std::str::from_utf8(level).unwrap_or_default().parse()) {
         None => core.default_ack,
         Some(Ok(level)) => level,
         Some(Err(_)) => {
-            return refuse(Status::BadRequest, Sentence::Fixed("the ack level is `memory` or `inserted`"));
+            return refuse(
+                Status::BadRequest,
+                Sentence::Fixed("the ack level is `memory` or `inserted`"),
+            );
         }
     };
     match core.table(path.database, path.table) {

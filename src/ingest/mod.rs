@@ -118,7 +118,12 @@ struct Core {
 
 /// Runs an ingest core until it has drained. Call inside the core's executor.
 pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
-    let IngestConfig { from_writer, bell, draining, .. } = config;
+    let IngestConfig {
+        from_writer,
+        bell,
+        draining,
+        ..
+    } = config;
     let limits = config.limits;
     let block_bytes = FrameEncoder::bound(limits.batch_bytes_max + table::batch_overshoot_bytes(&limits));
     let core = Rc::new(Core {
@@ -236,7 +241,10 @@ impl Core {
     fn table(&self, database: Option<&str>, table: Option<&str>) -> Result<Rc<Table>, TableError> {
         self.follow_catalog();
         let default = self.catalog.default_table();
-        let (database, table) = (database.unwrap_or(&default.database), table.unwrap_or(&default.table));
+        let (database, table) = (
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+        );
         let open = |candidate: &&Rc<Table>| {
             let name = &candidate.schema().name;
             !candidate.is_retired() && name.table == table && name.database == database
@@ -260,8 +268,12 @@ impl Core {
         let mut tables = self.tables.borrow_mut();
         if tables.len() >= self.limits.tables_per_core {
             // The least recently used table gives way, if nothing of it is under way.
-            let idle = (0..tables.len()).filter(|&i| tables[i].is_idle()).min_by_key(|&i| tables[i].touched_ms());
-            let Some(idle) = idle else { return Err(TableError::TooManyOpen) };
+            let idle = (0..tables.len())
+                .filter(|&i| tables[i].is_idle())
+                .min_by_key(|&i| tables[i].touched_ms());
+            let Some(idle) = idle else {
+                return Err(TableError::TooManyOpen);
+            };
             tables.swap_remove(idle);
         }
         let account = self.account(&schema.name);
@@ -300,9 +312,16 @@ impl Core {
 
     /// Seals a batch if a block is free. What was sealed is on its way to the writer.
     fn seal(&self, table: &Table, batch: usize) -> bool {
-        let Some(mut block) = self.pool.borrow_mut().pop() else { return false };
+        let Some(mut block) = self.pool.borrow_mut().pop() else {
+            return false;
+        };
         block.sequence = self.sequence.replace(self.sequence.get() + 1);
-        table.seal(batch, &mut self.encoder.borrow_mut(), &mut block, self.clock.now_ms());
+        table.seal(
+            batch,
+            &mut self.encoder.borrow_mut(),
+            &mut block,
+            self.clock.now_ms(),
+        );
         self.metrics.blocks_sealed.add(1);
         self.to_writer
             .borrow_mut()
@@ -314,7 +333,10 @@ impl Core {
     /// A block is back: its rows are accounted for, its requests answered, its memory free.
     fn settle(&self, mut block: Box<Block>) {
         let rows = u64::from(block.rows);
-        let outcome = block.outcome.take().expect("the writer sets the outcome of every block it gives back");
+        let outcome = block
+            .outcome
+            .take()
+            .expect("the writer sets the outcome of every block it gives back");
         let settled = match outcome {
             Outcome::Inserted => Settled::Kept,
             Outcome::Refused(_) => Settled::Refused,
@@ -381,7 +403,9 @@ impl Core {
                 }
             });
         }
-        self.tables.borrow_mut().retain(|table| !(table.is_retired() && table.is_idle()));
+        self.tables
+            .borrow_mut()
+            .retain(|table| !(table.is_retired() && table.is_idle()));
     }
 
     fn check_deadlines(&self) {
@@ -396,12 +420,19 @@ impl Core {
     }
 
     fn show(&self) {
-        self.metrics.heartbeat_ms.set((self.clock.unix_ns() / 1_000_000) as u64);
+        self.metrics
+            .heartbeat_ms
+            .set((self.clock.unix_ns() / 1_000_000) as u64);
         self.metrics.connections_open.set(self.connections.get() as u64);
         self.metrics.pool_free.set(self.pool.borrow().len() as u64);
         self.metrics.ring_depth.set(self.to_writer.borrow().len() as u64);
         self.metrics.acks_waiting.set(self.acks.waiting() as u64);
-        let open: usize = self.tables.borrow().iter().map(|table| table.open_batches()).sum();
+        let open: usize = self
+            .tables
+            .borrow()
+            .iter()
+            .map(|table| table.open_batches())
+            .sum();
         self.metrics.batches_open.set(open as u64);
         self.recorder.borrow_mut().publish();
         self.replier.borrow_mut().tick(unix_s(&self.clock));
@@ -435,8 +466,12 @@ enum TableError {
 impl TableError {
     fn sentence(self) -> &'static str {
         match self {
-            TableError::NotServed => "no such table is served here; GET /status on the admin address lists them",
-            TableError::NotYetKnown => "the table's columns are not known yet because ClickHouse has not answered; try again",
+            TableError::NotServed => {
+                "no such table is served here; GET /status on the admin address lists them"
+            }
+            TableError::NotYetKnown => {
+                "the table's columns are not known yet because ClickHouse has not answered; try again"
+            }
             TableError::TooManyOpen => "too many tables are being written to at once; try again",
         }
     }
@@ -448,7 +483,9 @@ fn unix_s(clock: &Clock) -> u64 {
 
 /// Whether an error only says that the peer went away.
 fn is_disconnect(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero};
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof, WriteZero,
+    };
     matches!(
         error.kind(),
         BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof | WriteZero

@@ -44,7 +44,12 @@ pub(super) fn batch_overshoot_bytes(limits: &Limits) -> usize {
 }
 
 impl Table {
-    pub(super) fn new(schema: Schema, mapping: &MappingConfig, account: Arc<Account>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        schema: Schema,
+        mapping: &MappingConfig,
+        account: Arc<Account>,
+        limits: &Limits,
+    ) -> Self {
         Table {
             account,
             inner: RefCell::new(Inner {
@@ -98,13 +103,20 @@ impl Table {
     /// A batch that is full and must be sealed before it takes more.
     pub(super) fn full_batch(&self) -> Option<usize> {
         let inner = self.inner.borrow();
-        inner.sink.open().map(|(batch, _)| batch).find(|&batch| inner.sink.is_full(batch))
+        inner
+            .sink
+            .open()
+            .map(|(batch, _)| batch)
+            .find(|&batch| inner.sink.is_full(batch))
     }
 
     /// Seals a batch into `block`, waiters included.
     pub(super) fn seal(&self, batch: usize, encoder: &mut FrameEncoder, block: &mut Block, now_ms: u64) {
         let mut inner = self.inner.borrow_mut();
-        debug_assert!(block.frames.is_empty() && block.waiters.is_empty(), "a pooled block is empty");
+        debug_assert!(
+            block.frames.is_empty() && block.waiters.is_empty(),
+            "a pooled block is empty"
+        );
         inner.sink.seal(batch, encoder, block);
         std::mem::swap(&mut inner.waiters[batch], &mut block.waiters);
         self.outstanding.set(self.outstanding.get() + 1);
@@ -116,10 +128,14 @@ impl Table {
         for batch in 0..self.batches_max() {
             let info = {
                 let inner = self.inner.borrow();
-                inner.sink.open().find(|(index, _)| *index == batch).map(|(_, open)| BatchInfo {
-                    opened_at_ns: open.opened_at_ns,
-                    awaited: !inner.waiters[batch].is_empty(),
-                })
+                inner
+                    .sink
+                    .open()
+                    .find(|(index, _)| *index == batch)
+                    .map(|(_, open)| BatchInfo {
+                        opened_at_ns: open.opened_at_ns,
+                        awaited: !inner.waiters[batch].is_empty(),
+                    })
             };
             if let Some(info) = info {
                 visit(batch, info);
@@ -138,7 +154,11 @@ impl Table {
 
     /// Some request waits for a batch that is not sealed.
     pub(super) fn has_awaited(&self) -> bool {
-        self.inner.borrow().waiters.iter().any(|waiters| !waiters.is_empty())
+        self.inner
+            .borrow()
+            .waiters
+            .iter()
+            .any(|waiters| !waiters.is_empty())
     }
 
     pub(super) fn outstanding(&self) -> u32 {

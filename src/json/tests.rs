@@ -7,7 +7,12 @@ use super::*;
 use crate::limits::Limits;
 
 fn limits() -> Limits {
-    Limits { chunk_bytes: 64, line_bytes_max: 200, depth_max: 6, ..Limits::default() }
+    Limits {
+        chunk_bytes: 64,
+        line_bytes_max: 200,
+        depth_max: 6,
+        ..Limits::default()
+    }
 }
 
 /// What a client sees of a body: good rows as JSON text with their number, bad ones without text, and how it ended.
@@ -39,7 +44,10 @@ fn take(body: &[u8], cuts: &[usize], limits: &Limits) -> Seen {
             Split::Rows(rows) => {
                 assert!(rows.start <= rows.end && rows.end <= rows.consumed && rows.consumed > 0);
                 let text = rows.text(&buffer);
-                assert!(text.bytes.len() <= limits.chunk_bytes + limits.line_bytes_max + 2, "a chunk is bounded");
+                assert!(
+                    text.bytes.len() <= limits.chunk_bytes + limits.line_bytes_max + 2,
+                    "a chunk is bounded"
+                );
                 seen.rows.extend(parse(&mut parser, text));
                 rows.consumed
             }
@@ -75,12 +83,19 @@ fn parse(parser: &mut Parser, text: RowsText<'_>) -> Vec<Option<Value>> {
         let mut rows = vec![None; parsed.count as usize];
         for (row, at) in parsed.rows.iter().enumerate() {
             let cell = &mut rows[parsed.ordinal(row) as usize];
-            assert_eq!(cell.replace(value_at(parsed.tape, &mut (*at as usize))), None, "a row comes once");
+            assert_eq!(
+                cell.replace(value_at(parsed.tape, &mut (*at as usize))),
+                None,
+                "a row comes once"
+            );
         }
         for (ordinal, _) in parsed.faults {
             assert_eq!(rows[*ordinal as usize], None, "a row is good or bad");
         }
-        assert_eq!(rows.iter().filter(|row| row.is_none()).count(), parsed.faults.len());
+        assert_eq!(
+            rows.iter().filter(|row| row.is_none()).count(),
+            parsed.faults.len()
+        );
         rows
     })
 }
@@ -100,7 +115,9 @@ fn value_at(tape: &[simd_json::Node<'_>], at: &mut usize) -> Value {
         Node::Object { len, .. } => {
             let mut object = serde_json::Map::new();
             for _ in 0..len {
-                let Value::String(key) = value_at(tape, at) else { unreachable!() };
+                let Value::String(key) = value_at(tape, at) else {
+                    unreachable!()
+                };
                 object.insert(key, value_at(tape, at));
             }
             Value::Object(object)
@@ -165,7 +182,10 @@ fn splitting_anywhere_gives_the_same_rows() {
 
 #[test]
 fn lines_are_what_serde_json_reads_from_each_line() {
-    for body in BODIES.iter().filter(|body| !body.starts_with(b"[") && !body.starts_with(b" [")) {
+    for body in BODIES
+        .iter()
+        .filter(|body| !body.starts_with(b"[") && !body.starts_with(b" ["))
+    {
         let seen = whole(body);
         assert_eq!(seen.fault, None);
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
@@ -223,7 +243,11 @@ fn a_bad_line_costs_no_other_line() {
                 assert_eq!(seen.rows.len(), 3, "{shown} as line {at}");
                 assert_eq!(seen.rows[at], None, "{shown} as line {at}");
             }
-            assert_eq!(seen.fault.is_some(), at == 0 && line.starts_with(b"["), "{shown} as line {at}");
+            assert_eq!(
+                seen.fault.is_some(),
+                at == 0 && line.starts_with(b"["),
+                "{shown} as line {at}"
+            );
             if seen.fault.is_none() {
                 let good = seen.good().iter().filter(|row| row.get("k").is_some()).count();
                 assert_eq!(good, 2, "{shown} as line {at}: {seen:?}");
@@ -254,10 +278,18 @@ fn depth_is_limited_alike_in_every_form() {
     for depth in 1..=8 {
         let row = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
         let good = depth <= limits().depth_max;
-        for body in [row.clone(), format!("{row}\n{row}\n"), format!("[{row},{row}]"), format!("{row}{row}")] {
+        for body in [
+            row.clone(),
+            format!("{row}\n{row}\n"),
+            format!("[{row},{row}]"),
+            format!("{row}{row}"),
+        ] {
             let seen = whole(body.as_bytes());
             assert!(!seen.rows.is_empty());
-            assert!(seen.rows.iter().all(|row| row.is_some() == good), "depth {depth}: {seen:?}");
+            assert!(
+                seen.rows.iter().all(|row| row.is_some() == good),
+                "depth {depth}: {seen:?}"
+            );
         }
     }
 }
@@ -265,7 +297,10 @@ fn depth_is_limited_alike_in_every_form() {
 #[test]
 fn the_last_of_repeated_keys_is_last_on_the_tape() {
     let seen = whole(b"{\"a\":1,\"a\":2}\n{\"a\":{\"b\":1},\"a\":3}");
-    assert_eq!(seen.good(), [&serde_json::json!({"a": 2}), &serde_json::json!({"a": 3})]);
+    assert_eq!(
+        seen.good(),
+        [&serde_json::json!({"a": 2}), &serde_json::json!({"a": 3})]
+    );
 }
 
 #[test]

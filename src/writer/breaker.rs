@@ -84,7 +84,12 @@ pub struct Backoff {
 impl Backoff {
     /// Pauses from `min_ms`, doubling up to `max_ms`.
     pub fn new(min_ms: u64, max_ms: u64, seed: u64) -> Self {
-        Backoff { min_ms, max_ms, ceiling_ms: min_ms, random: fastrand::Rng::with_seed(seed) }
+        Backoff {
+            min_ms,
+            max_ms,
+            ceiling_ms: min_ms,
+            random: fastrand::Rng::with_seed(seed),
+        }
     }
 
     /// The next pause.
@@ -109,11 +114,16 @@ mod tests {
         let mut breaker = Breaker::new(100, 1000, 1);
         assert_eq!(breaker.admit(0), Admission::Go);
         breaker.failed(0);
-        let Admission::WaitMs(pause) = breaker.admit(0) else { panic!("open right after a failure") };
+        let Admission::WaitMs(pause) = breaker.admit(0) else {
+            panic!("open right after a failure")
+        };
         assert!((50..=100).contains(&pause), "{pause}");
         assert_eq!(breaker.admit(pause), Admission::Go);
         assert_eq!(breaker.state(), State::HalfOpen);
-        assert!(matches!(breaker.admit(pause), Admission::WaitMs(_)), "one probe at a time");
+        assert!(
+            matches!(breaker.admit(pause), Admission::WaitMs(_)),
+            "one probe at a time"
+        );
         breaker.succeeded();
         assert_eq!(breaker.admit(pause), Admission::Go);
         assert_eq!(breaker.admit(pause), Admission::Go);
@@ -136,7 +146,9 @@ mod tests {
         let mut now = 0;
         for round in 0..6u32 {
             breaker.failed(now);
-            let Admission::WaitMs(pause) = breaker.admit(now) else { panic!("open after a failure") };
+            let Admission::WaitMs(pause) = breaker.admit(now) else {
+                panic!("open after a failure")
+            };
             let ceiling = 100 << round;
             assert!((ceiling / 2..=ceiling).contains(&pause), "round {round}: {pause}");
             now += pause;

@@ -71,7 +71,11 @@ impl Group {
 
 /// Size of the union of two ascending lists without doubles.
 fn union_len(left: &[i64], right: &[i64]) -> usize {
-    left.len() + right.iter().filter(|partition| left.binary_search(partition).is_err()).count()
+    left.len()
+        + right
+            .iter()
+            .filter(|partition| left.binary_search(partition).is_err())
+            .count()
 }
 
 #[cfg(test)]
@@ -82,7 +86,13 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    fn block(schema: &Arc<TableSchema>, omitted: u64, bucket: i64, partitions: &[i64], rows: u32) -> Box<Block> {
+    fn block(
+        schema: &Arc<TableSchema>,
+        omitted: u64,
+        bucket: i64,
+        partitions: &[i64],
+        rows: u32,
+    ) -> Box<Block> {
         let mut block = Box::new(Block::with_capacity(0, 0));
         block.schema = Some(Arc::clone(schema));
         block.omitted = omitted;
@@ -94,7 +104,10 @@ mod tests {
     }
 
     fn schema() -> Arc<TableSchema> {
-        Arc::new(TableSchema::default_table(TableName { database: "d".into(), table: "t".into() }))
+        Arc::new(TableSchema::default_table(TableName {
+            database: "d".into(),
+            table: "t".into(),
+        }))
     }
 
     #[test]
@@ -111,9 +124,18 @@ mod tests {
             .collect();
         let rows = |group: &Group| group.blocks.iter().map(|block| block.rows).collect::<Vec<_>>();
         let limits = Limits::default();
-        assert_eq!(rows(&take_group(&mut queue, &limits).expect("five blocks wait")), [1, 3]);
-        assert_eq!(rows(&take_group(&mut queue, &limits).expect("three blocks wait")), [2, 5]);
-        assert_eq!(rows(&take_group(&mut queue, &limits).expect("one block waits")), [4]);
+        assert_eq!(
+            rows(&take_group(&mut queue, &limits).expect("five blocks wait")),
+            [1, 3]
+        );
+        assert_eq!(
+            rows(&take_group(&mut queue, &limits).expect("three blocks wait")),
+            [2, 5]
+        );
+        assert_eq!(
+            rows(&take_group(&mut queue, &limits).expect("one block waits")),
+            [4]
+        );
     }
 
     proptest! {

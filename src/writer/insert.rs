@@ -80,7 +80,12 @@ const RECEIVE_BYTES: usize = 4 * 1024;
 
 impl Link {
     /// Sends the group as one INSERT and waits for its outcome.
-    pub(super) async fn insert(&mut self, writer: &Writer, group: &Group, token: &str) -> Result<(), Failure> {
+    pub(super) async fn insert(
+        &mut self,
+        writer: &Writer,
+        group: &Group,
+        token: &str,
+    ) -> Result<(), Failure> {
         let mut open = match self.open.take() {
             // A kept connection may have been closed by the server since. Asking costs a round trip of
             // microseconds once per INSERT, and a failure here is not an INSERT of unknown outcome.
@@ -111,15 +116,25 @@ impl Open {
     async fn try_connect(writer: &Writer) -> Result<Open, Failure> {
         let limits = &writer.limits;
         let endpoint = &writer.endpoint;
-        let unreachable =
-            |what: &str, error: &dyn fmt::Display| Failure::Unreachable(format!("{what} {endpoint}: {error}"));
-        let address = resolve(&endpoint.authority()).map_err(|error| unreachable("cannot resolve", &error))?;
+        let unreachable = |what: &str, error: &dyn fmt::Display| {
+            Failure::Unreachable(format!("{what} {endpoint}: {error}"))
+        };
+        let address =
+            resolve(&endpoint.authority()).map_err(|error| unreachable("cannot resolve", &error))?;
         let timeout = Duration::from_millis(limits.connect_deadline_ms);
-        let connection =
-            Connection::connect(address, timeout).await.map_err(|error| unreachable("cannot connect to", &error))?;
-        writer.watches.borrow_mut().push(Rc::downgrade(connection.watch()));
-        let mut open =
-            Open { connection, session: Session::new(), inbox: Vec::new(), out: Vec::with_capacity(GATHER_BYTES) };
+        let connection = Connection::connect(address, timeout)
+            .await
+            .map_err(|error| unreachable("cannot connect to", &error))?;
+        writer
+            .watches
+            .borrow_mut()
+            .push(Rc::downgrade(connection.watch()));
+        let mut open = Open {
+            connection,
+            session: Session::new(),
+            inbox: Vec::new(),
+            out: Vec::with_capacity(GATHER_BYTES),
+        };
         open.allow(writer, limits.connect_deadline_ms);
         let login = Login {
             user: &endpoint.user,
@@ -211,7 +226,9 @@ impl Open {
                 if let Poll::Ready(written) = self.connection.poll_write(cx, bytes) {
                     return Poll::Ready(written.map(Step::Wrote));
                 }
-                self.connection.poll_read(cx, &mut received).map(|read| read.map(Step::Read))
+                self.connection
+                    .poll_read(cx, &mut received)
+                    .map(|read| read.map(Step::Read))
             });
             match step.await.map_err(broken)? {
                 Step::Wrote(0) | Step::Read(0) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
@@ -255,7 +272,11 @@ impl Open {
 
     fn failed(&self, exception: Exception) -> Failure {
         let verdict = exception.verdict();
-        let verdict = if self.session.data_sent() { verdict.after_data() } else { verdict };
+        let verdict = if self.session.data_sent() {
+            verdict.after_data()
+        } else {
+            verdict
+        };
         Failure::Exception { verdict, exception }
     }
 }
@@ -275,12 +296,19 @@ fn unexpected(event: Event) -> Failure {
 
 /// Resolution blocks, for as long as it takes to read a hosts file or ask a name server; it happens once per connection.
 fn resolve(authority: &str) -> io::Result<SocketAddr> {
-    authority.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the name has no address"))
+    authority
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::other("the name has no address"))
 }
 
 /// `INSERT INTO ... (columns) FORMAT Native`, without the columns whose default ClickHouse computes.
 fn insert_text(schema: &TableSchema, omitted: u64) -> String {
-    let mut text = format!("INSERT INTO {}.{} (", quoted(&schema.name.database), quoted(&schema.name.table));
+    let mut text = format!(
+        "INSERT INTO {}.{} (",
+        quoted(&schema.name.database),
+        quoted(&schema.name.table)
+    );
     let mut with_default = 0;
     let mut separator = "";
     for column in &schema.columns {
@@ -312,8 +340,15 @@ struct Settings<'a> {
 impl<'a> Settings<'a> {
     fn of(schema: &TableSchema, token: &'a str) -> Self {
         // 0 is no limit: of a key this program does not compute it cannot keep to one.
-        let partitions_max = if schema.partition == PartitionKey::Opaque { "0" } else { "100" };
-        Settings { token, partitions_max }
+        let partitions_max = if schema.partition == PartitionKey::Opaque {
+            "0"
+        } else {
+            "100"
+        };
+        Settings {
+            token,
+            partitions_max,
+        }
     }
 
     fn list(&self) -> [Setting<'_>; 10] {
@@ -333,7 +368,11 @@ impl<'a> Settings<'a> {
             ("type_json_skip_duplicated_paths", "1"),
             ("send_logs_level", "none"),
         ]
-        .map(|(name, value)| Setting { name, value, important: false })
+        .map(|(name, value)| Setting {
+            name,
+            value,
+            important: false,
+        })
     }
 }
 
@@ -350,11 +389,28 @@ mod tests {
             default_kind: default.into(),
             default_expression: String::new(),
         };
-        let name = TableName { database: "d".into(), table: "a`b".into() };
-        let columns = [raw("one", ""), raw("two", "DEFAULT"), raw("three", "DEFAULT"), raw("four", "")];
+        let name = TableName {
+            database: "d".into(),
+            table: "a`b".into(),
+        };
+        let columns = [
+            raw("one", ""),
+            raw("two", "DEFAULT"),
+            raw("three", "DEFAULT"),
+            raw("four", ""),
+        ];
         let schema = TableSchema::from_columns(name, &columns, "").expect("all columns are Strings");
-        assert_eq!(insert_text(&schema, 0), "INSERT INTO `d`.`a\\`b` (`one`, `two`, `three`, `four`) FORMAT Native");
-        assert_eq!(insert_text(&schema, 0b01), "INSERT INTO `d`.`a\\`b` (`one`, `three`, `four`) FORMAT Native");
-        assert_eq!(insert_text(&schema, 0b10), "INSERT INTO `d`.`a\\`b` (`one`, `two`, `four`) FORMAT Native");
+        assert_eq!(
+            insert_text(&schema, 0),
+            "INSERT INTO `d`.`a\\`b` (`one`, `two`, `three`, `four`) FORMAT Native"
+        );
+        assert_eq!(
+            insert_text(&schema, 0b01),
+            "INSERT INTO `d`.`a\\`b` (`one`, `three`, `four`) FORMAT Native"
+        );
+        assert_eq!(
+            insert_text(&schema, 0b10),
+            "INSERT INTO `d`.`a\\`b` (`one`, `two`, `four`) FORMAT Native"
+        );
     }
 }

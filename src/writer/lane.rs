@@ -15,7 +15,7 @@ use crate::runtime::{self, Notify};
 use super::Writer;
 use super::breaker::{Admission, Backoff};
 use super::group::{Group, take_group};
-use super::insert::{Link, Failure};
+use super::insert::{Failure, Link};
 use super::pace::Pace;
 
 /// A table's queue of sealed blocks and its pace.
@@ -69,11 +69,14 @@ impl Lane {
                 0
             } else {
                 let pressure = self.queue.borrow().len() >= writer.limits.blocks_per_core / 2;
-                self.pace.borrow().wait_ms(writer.clock.now_ms(), pressure, &writer.limits)
+                self.pace
+                    .borrow()
+                    .wait_ms(writer.clock.now_ms(), pressure, &writer.limits)
             };
             if wait_ms == 0 {
                 // Nothing was awaited since the queue was seen not to be empty.
-                return take_group(&mut self.queue.borrow_mut(), &writer.limits).expect("the queue is not empty");
+                return take_group(&mut self.queue.borrow_mut(), &writer.limits)
+                    .expect("the queue is not empty");
             }
             runtime::sleep(Duration::from_millis(wait_ms.min(PACE_POLL_MS))).await;
         }
@@ -100,15 +103,24 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
     let table = &group.blocks[0].sealed_schema().name;
     let token = writer.next_token();
     let limits = &writer.limits;
-    let mut backoff = Backoff::new(limits.retry_pause_min_ms, limits.retry_pause_max_ms, writer.clock.now_ns());
+    let mut backoff = Backoff::new(
+        limits.retry_pause_min_ms,
+        limits.retry_pause_max_ms,
+        writer.clock.now_ns(),
+    );
     let mut schema_tries = 0;
     let mut tries = 0_u64;
     loop {
         wait_for_breaker(writer).await;
-        lane.pace.borrow_mut().started(writer.clock.now_ms(), group.partitions.len().max(1));
+        lane.pace
+            .borrow_mut()
+            .started(writer.clock.now_ms(), group.partitions.len().max(1));
         let started_ns = writer.clock.now_ns();
         let result = link.insert(writer, group, &token).await;
-        writer.recorder.borrow_mut().record(Measure::Insert, writer.clock.now_ns() - started_ns);
+        writer
+            .recorder
+            .borrow_mut()
+            .record(Measure::Insert, writer.clock.now_ns() - started_ns);
         tries += 1;
         let failure = match result {
             Ok(()) => {
@@ -168,5 +180,7 @@ fn count_insert(writer: &Writer, lane: &Lane, group: &Group) {
     metrics.bytes_raw.add(group.wire_bytes);
     metrics.bytes_compressed.add(group.frame_bytes);
     metrics.parts_estimated.add(group.partitions.len().max(1) as u64);
-    metrics.last_insert_ms.set((writer.clock.unix_ns() / 1_000_000) as u64);
+    metrics
+        .last_insert_ms
+        .set((writer.clock.unix_ns() / 1_000_000) as u64);
 }

@@ -83,7 +83,12 @@ struct Writer {
 
 /// Runs the writer until every ingest core is done. Call inside the writer's executor.
 pub async fn run(config: WriterConfig) {
-    let WriterConfig { rings, bell, ingest_running, .. } = config;
+    let WriterConfig {
+        rings,
+        bell,
+        ingest_running,
+        ..
+    } = config;
     let (mut sealed, returns): (Vec<_>, Vec<_>) = rings.into_iter().unzip();
     let limits = config.limits;
     let seed = config.clock.unix_ns() as u64;
@@ -99,7 +104,11 @@ pub async fn run(config: WriterConfig) {
         metrics: config.metrics,
         recorder: RefCell::new(config.recorder),
         clock: config.clock,
-        breaker: RefCell::new(Breaker::new(limits.retry_pause_min_ms, limits.retry_pause_max_ms, seed)),
+        breaker: RefCell::new(Breaker::new(
+            limits.retry_pause_min_ms,
+            limits.retry_pause_max_ms,
+            seed,
+        )),
         watches: RefCell::new(Vec::new()),
         lanes: RefCell::new(BTreeMap::new()),
     });
@@ -112,7 +121,8 @@ pub async fn run(config: WriterConfig) {
                 }
                 // Acquire pairs with the Release of a core that ends: its last blocks are in the rings by then, and
                 // were looked for after this reading or will be at the next call.
-                (ingest_running.load(Ordering::Acquire) == 0 && sealed.iter().all(Consumer::is_empty)).then_some(None)
+                (ingest_running.load(Ordering::Acquire) == 0 && sealed.iter().all(Consumer::is_empty))
+                    .then_some(None)
             })
             .await;
         let Some(block) = next else { return };
@@ -125,8 +135,14 @@ pub async fn run(config: WriterConfig) {
 async fn tick(writer: Weak<Writer>) {
     while let Some(writer) = writer.upgrade() {
         let now_ms = writer.clock.now_ms();
-        writer.watches.borrow_mut().retain(|watch| watch.upgrade().inspect(|watch| watch.check(now_ms)).is_some());
-        writer.metrics.heartbeat_ms.set((writer.clock.unix_ns() / 1_000_000) as u64);
+        writer
+            .watches
+            .borrow_mut()
+            .retain(|watch| watch.upgrade().inspect(|watch| watch.check(now_ms)).is_some());
+        writer
+            .metrics
+            .heartbeat_ms
+            .set((writer.clock.unix_ns() / 1_000_000) as u64);
         writer.recorder.borrow_mut().publish();
         let breaker = match writer.breaker.borrow().state() {
             State::Closed => BreakerState::Closed,

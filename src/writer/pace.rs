@@ -24,7 +24,9 @@ impl Pace {
     /// `pressure` (an ingest core is running out of blocks) the interval gives way, the parts do not: too
     /// many parts slow ClickHouse down for everybody (error 252), too few free blocks only slow this client.
     pub fn wait_ms(&self, now_ms: u64, pressure: bool, limits: &Limits) -> u64 {
-        let Some(started_ms) = self.started_ms else { return 0 };
+        let Some(started_ms) = self.started_ms else {
+            return 0;
+        };
         let interval_ms = if pressure { 0 } else { limits.insert_interval_ms };
         let parts_ms = self.parts * 1000 / limits.parts_per_second as u64;
         (started_ms + interval_ms.max(parts_ms)).saturating_sub(now_ms)
@@ -37,7 +39,11 @@ mod tests {
 
     #[test]
     fn the_first_insert_starts_at_once_and_the_next_after_the_interval() {
-        let limits = Limits { insert_interval_ms: 200, parts_per_second: 100, ..Limits::default() };
+        let limits = Limits {
+            insert_interval_ms: 200,
+            parts_per_second: 100,
+            ..Limits::default()
+        };
         let mut pace = Pace::default();
         assert_eq!(pace.wait_ms(5, false, &limits), 0);
         pace.started(5, 1);
@@ -49,7 +55,11 @@ mod tests {
 
     #[test]
     fn many_parts_wait_longer_even_under_pressure() {
-        let limits = Limits { insert_interval_ms: 200, parts_per_second: 100, ..Limits::default() };
+        let limits = Limits {
+            insert_interval_ms: 200,
+            parts_per_second: 100,
+            ..Limits::default()
+        };
         let mut pace = Pace::default();
         pace.started(0, 64);
         assert_eq!(pace.wait_ms(0, false, &limits), 640);
