@@ -169,7 +169,8 @@ impl Core {
 
     /// Seals what is open; returns all rows sealed so far.
     fn finish(&mut self) -> u64 {
-        while let Some(batch) = self.sink.open().map(|(batch, _)| batch).next() {
+        let open: Vec<usize> = self.sink.open().map(|(batch, _)| batch).collect();
+        for batch in open {
             self.seal(batch);
         }
         assert_eq!(self.errors.count, 0, "{:?}", self.errors.first);
