@@ -64,6 +64,8 @@ pub(super) struct Scan {
     keeps_null: Vec<bool>,
     /// Column by column: for each row the tape index of its value, 0 = none.
     slots: Vec<u32>,
+    /// Slots of one column.
+    stride: usize,
     rows: usize,
     entries: Vec<Entry>,
     ranges: Vec<EntryRange>,
@@ -95,6 +97,7 @@ impl Scan {
                 .map(|column| column.has_default && matches!(column.data_type, DataType::Nullable(_)))
                 .collect(),
             slots: Vec::new(),
+            stride: 0,
             rows: 0,
             entries: Vec::new(),
             ranges: Vec::new(),
@@ -128,7 +131,7 @@ impl Scan {
 
     /// Tape index of each row's value for one column, 0 = none.
     pub(super) fn slots_of(&self, column: usize) -> &[u32] {
-        &self.slots[column * self.stride()..][..self.rows]
+        &self.slots[column * self.stride..][..self.rows]
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -137,10 +140,6 @@ impl Scan {
 
     pub(super) fn ranges(&self) -> &[EntryRange] {
         &self.ranges
-    }
-
-    fn stride(&self) -> usize {
-        self.slots.len() / self.columns.max(1)
     }
 
     /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
@@ -156,6 +155,7 @@ impl Scan {
         self.slots.resize(self.columns * objects.len(), 0);
         self.entries.clear();
         self.ranges.clear();
+        self.stride = objects.len();
         self.rows = objects.len();
         if self.names_full {
             self.forget_names();
@@ -205,9 +205,8 @@ impl Scan {
     fn undo_row(&mut self, row: usize, entries: usize) {
         self.entries.truncate(entries);
         self.around.clear();
-        let stride = self.stride();
         for column in 0..self.columns {
-            self.slots[column * stride + row] = 0;
+            self.slots[column * self.stride + row] = 0;
         }
     }
 
@@ -346,7 +345,7 @@ impl Scan {
     ) -> Result<(), Stop> {
         match target {
             Target::Unknown | Target::Attributes => self.put_attribute(attribute, value as u32, repeat),
-            _ if tape[value] == Node::Static(StaticNode::Null) => {
+            _ if matches!(tape[value], Node::Static(StaticNode::Null)) => {
                 self.put_null(target, attribute, value as u32, row, repeat);
                 Ok(())
             }
@@ -369,13 +368,12 @@ impl Scan {
 
     #[inline]
     fn slot(&self, column: u16, row: usize) -> u32 {
-        self.slots[usize::from(column) * self.stride() + row]
+        self.slots[usize::from(column) * self.stride + row]
     }
 
     #[inline]
     fn set_slot(&mut self, column: u16, row: usize, value: u32) {
-        let stride = self.stride();
-        self.slots[usize::from(column) * stride + row] = value;
+        self.slots[usize::from(column) * self.stride + row] = value;
     }
 
     #[inline]
