@@ -56,7 +56,6 @@ struct Seen {
 pub(super) struct Scan {
     resolver: Resolver,
     names: Names,
-    names_full: bool,
     columns: usize,
     rows_max: usize,
     attributes_max: usize,
@@ -87,7 +86,6 @@ impl Scan {
         Scan {
             resolver: Resolver::new(schema, mapping),
             names: Names::new(limits),
-            names_full: false,
             columns,
             rows_max: rows_max(columns),
             attributes_max: limits.attributes_per_row_max,
@@ -149,59 +147,53 @@ impl Scan {
         tape: &[Node<'_>],
         objects: &[u32],
         mut reject: impl FnMut(usize, KeyFault),
-    ) -> usize {
+    ) {
         let objects = &objects[..objects.len().min(self.rows_max)];
         self.slots.clear();
         self.slots.resize(self.columns * objects.len(), 0);
         self.entries.clear();
         self.ranges.clear();
         self.stride = objects.len();
-        self.rows = objects.len();
-        if self.names_full {
-            self.forget_names();
-        }
         for (row, &object) in objects.iter().enumerate() {
             let start = self.entries.len();
-            let mut read = self.read_row(tape, object as usize, row);
-            if let Err(Stop::Repeated) = read {
-                self.undo_row(row, start);
-                read = self.read_repeated(tape, object as usize, row, start);
+            let mut read = self.read(tape, object as usize, row, start);
+            if let Err(Stop::Refused(NameRefused::Full)) = read {
+                if row > 0 {
+                    // The names are still needed for the rows before: this one starts the next pass, as its first.
+                    self.rows = row;
+                    return;
+                }
+                self.names.forget();
+                self.seen.clear();
+                read = self.read(tape, object as usize, row, start);
             }
-            if let Err(stop) = read {
-                self.undo_row(row, start);
-                let fresh = row == 0 && !self.names_full && self.names.is_empty();
-                match stop {
-                    Stop::Refused(NameRefused::Full) if !fresh && row > 0 => {
-                        // The names in use are still needed for the rows read: forget them before the next pass.
-                        self.names_full = true;
-                        self.rows = row;
-                        return row;
-                    }
-                    Stop::Refused(NameRefused::Full) => {
-                        self.forget_names();
-                        if self.read_row(tape, object as usize, row).is_err() {
-                            self.undo_row(row, start);
-                            reject(row, KeyFault::TooMany);
-                        }
-                    }
-                    Stop::Refused(NameRefused::TooLong) => reject(row, KeyFault::NameTooLong),
-                    Stop::TooMany | Stop::Repeated => reject(row, KeyFault::TooMany),
+            match read {
+                Ok(()) => {}
+                Err(Stop::Refused(NameRefused::TooLong)) => reject(row, KeyFault::NameTooLong),
+                Err(Stop::TooMany | Stop::Repeated | Stop::Refused(NameRefused::Full)) => {
+                    reject(row, KeyFault::TooMany);
                 }
             }
-            self.ranges.push(EntryRange {
-                start: start as u32,
-                end: self.entries.len() as u32,
-            });
+            self.ranges.push(EntryRange { start: start as u32, end: self.entries.len() as u32 });
         }
-        objects.len()
+        self.rows = objects.len();
     }
 
-    fn forget_names(&mut self) {
-        self.names.forget();
-        self.seen.clear();
-        self.names_full = false;
+    /// Reads one row whose entries start at `start`; leaves nothing of it when it fails.
+    #[inline]
+    fn read(&mut self, tape: &[Node<'_>], object: usize, row: usize, start: usize) -> Result<(), Stop> {
+        let mut read = self.read_row(tape, object, row);
+        if let Err(Stop::Repeated) = read {
+            self.undo_row(row, start);
+            read = self.read_repeated(tape, object, row, start);
+        }
+        if read.is_err() {
+            self.undo_row(row, start);
+        }
+        read
     }
 
+    #[cold]
     fn undo_row(&mut self, row: usize, entries: usize) {
         self.entries.truncate(entries);
         self.around.clear();
@@ -385,18 +377,34 @@ impl Scan {
         row: usize,
         repeat: Repeat,
     ) -> Result<(), Stop> {
-        let held_value = self.slot(column, row);
-        if held_value != 0 {
-            let held = self.holders[usize::from(column)];
-            if held.attribute == holder.attribute {
-                if repeat == Repeat::Ignored {
-                    return Ok(());
-                }
-            } else if held.rank <= holder.rank {
-                return self.put_attribute(holder.attribute, value, repeat);
-            } else if held.rank < LEVEL_RANK_BASE {
-                self.put_attribute(held.attribute, held_value, repeat)?;
+        if self.slot(column, row) != 0 {
+            return self.put_taken(column, holder, value, row, repeat);
+        }
+        self.set_slot(column, row, value);
+        self.holders[usize::from(column)] = holder;
+        Ok(())
+    }
+
+    /// Two keys of one row mean the same column.
+    #[cold]
+    fn put_taken(
+        &mut self,
+        column: u16,
+        holder: Holder,
+        value: u32,
+        row: usize,
+        repeat: Repeat,
+    ) -> Result<(), Stop> {
+        let held = self.holders[usize::from(column)];
+        if held.attribute == holder.attribute {
+            if repeat == Repeat::Ignored {
+                return Ok(());
             }
+        } else if held.rank <= holder.rank {
+            return self.put_attribute(holder.attribute, value, repeat);
+        } else if held.rank < LEVEL_RANK_BASE {
+            let held_value = self.slot(column, row);
+            self.put_attribute(held.attribute, held_value, repeat)?;
         }
         self.set_slot(column, row, value);
         self.holders[usize::from(column)] = holder;
