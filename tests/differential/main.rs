@@ -158,13 +158,17 @@ impl<'a> Pair<'a> {
     }
 
     fn read(&self, side: &str, first: u64) -> HashMap<u64, String> {
-        // The types within JSON matter too: 1 and "1" print differently, 1 and 1.0 do not.
-        let types = match self.type_name.contains("JSON") {
-            true => ", toTypeName(v), toString(arrayMap(x -> JSONAllPathsWithTypes(x), flatten([v])))",
-            false => "",
+        let shown = match &self.data_type {
+            // ClickHouse's parser puts a 0 that the enum does not have, and then cannot print it.
+            DataType::Enum8(_) | DataType::Enum16(_) => "toInt16(v)",
+            // The types within JSON matter too: 1 and 1.0 print the same.
+            _ if self.type_name.contains("JSON") => {
+                "v, toString(arrayMap(x -> JSONAllPathsWithTypes(x), flatten([v])))"
+            }
+            _ => "v",
         };
         let query = format!(
-            "SELECT id, v{types} FROM {side}_{} WHERE id >= {first} ORDER BY id FORMAT JSONCompactEachRow",
+            "SELECT id, {shown} FROM {side}_{} WHERE id >= {first} ORDER BY id FORMAT JSONCompactEachRow",
             self.name
         );
         let text = run(self.server, "output_format_json_quote_denormals=1", &query, "");
