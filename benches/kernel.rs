@@ -169,7 +169,7 @@ impl Core {
 
     /// Seals what is open; returns all rows sealed so far.
     fn finish(&mut self) -> u64 {
-        while let Some(batch) = self.sink.open().map(|(batch, _)| batch).next() {
+        while let Some(batch) = { self.sink.open().next().map(|(batch, _)| batch) } {
             self.seal(batch);
         }
         assert_eq!(self.errors.count, 0, "{:?}", self.errors.first);
