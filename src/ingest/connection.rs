@@ -69,6 +69,21 @@ struct Plan {
     envelope: Envelope,
 }
 
+impl Plan {
+    /// What the reply to a refused request takes over: its body may end the connection.
+    fn refusal(&self) -> Envelope {
+        match self.is_discardable() {
+            true => self.envelope,
+            false => self.envelope.closing(),
+        }
+    }
+
+    /// Whether the body of a refused request is read and thrown away. One that waits for leave may never come.
+    fn is_discardable(&self) -> bool {
+        !self.expect_continue && is_discardable(self.framing)
+    }
+}
+
 enum Action {
     Ingest { table: Rc<Table>, level: AckLevel },
     Refuse { status: Status, sentence: Sentence },
@@ -250,7 +265,7 @@ impl Session<'_> {
                 self.settle_all().await?;
                 core.replier
                     .borrow()
-                    .method_not_allowed(&mut self.out, plan.envelope, "POST");
+                    .method_not_allowed(&mut self.out, plan.refusal(), "POST");
                 core.metrics.request(Status::MethodNotAllowed.code());
                 return self.discard(&plan).await;
             }
@@ -313,18 +328,14 @@ impl Session<'_> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        let mut plan_envelope = plan.envelope;
-        if plan.expect_continue || !is_discardable(plan.framing) {
-            plan_envelope = plan_envelope.closing();
-        }
-        self.error(plan_envelope, status, sentence);
+        self.error(plan.refusal(), status, sentence);
         self.discard(plan).await
     }
 
     /// Reads the body of a refused request, so that the next request is found behind it.
     async fn discard(&mut self, plan: &Plan) -> io::Result<Next> {
         self.flush().await?;
-        if plan.expect_continue || !is_discardable(plan.framing) {
+        if !plan.is_discardable() {
             return Ok(Next::Linger);
         }
         let mut left = match plan.framing {
