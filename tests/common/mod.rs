@@ -326,8 +326,8 @@ impl Server {
         let announced = |server: &Server, what: &str| {
             let output = fs::read_to_string(&server.output).unwrap_or_default();
             let line = output.lines().find(|l| l.starts_with(what))?.to_owned();
-            let after_host = line.rsplit(':').next()?;
-            let digits = after_host.split(|c: char| !c.is_ascii_digit()).next()?;
+            let port = line.rsplit(':').next()?;
+            let digits = port.split(|c: char| !c.is_ascii_digit()).next()?;
             digits.parse::<u16>().ok()
         };
         let wait_for = |server: &mut Server, what: &str| {
