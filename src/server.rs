@@ -110,7 +110,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
             readiness: Arc::clone(&readiness),
             limits: settings.limits,
             topology: settings.topology.clone(),
-            tables: tables.iter().map(TableName::to_string).collect(),
+            tables: tables.iter().map(TableName::plain).collect(),
             started,
         }),
     )
@@ -399,7 +399,7 @@ fn announce(
 
 fn ledger_entries(ledger: &Ledger) -> Vec<LedgerEntry> {
     let entry = |(table, totals): (TableName, Totals)| LedgerEntry {
-        table: table.to_string(),
+        table: table.plain(),
         received: totals.received,
         inserted: totals.inserted,
         rejected: totals.rejected,
@@ -502,6 +502,7 @@ impl Server<'_> {
     fn print_ledger(&self) -> u64 {
         let mut waiting = 0;
         for (table, totals) in self.cores.ledger.totals() {
+            let table = table.plain();
             let Totals {
                 received,
                 inserted,

@@ -1,6 +1,8 @@
 //! Starts real servers and engines for the integration tests, and ends them whatever happens.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
+pub mod client;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -95,7 +97,7 @@ pub fn raw(port: u16, request: &[u8]) -> io::Result<Reply> {
     parse_reply(&bytes)
 }
 
-fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
+pub(crate) fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
     let wrong = |what: &str| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -379,6 +381,11 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the server's end", || child.try_wait().unwrap())
+    }
+
+    /// Directory of its own, with its data under `data`.
+    pub fn directory(&self) -> &Path {
+        self.output.parent().expect("the output file is in it")
     }
 
     /// What it has printed on stdout so far.
