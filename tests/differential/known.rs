@@ -66,6 +66,22 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
+        why: "-0 is an integer, and so 0; -0.0 is a double and keeps its sign",
+        relations: &[Relation::Differs],
+        applies: |part| {
+            matches!(part.data_type, DataType::Float32 | DataType::Float64) && part.number() == Some("-0")
+        },
+    },
+    Known {
+        why: "a leading zero is octal to some readers of addresses and decimal to others, so it is an error",
+        relations: &[Relation::Refused],
+        applies: |part| {
+            let zero_leads = |part: &str| part.len() > 1 && part.starts_with('0');
+            matches!(part.data_type, DataType::Ipv4 | DataType::Ipv6)
+                && part.text().is_some_and(|text| text.split('.').any(zero_leads))
+        },
+    },
+    Known {
         why: "ClickHouse counts a decimal's digits before it looks at the exponent",
         relations: &[Relation::Taken],
         applies: |part| {
@@ -192,6 +208,8 @@ pub const EXAMPLES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
     ("Int64", "18446744073709551616", None, Some("0")),
     ("Int128", "18446744073709551616", None, Some("18446744073709551616")),
     ("Float32", "1e39", None, Some("\"inf\"")),
+    ("Float64", "-0", Some("0"), Some("-0")),
+    ("IPv4", "\"01.2.3.4\"", None, Some("\"1.2.3.4\"")),
     ("Bool", "\"True\"", Some("true"), None),
     ("Decimal(9, 4)", "\".\"", None, Some("0")),
     ("Decimal(9, 0)", "82663700197.5e-3", Some("82663700"), None),
