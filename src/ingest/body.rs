@@ -191,7 +191,15 @@ impl Session<'_> {
                     row += 1;
                 }
                 Split::BodyError(fault) => intake.failure = Some(Failure::Json(fault)),
-                Split::Done => break,
+                Split::Done => {
+                    // Blanks after the last row, or the end of a row too long: left in the buffer they would be
+                    // read as the next request, which is how requests are smuggled.
+                    let (rest, end) = source.text(&self.buffer);
+                    debug_assert!(end, "rows are over only when the body is");
+                    let rest = rest.len();
+                    source.consume(&mut self.buffer, rest);
+                    break;
+                }
             }
         }
         Ok(())
