@@ -342,6 +342,11 @@ impl Core {
         true
     }
 
+    /// Whether a batch can be sealed.
+    fn has_free_block(&self) -> bool {
+        !self.pool.borrow().is_empty()
+    }
+
     /// A block is back: its rows are accounted for, its requests answered, its memory free.
     fn settle(&self, mut block: Box<Block>) {
         let rows = u64::from(block.rows);
