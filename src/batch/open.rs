@@ -5,7 +5,7 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::clickhouse::wire::put_varint;
 use crate::column::{Append, Column, EntryRange, Node, Overflow, ValueError};
 use crate::limits::Limits;
-use crate::schema::Schema;
+use crate::schema::{Role, Schema};
 
 /// Rows of one route can go into one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,10 @@ pub(super) struct Gather {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per column of an open batch, made once and never moved")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per column of an open batch, made once and never moved"
+)]
 enum Store {
     Column(Column),
     Overflow(Overflow),
@@ -53,6 +56,8 @@ enum Store {
 #[derive(Debug)]
 pub(super) struct Batch {
     stores: Vec<Store>,
+    /// Columns that get the receive time where a row has none.
+    stamped: Vec<bool>,
     pub(super) route: Option<Route>,
     pub(super) rows: usize,
     /// Bit i: the i-th partition of the route's bucket has rows.
@@ -68,8 +73,10 @@ impl Batch {
             }
             Store::Column(Column::new(spec, limits))
         });
+        let stamped = schema.columns.iter().map(|spec| spec.role == Role::Time).collect();
         Batch {
             stores: stores.collect(),
+            stamped,
             route: None,
             rows: 0,
             partitions: 0,
@@ -137,7 +144,13 @@ impl Batch {
                         column.append_ticks(gathered(members, ticks, &mut gather.ticks));
                         continue;
                     }
-                    let values = gathered(members, pass.scan.slots_of(index), &mut gather.values);
+                    let slots = pass.scan.slots_of(index);
+                    if !self.stamped[index] && slots.iter().all(|slot| *slot == 0) {
+                        // Most rows leave most columns out: one step for all of them.
+                        column.append_defaults(members.map_or(slots.len(), <[u32]>::len));
+                        continue;
+                    }
+                    let values = gathered(members, slots, &mut gather.values);
                     let append = Append {
                         tape: pass.tape,
                         values,
