@@ -53,7 +53,9 @@ fn kill_and_await_restart(engine: &Engine) {
     if pid != 0 {
         signal(pid, Signal::KILL);
     }
-    eventually("the engine's restart", || (engine.embedded.restarts() > restarts).then_some(()));
+    eventually("the engine's restart", || {
+        (engine.embedded.restarts() > restarts).then_some(())
+    });
     eventually("the engine's answer", || engine.try_sql("SELECT 1").ok());
 }
 
@@ -78,14 +80,17 @@ fn a_killed_clickhouse_loses_and_doubles_nothing() {
 
 #[test]
 fn a_killed_embedded_engine_is_restarted_and_loses_nothing() {
-    let tcp_port = free_port().to_string();
-    let server = Server::embedded(&["--embedded-tcp-port", &tcp_port, "--limit", "retry_pause_max_ms=500"]);
+    let server = Server::embedded(&["--limit", "retry_pause_max_ms=500"]);
     let load = Load::start(server.port, &Plan::default());
     for _ in 0..2 * scale() {
         load.more(500);
         let pid = server.engine_pid();
         signal(pid, Signal::KILL);
-        eventually("another engine", || common::children(server.pid()).into_iter().find(|child| *child != pid));
+        eventually("another engine", || {
+            common::children(server.pid())
+                .into_iter()
+                .find(|child| *child != pid)
+        });
     }
     load.more(500);
     let sent = load.finish();
@@ -125,7 +130,10 @@ fn a_server_starts_before_its_clickhouse() {
     let other = Server::start(&["--clickhouse", &url(port)]);
     let reply = other.post("/ingest", r#"{"message":"1"}"#);
     assert_eq!(reply.status, 503, "{reply:?}");
-    assert!(reply.head.to_ascii_lowercase().contains("retry-after"), "{reply:?}");
+    assert!(
+        reply.head.to_ascii_lowercase().contains("retry-after"),
+        "{reply:?}"
+    );
 
     let directory = tempfile::tempdir().unwrap();
     let http_port = free_port();
@@ -164,14 +172,29 @@ fn a_table_that_is_dropped_and_created_again_holds_its_rows() {
     server.wait_until_ready();
     let mut before = Vec::new();
     for _ in 0..2 * scale() {
-        let load = Load::start(server.port, &Plan { producers: (0, 2), ..Plan::default() });
+        let load = Load::start(
+            server.port,
+            &Plan {
+                producers: (0, 2),
+                ..Plan::default()
+            },
+        );
         load.more(200);
         engine.sql("DROP TABLE otel_logs SYNC");
         eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
-        assert!(readyz(&server).1.contains("default table no more"), "{}", readyz(&server).1);
+        assert!(
+            readyz(&server).1.contains("default table no more"),
+            "{}",
+            readyz(&server).1
+        );
         load.more(200);
         let sent = load.finish();
-        assert_eq!(sent.statuses.keys().collect::<Vec<_>>(), [&202], "nothing but success: {:?}", sent.statuses);
+        assert_eq!(
+            sent.statuses.keys().collect::<Vec<_>>(),
+            [&202],
+            "nothing but success: {:?}",
+            sent.statuses
+        );
         engine.sql(&create);
         server.wait_until_ready();
         let ledger = settled(&server);
@@ -183,7 +206,11 @@ fn a_table_that_is_dropped_and_created_again_holds_its_rows() {
     for (sent, there) in before {
         let (count, unique) = there.split_once('\t').unwrap();
         assert_eq!(count, unique);
-        assert!(count.parse::<usize>().unwrap() >= 200, "{there} of {}", sent.memory.len());
+        assert!(
+            count.parse::<usize>().unwrap() >= 200,
+            "{there} of {}",
+            sent.memory.len()
+        );
     }
 }
 
@@ -214,39 +241,70 @@ fn columns_added_and_dropped_under_load_cost_no_row() {
     }
     load.more(300);
     let sent = load.finish();
-    assert!(sent.statuses.keys().all(|status| matches!(status, 200 | 202)), "{:?}", sent.statuses);
+    assert!(
+        sent.statuses.keys().all(|status| matches!(status, 200 | 202)),
+        "{:?}",
+        sent.statuses
+    );
     assert_exactly_once(|text| engine.sql(text), "events", "n", &sent, &server);
     assert_eq!(settled(&server).rejected, 0);
 }
 
+/// A users file in which `writer` has this profile and these rights.
+fn users(profile: &str, rights: &str) -> String {
+    let user = |name: &str, more: &str| {
+        format!(
+            "<{name}><password></password><networks><ip>127.0.0.1</ip></networks><quota>default</quota>{more}</{name}>"
+        )
+    };
+    format!(
+        "<clickhouse><users>{}{}</users><profiles><default></default><writer>{profile}</writer></profiles>\
+         <quotas><default></default></quotas></clickhouse>",
+        user("default", "<profile>default</profile>"),
+        user(
+            "writer",
+            &format!("<profile>writer</profile><grants><query>{rights}</query></grants>")
+        ),
+    )
+}
+
 #[test]
 fn a_user_who_may_not_insert_for_a_while_holds_the_rows() {
-    let engine = Engine::start();
+    const ALL: &str = "GRANT ALL ON *.*";
+    let engine = Engine::start_with(Some(&users("", ALL)));
     let proxy = Proxy::start(engine.tcp_port(), seed());
-    engine.sql("CREATE USER writer IDENTIFIED WITH no_password");
-    engine.sql("GRANT ALL ON *.* TO writer");
     let url = format!("tcp://writer@127.0.0.1:{}/default", proxy.port);
-    let arguments = ["--clickhouse", &url, "--create-tables", "--limit", "retry_pause_max_ms=300"];
-    let server = Server::start(&arguments);
+    let server = Server::start(&[
+        "--clickhouse",
+        &url,
+        "--create-tables",
+        "--limit",
+        "retry_pause_max_ms=300",
+    ]);
     server.wait_until_ready();
     let load = Load::start(server.port, &Plan::default());
     load.more(300);
-    let change = |forbid: &str, allow: &str| {
-        engine.sql(forbid);
+    let change = |profile: &str, rights: &str| {
+        std::fs::write(engine.directory().join("test-users.xml"), users(profile, rights)).unwrap();
+        engine.sql("SYSTEM RELOAD USERS");
         // Rights are looked up for each query, settings once for each connection.
         proxy.cut_all();
+    };
+    let trouble = [
+        ("<readonly>1</readonly>", ALL),
+        ("", "GRANT SELECT ON *.*"),
+        (
+            "<constraints><insert_deduplicate><const/></insert_deduplicate></constraints>",
+            ALL,
+        ),
+    ];
+    for (profile, rights) in trouble.repeat(scale() as usize) {
+        change(profile, rights);
         eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
-        engine.sql(allow);
-        proxy.cut_all();
+        change("", ALL);
         server.wait_until_ready();
         load.more(300);
-    };
-    change("REVOKE INSERT ON *.* FROM writer", "GRANT INSERT ON *.* TO writer");
-    change("ALTER USER writer SETTINGS readonly = 1", "ALTER USER writer SETTINGS readonly = 0");
-    change(
-        "ALTER USER writer SETTINGS insert_deduplicate CONST",
-        "ALTER USER writer SETTINGS NONE",
-    );
+    }
     check(&engine, load, &server);
 }
 
@@ -255,12 +313,20 @@ fn connections_cut_anywhere_double_nothing() {
     let engine = Engine::start();
     let proxy = Proxy::start(engine.tcp_port(), seed());
     let server = serve_ready(proxy.port, &[]);
-    let load = Load::start(server.port, &Plan { rows_max: 400, ..Plan::default() });
+    let load = Load::start(
+        server.port,
+        &Plan {
+            rows_max: 400,
+            ..Plan::default()
+        },
+    );
     for round in 0..4 * scale() {
         let cuts = proxy.cuts();
         // From within the hello to within the data of a few INSERTs.
         proxy.set(Fault::CutWithin(1 << (9 + 2 * (round % 4))));
-        eventually("connections to be cut", || (proxy.cuts() >= cuts + 8).then_some(()));
+        eventually("connections to be cut", || {
+            (proxy.cuts() >= cuts + 8).then_some(())
+        });
         proxy.set(Fault::Delay(2));
         load.more(300);
         proxy.set(Fault::Refuse);
@@ -287,7 +353,11 @@ fn an_insert_whose_answer_is_lost_is_not_doubled() {
         }
     }
     check(&engine, load, &server);
-    assert_eq!(engine.embedded.restarts(), 0, "the test shall cut connections and not kill the engine");
+    assert_eq!(
+        engine.embedded.restarts(),
+        0,
+        "the test shall cut connections and not kill the engine"
+    );
 }
 
 #[test]
@@ -309,7 +379,9 @@ fn a_full_server_says_so_and_recovers() {
     eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
     let mut client = Client::connect(server.port).unwrap();
     let answer = eventually("503", || {
-        let answer = client.post("/ingest?ack=memory", "{\"message\":\"9\"}").expect("the connection is kept");
+        let answer = client
+            .post("/ingest?ack=memory", "{\"message\":\"9\"}")
+            .expect("the connection is kept");
         (answer.status == 503).then_some(answer)
     });
     assert!(answer.retry_after && !answer.closes, "{answer:?}");
@@ -317,7 +389,9 @@ fn a_full_server_says_so_and_recovers() {
     proxy.set(Fault::None);
     server.wait_until_ready();
     eventually("202", || {
-        let answer = client.post("/ingest?ack=memory", "{\"message\":\"9\"}").expect("the connection is kept");
+        let answer = client
+            .post("/ingest?ack=memory", "{\"message\":\"9\"}")
+            .expect("the connection is kept");
         (answer.status == 202).then_some(())
     });
     load.more(300);
@@ -325,7 +399,10 @@ fn a_full_server_says_so_and_recovers() {
     assert!(sent.statuses[&503] > 0, "{:?}", sent.statuses);
     // The rows of this test's own client all have the number 9.
     let ledger = settled(&server);
-    assert_eq!(engine.sql("SELECT count() FROM otel_logs"), ledger.inserted.to_string());
+    assert_eq!(
+        engine.sql("SELECT count() FROM otel_logs"),
+        ledger.inserted.to_string()
+    );
     engine.sql("ALTER TABLE otel_logs DELETE WHERE Body = '9' SETTINGS mutations_sync = 1");
     let counts = engine.sql("SELECT count(), uniqExact(Body) FROM otel_logs");
     let (count, unique) = counts.split_once('\t').unwrap();
@@ -342,7 +419,14 @@ fn a_refused_block_takes_no_neighbour_along() {
          SETTINGS non_replicated_deduplication_window = 1000",
     );
     let proxy = Proxy::start(engine.tcp_port(), seed());
-    let arguments = ["--table", "otel_logs", "--table", "checked", "--limit", "batch_rows_max=10"];
+    let arguments = [
+        "--table",
+        "otel_logs",
+        "--table",
+        "checked",
+        "--limit",
+        "batch_rows_max=10",
+    ];
     let server = serve_ready(proxy.port, &arguments);
     let post = |target: &str, rows: &[u64]| {
         let body: String = rows.iter().map(|n| format!("{{\"n\":{n}}}\n")).collect();
@@ -351,17 +435,26 @@ fn a_refused_block_takes_no_neighbour_along() {
     let refused = post("/ingest/checked", &[6, 7, 8]);
     assert_eq!(refused.status, 400, "{refused:?}");
     assert!(refused.body.contains("refused"), "{refused:?}");
-    assert_eq!(post("/ingest/checked", &[1, 2, 3]).status, 200, "the lane goes on");
+    assert_eq!(
+        post("/ingest/checked", &[1, 2, 3]).status,
+        200,
+        "the lane goes on"
+    );
 
     // Blocks of ten that wait for ClickHouse together and share an INSERT: one of them is refused.
     proxy.set(Fault::Refuse);
     for ten in 10..20 {
-        let rows: Vec<u64> = (ten * 10..ten * 10 + 10).map(|n| if n == 155 { 7 } else { n }).collect();
+        let rows: Vec<u64> = (ten * 10..ten * 10 + 10)
+            .map(|n| if n == 155 { 7 } else { n })
+            .collect();
         assert_eq!(post("/ingest/checked?ack=memory", &rows).status, 202);
     }
     proxy.set(Fault::None);
     let ledger = settled(&server);
-    assert_eq!(engine.sql("SELECT count(), uniqExact(n), countIf(n = 7) FROM checked"), "93\t93\t0");
+    assert_eq!(
+        engine.sql("SELECT count(), uniqExact(n), countIf(n = 7) FROM checked"),
+        "93\t93\t0"
+    );
     assert_eq!((ledger.inserted, ledger.rejected), (93, 13));
 }
 
@@ -382,16 +475,28 @@ fn rows_left_at_the_drain_deadline_are_counted_and_told() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(1));
     assert!(server.log().contains("123 rows were lost"), "{}", server.log());
-    assert!(server.output().contains("received 123 = inserted 0 + rejected 0 + waiting 123"), "{}", server.output());
+    assert!(
+        server
+            .output()
+            .contains("received 123 = inserted 0 + rejected 0 + waiting 123"),
+        "{}",
+        server.output()
+    );
 
     // ClickHouse comes back before the deadline: nothing is lost.
     let (engine, proxy, mut server) = server_of(&["--limit", "drain_deadline_ms=30000"]);
     server.signal(Signal::TERM);
-    eventually("the listener to close", || Client::connect(server.port).is_err().then_some(()));
+    eventually("the listener to close", || {
+        Client::connect(server.port).is_err().then_some(())
+    });
     proxy.set(Fault::None);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert_eq!(engine.sql("SELECT count() FROM otel_logs"), "123");
-    assert!(server.output().contains("received 123 = inserted 123"), "{}", server.output());
+    assert!(
+        server.output().contains("received 123 = inserted 123"),
+        "{}",
+        server.output()
+    );
 }
 
 /// Stopping in normal operation must not reset connections: the embedded engine aborts on a reset.
@@ -400,7 +505,13 @@ fn a_server_that_drains_under_load_loses_nothing_promised_and_resets_nobody() {
     let engine = Engine::start();
     for _ in 0..2 * scale() {
         let mut server = serve_ready(engine.tcp_port(), &[]);
-        let load = Load::start(server.port, &Plan { producers: (2, 2), ..Plan::default() });
+        let load = Load::start(
+            server.port,
+            &Plan {
+                producers: (2, 2),
+                ..Plan::default()
+            },
+        );
         load.more(300);
         // Producers cannot connect any more after this and are stopped by their own failure to.
         let drained = thread::scope(|scope| {
@@ -414,7 +525,12 @@ fn a_server_that_drains_under_load_loses_nothing_promised_and_resets_nobody() {
         let sent = load.finish();
         let there = engine.sql("SELECT Body FROM otel_logs");
         let there: std::collections::HashSet<u64> = there.lines().map(|line| line.parse().unwrap()).collect();
-        assert!(sent.inserted.iter().chain(&sent.memory).all(|number| there.contains(number)));
+        assert!(
+            sent.inserted
+                .iter()
+                .chain(&sent.memory)
+                .all(|number| there.contains(number))
+        );
         engine.sql("TRUNCATE TABLE otel_logs");
     }
     assert_eq!(engine.embedded.restarts(), 0, "the engine saw a reset");
@@ -430,14 +546,19 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
             .arg(directory.path())
             .output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(directory))
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then_some(SmallDisk(directory))
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: the engine that wrote there may be a moment from its end.
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
     }
 }
 

@@ -23,7 +23,9 @@ pub fn scale() -> u64 {
 
 fn from_environment(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
         Err(_) => default,
     }
 }
@@ -48,17 +50,29 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE * 2))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream: BufReader::new(stream) })
+        Ok(Client {
+            stream: BufReader::new(stream),
+        })
     }
 
     pub fn post(&mut self, target: &str, body: &str) -> io::Result<Answer> {
-        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
-        self.stream.get_mut().write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.stream
+            .get_mut()
+            .write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
         self.answer()
     }
 
     fn answer(&mut self) -> io::Result<Answer> {
-        let mut answer = Answer { status: 0, retry_after: false, closes: false, body: String::new() };
+        let mut answer = Answer {
+            status: 0,
+            retry_after: false,
+            closes: false,
+            body: String::new(),
+        };
         let mut length = 0;
         loop {
             let mut line = String::new();
@@ -140,7 +154,9 @@ impl Default for Plan {
             producers: (3, 2),
             rows_max: 40,
             pause_max_ms: 8,
-            row: |number| format!(r#"{{"message":"{number}","service":"chaos","level":"info","n":{number}}}"#),
+            row: |number| {
+                format!(r#"{{"message":"{number}","service":"chaos","level":"info","n":{number}}}"#)
+            },
         }
     }
 }
@@ -157,7 +173,11 @@ impl Load {
                 thread::spawn(move || produce(port, index, level, &plan, &stop, &acknowledged))
             })
             .collect();
-        Load { stop, acknowledged, producers }
+        Load {
+            stop,
+            acknowledged,
+            producers,
+        }
     }
 
     /// Rows promised so far.
@@ -168,7 +188,9 @@ impl Load {
     /// Waits until so many more rows were promised.
     pub fn more(&self, rows: u64) {
         let before = self.acknowledged();
-        eventually("more acknowledged rows", || (self.acknowledged() >= before + rows).then_some(()));
+        eventually("more acknowledged rows", || {
+            (self.acknowledged() >= before + rows).then_some(())
+        });
     }
 
     /// Lets every producer finish its request.
@@ -182,7 +204,14 @@ impl Load {
     }
 }
 
-fn produce(port: u16, index: u64, level: &str, plan: &Plan, stop: &AtomicBool, acknowledged: &AtomicU64) -> Sent {
+fn produce(
+    port: u16,
+    index: u64,
+    level: &str,
+    plan: &Plan,
+    stop: &AtomicBool,
+    acknowledged: &AtomicU64,
+) -> Sent {
     let mut random = fastrand::Rng::with_seed(seed() ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let target = format!("{}?ack={level}", plan.path);
     let mut sent = Sent::default();
@@ -245,7 +274,12 @@ pub fn status(server: &Server) -> serde_json::Value {
 pub fn ledger(server: &Server) -> Ledger {
     let status = status(server);
     let entries = status["ledger"].as_array().expect("/status has a ledger");
-    let sum = |key: &str| entries.iter().map(|entry| entry[key].as_u64().expect("a count")).sum();
+    let sum = |key: &str| {
+        entries
+            .iter()
+            .map(|entry| entry[key].as_u64().expect("a count"))
+            .sum()
+    };
     Ledger {
         received: sum("received"),
         inserted: sum("inserted"),
@@ -256,7 +290,9 @@ pub fn ledger(server: &Server) -> Ledger {
 
 /// Waits until no row waits any more; the ledger then.
 pub fn settled(server: &Server) -> Ledger {
-    let ledger = eventually("every row's end", || Some(ledger(server)).filter(|ledger| ledger.waiting == 0));
+    let ledger = eventually("every row's end", || {
+        Some(ledger(server)).filter(|ledger| ledger.waiting == 0)
+    });
     assert_eq!(ledger.received, ledger.inserted + ledger.rejected, "{ledger:?}");
     ledger
 }
@@ -269,18 +305,40 @@ pub fn readyz(server: &Server) -> (u16, String) {
 
 /// Checks that ClickHouse holds every promised row once, and nothing twice. `query` runs SQL, `number` is the
 /// expression of a row's number in `table`.
-pub fn assert_exactly_once(query: impl Fn(&str) -> String, table: &str, number: &str, sent: &Sent, server: &Server) {
+pub fn assert_exactly_once(
+    query: impl Fn(&str) -> String,
+    table: &str,
+    number: &str,
+    sent: &Sent,
+    server: &Server,
+) {
     let ledger = settled(server);
     let seed = seed();
     let counts = query(&format!("SELECT count(), uniqExact({number}) FROM {table}"));
     let (count, unique) = counts.split_once('\t').expect("two columns");
-    assert_eq!(count, unique, "rows are doubled; seed {seed}, {:?}", sent.statuses);
-    assert_eq!(count, ledger.inserted.to_string(), "the ledger does not agree; seed {seed}");
+    assert_eq!(
+        count, unique,
+        "rows are doubled; seed {seed}, {:?}",
+        sent.statuses
+    );
+    assert_eq!(
+        count,
+        ledger.inserted.to_string(),
+        "the ledger does not agree; seed {seed}"
+    );
     let there = query(&format!("SELECT {number} FROM {table}"));
-    let there: HashSet<u64> = there.lines().map(|line| line.parse().expect("a number")).collect();
+    let there: HashSet<u64> = there
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect();
     for (level, numbers) in [("inserted", &sent.inserted), ("memory", &sent.memory)] {
         let missing = numbers.iter().filter(|number| !there.contains(number)).count();
-        assert_eq!(missing, 0, "of {} rows acknowledged at {level}; seed {seed}", numbers.len());
+        assert_eq!(
+            missing,
+            0,
+            "of {} rows acknowledged at {level}; seed {seed}",
+            numbers.len()
+        );
     }
     assert_eq!(sent.broken, Vec::<String>::new(), "connections broke");
     assert_eq!(sent.without_retry_after, 0, "503 without Retry-After");

@@ -62,7 +62,12 @@ impl Proxy {
             connections: Mutex::new(Vec::new()),
         });
         let accepting = Arc::clone(&shared);
-        thread::spawn(move || listener.incoming().flatten().for_each(|client| accepting.accept(client)));
+        thread::spawn(move || {
+            listener
+                .incoming()
+                .flatten()
+                .for_each(|client| accepting.accept(client))
+        });
         Proxy { port, shared }
     }
 
@@ -105,7 +110,12 @@ impl Shared {
             return;
         };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let link = Arc::new(Link { client, server, ended: AtomicBool::new(false), cut: AtomicBool::new(false) });
+        let link = Arc::new(Link {
+            client,
+            server,
+            ended: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        });
         self.connections.lock().unwrap().push(Arc::clone(&link));
         for upward in [true, false] {
             let (shared, link) = (Arc::clone(self), Arc::clone(&link));

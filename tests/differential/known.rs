@@ -56,7 +56,11 @@ pub fn any_part(data_type: &DataType, value: &Json, applies: &dyn Fn(&DataType, 
         (DataType::Tuple(elements), Json::Object(members)) => members.iter().any(|(name, value)| {
             elements
                 .iter()
-                .filter(|(element, _)| element.as_ref().is_some_and(|element| format!("\"{element}\"") == *name))
+                .filter(|(element, _)| {
+                    element
+                        .as_ref()
+                        .is_some_and(|element| format!("\"{element}\"") == *name)
+                })
                 .any(|(_, element)| any_part(element, value, applies))
         }),
         _ => false,

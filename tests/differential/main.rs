@@ -107,8 +107,15 @@ impl<'a> Pair<'a> {
     fn create(server: &'a Server, name: String, type_name: &'a str) -> Pair<'a> {
         for side in ["ours", "theirs"] {
             // An unflattened Nested is an array of tuples; the flattened ones have a test of their own.
-            let statement = format!("CREATE TABLE {side}_{name} (id UInt64, v {type_name}) ENGINE = MergeTree ORDER BY id");
-            run(server, "allow_suspicious_low_cardinality_types=1&flatten_nested=0", &statement, "");
+            let statement = format!(
+                "CREATE TABLE {side}_{name} (id UInt64, v {type_name}) ENGINE = MergeTree ORDER BY id"
+            );
+            run(
+                server,
+                "allow_suspicious_low_cardinality_types=1&flatten_nested=0",
+                &statement,
+                "",
+            );
         }
         Pair {
             server,
@@ -175,8 +182,18 @@ impl<'a> Pair<'a> {
         text.lines()
             .map(|line| {
                 let (id, value) = line.split_once(',').expect("a line has two columns");
-                let id = id.trim_start_matches('[').parse().expect("the first column is the id");
-                (id, value.strip_suffix(']').expect("a line is an array").trim().to_owned())
+                let id = id
+                    .trim_start_matches('[')
+                    .parse()
+                    .expect("the first column is the id");
+                (
+                    id,
+                    value
+                        .strip_suffix(']')
+                        .expect("a line is an array")
+                        .trim()
+                        .to_owned(),
+                )
             })
             .collect()
     }
@@ -258,8 +275,16 @@ fn every_type_holds_what_clickhouse_itself_would_hold() {
             }
         }
     }
-    assert!(unknown.is_empty(), "{} unlisted differences:\n{}", unknown.len(), unknown.join("\n"));
-    assert!(accepted > TYPES.len() * ROWS_PER_TYPE / 2, "most rows must fit for the test to mean anything: {accepted}");
+    assert!(
+        unknown.is_empty(),
+        "{} unlisted differences:\n{}",
+        unknown.len(),
+        unknown.join("\n")
+    );
+    assert!(
+        accepted > TYPES.len() * ROWS_PER_TYPE / 2,
+        "most rows must fit for the test to mean anything: {accepted}"
+    );
 }
 
 fn is_known(data_type: &DataType, value: &Value, ours: &Outcome, theirs: &Outcome) -> bool {

@@ -85,7 +85,18 @@ pub fn value(rng: &mut Rng, data_type: &DataType) -> Json {
         DataType::FixedString(width) => fixed_string(rng, *width),
         DataType::Bool => scalar(pick(
             rng,
-            &["true", "false", "0", "1", "2", "\"true\"", "\"0\"", "\"False\"", "\"yes\"", "1.0"],
+            &[
+                "true",
+                "false",
+                "0",
+                "1",
+                "2",
+                "\"true\"",
+                "\"0\"",
+                "\"False\"",
+                "\"yes\"",
+                "1.0",
+            ],
         )),
         DataType::Int8 => integer(rng, i8::MIN.into(), i8::MAX as u128),
         DataType::Int16 => integer(rng, i16::MIN.into(), i16::MAX as u128),
@@ -110,9 +121,7 @@ pub fn value(rng: &mut Rng, data_type: &DataType) -> Json {
         DataType::Ipv6 => address(rng, false),
         DataType::Decimal { precision, scale } => decimal(rng, *precision, *scale),
         DataType::LowCardinality(inner) | DataType::Nullable(inner) => value(rng, inner),
-        DataType::Array(element) => {
-            Json::Array((0..rng.usize(..5)).map(|_| value(rng, element)).collect())
-        }
+        DataType::Array(element) => Json::Array((0..rng.usize(..5)).map(|_| value(rng, element)).collect()),
         DataType::Map(key, element) => Json::Object(
             (0..rng.usize(..4))
                 .map(|_| {
@@ -166,9 +175,27 @@ fn text(rng: &mut Rng) -> Json {
                 &["\\n", "\\t", "\\\\", "\\\"", "\\/", "\\b", "\\f", "\\r"],
             )),
             1 => token.push_str(&format!("\\u{:04x}", rng.u16(..0xd800))),
-            2 => token.push_str(&format!("\\u{:04X}\\u{:04X}", rng.u16(0xd800..0xdc00), rng.u16(0xdc00..0xe000))),
+            2 => token.push_str(&format!(
+                "\\u{:04X}\\u{:04X}",
+                rng.u16(0xd800..0xdc00),
+                rng.u16(0xdc00..0xe000)
+            )),
             3 => token.push(rng.char('\u{80}'..)),
-            4 => token.push_str(pick(rng, &["é", "日本", "😀", "\u{7f}", "\u{feff}", "{\\\"a\\\":1}", "NULL", "\\\\N", "'", "$"])),
+            4 => token.push_str(pick(
+                rng,
+                &[
+                    "é",
+                    "日本",
+                    "😀",
+                    "\u{7f}",
+                    "\u{feff}",
+                    "{\\\"a\\\":1}",
+                    "NULL",
+                    "\\\\N",
+                    "'",
+                    "$",
+                ],
+            )),
             _ => token.push(loop {
                 let c = rng.char(' '..='~');
                 if c != '"' && c != '\\' {
@@ -186,7 +213,21 @@ fn number_as_sent(rng: &mut Rng) -> Json {
         0 => scalar(rng.i64(..).to_string()),
         1 => scalar(rng.u64(..).to_string()),
         2 => scalar(rng.i16(..).to_string()),
-        _ => scalar(pick(rng, &["0", "1.5", "-0.25", "1.50", "1e3", "1E+2", "-0", "0.0", "1e-7", "123456789.125"])),
+        _ => scalar(pick(
+            rng,
+            &[
+                "0",
+                "1.5",
+                "-0.25",
+                "1.50",
+                "1e3",
+                "1E+2",
+                "-0",
+                "0.0",
+                "1e-7",
+                "123456789.125",
+            ],
+        )),
     }
 }
 
@@ -220,10 +261,15 @@ fn integer(rng: &mut Rng, min: i128, max: u128) -> Json {
             None => "340282366920938463463374607431768211456".to_owned(),
         }),
         5 => scalar(format!("{}.0", rng.u8(..100))),
-        6 => scalar(pick(rng, &["true", "false", "1e2", "1.5", "-0", "-1", "0", "1E1", "0.1e1"])),
+        6 => scalar(pick(
+            rng,
+            &["true", "false", "1e2", "1.5", "-0", "-1", "0", "1E1", "0.1e1"],
+        )),
         7 => quoted(pick(
             rng,
-            &["", " 5", "5 ", "+5", "0x10", "1_000", "5abc", "007", "-0", "5.0", "1e2", "-", "1.5"],
+            &[
+                "", " 5", "5 ", "+5", "0x10", "1_000", "5abc", "007", "-0", "5.0", "1e2", "-", "1.5",
+            ],
         )),
         8..11 => quoted(fitting(rng)),
         _ => scalar(fitting(rng)),
@@ -242,14 +288,48 @@ fn float(rng: &mut Rng, bits: impl Fn(&mut Rng) -> String) -> Json {
         1 => scalar(rng.u64(..).to_string()),
         2 => quoted(pick(
             rng,
-            &["nan", "NaN", "inf", "-inf", "Infinity", "-Infinity", "+inf", "", "1e", "1.5.2", " 1", "+1.5", ".5", "5.", "0x1p3", "1e3"],
+            &[
+                "nan",
+                "NaN",
+                "inf",
+                "-inf",
+                "Infinity",
+                "-Infinity",
+                "+inf",
+                "",
+                "1e",
+                "1.5.2",
+                " 1",
+                "+1.5",
+                ".5",
+                "5.",
+                "0x1p3",
+                "1e3",
+            ],
         )),
         3 => scalar(pick(
             rng,
             &[
-                "0", "-0", "-0.0", "1e-320", "5e-324", "4.9e-324", "2.2250738585072014e-308", "1.7976931348623157e308",
-                "3.4028235e38", "3.4028236e38", "1e39", "1.4e-45", "7e-46", "0.1", "16777217", "9007199254740993",
-                "123456789.123456789", "1E5", "1e+5", "1e-400",
+                "0",
+                "-0",
+                "-0.0",
+                "1e-320",
+                "5e-324",
+                "4.9e-324",
+                "2.2250738585072014e-308",
+                "1.7976931348623157e308",
+                "3.4028235e38",
+                "3.4028236e38",
+                "1e39",
+                "1.4e-45",
+                "7e-46",
+                "0.1",
+                "16777217",
+                "9007199254740993",
+                "123456789.123456789",
+                "1E5",
+                "1e+5",
+                "1e-400",
             ],
         )),
         4 => quoted(finite(rng)),
@@ -261,7 +341,12 @@ fn float(rng: &mut Rng, bits: impl Fn(&mut Rng) -> String) -> Json {
 }
 
 fn calendar_day(rng: &mut Rng, year_min: u32, year_max: u32) -> String {
-    format!("{:04}-{:02}-{:02}", rng.u32(year_min..=year_max), rng.u32(1..=12), rng.u32(1..=28))
+    format!(
+        "{:04}-{:02}-{:02}",
+        rng.u32(year_min..=year_max),
+        rng.u32(1..=12),
+        rng.u32(1..=28)
+    )
 }
 
 fn date(rng: &mut Rng, year_min: u32, year_max: u32) -> Json {
@@ -269,18 +354,44 @@ fn date(rng: &mut Rng, year_min: u32, year_max: u32) -> Json {
         0 => quoted(pick(
             rng,
             &[
-                "1970-01-01", "1969-12-31", "2149-06-06", "2149-06-07", "1900-01-01", "1899-12-31", "2299-12-31", "2300-01-01",
-                "2024-02-29", "2000-02-29", "0000-00-00", "1970-01-02",
+                "1970-01-01",
+                "1969-12-31",
+                "2149-06-06",
+                "2149-06-07",
+                "1900-01-01",
+                "1899-12-31",
+                "2299-12-31",
+                "2300-01-01",
+                "2024-02-29",
+                "2000-02-29",
+                "0000-00-00",
+                "1970-01-02",
             ],
         )),
         1 => quoted(pick(
             rng,
             &[
-                "2023-02-29", "2023-02-30", "2023-13-01", "2023-00-10", "2023-01-00", "2023-1-2", "20230102", "2023/01/02", "", "today",
-                "2023-01-02x", "2023-01", "2023-01-02 08:15:30", "2023-01-02T08:15:30Z", "2023-01-02T23:15:30-05:00",
+                "2023-02-29",
+                "2023-02-30",
+                "2023-13-01",
+                "2023-00-10",
+                "2023-01-00",
+                "2023-1-2",
+                "20230102",
+                "2023/01/02",
+                "",
+                "today",
+                "2023-01-02x",
+                "2023-01",
+                "2023-01-02 08:15:30",
+                "2023-01-02T08:15:30Z",
+                "2023-01-02T23:15:30-05:00",
             ],
         )),
-        2 => scalar(pick(rng, &["0", "1", "19000", "65535", "1700468130", "-1", "1.5"])),
+        2 => scalar(pick(
+            rng,
+            &["0", "1", "19000", "65535", "1700468130", "-1", "1.5"],
+        )),
         3 => quoted(pick(rng, &["0", "19000", "1700468130"])),
         _ => quoted(calendar_day(rng, year_min, year_max)),
     }
@@ -297,28 +408,75 @@ fn time(rng: &mut Rng, year_min: u32, year_max: u32, precision: u8) -> Json {
         0 => quoted(pick(
             rng,
             &[
-                "1970-01-01 00:00:00", "1970-01-01T00:00:00Z", "1969-12-31 23:59:59", "2106-02-07 06:28:15", "2106-02-07T06:28:16Z",
-                "1900-01-01T00:00:00Z", "1899-12-31T23:59:59Z", "2299-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "2262-04-11T23:47:16Z",
-                "2262-04-11T23:47:17Z", "2024-02-29T12:00:00Z", "0000-00-00 00:00:00",
+                "1970-01-01 00:00:00",
+                "1970-01-01T00:00:00Z",
+                "1969-12-31 23:59:59",
+                "2106-02-07 06:28:15",
+                "2106-02-07T06:28:16Z",
+                "1900-01-01T00:00:00Z",
+                "1899-12-31T23:59:59Z",
+                "2299-12-31T23:59:59Z",
+                "2300-01-01T00:00:00Z",
+                "2262-04-11T23:47:16Z",
+                "2262-04-11T23:47:17Z",
+                "2024-02-29T12:00:00Z",
+                "0000-00-00 00:00:00",
             ],
         )),
         1 => quoted(pick(
             rng,
             &[
-                "", "now", "2023-11-20 25:00:00", "2023-11-20 24:00:00", "2023-11-20 08:60:00", "2023-11-20 08:15:60", "2023-02-30 08:15:30",
-                "2023-11-20 08:15", "2023-11-20T08:15", "2023-11-20", "20231120081530", "2023-11-20T08:15:30+25:00", "2023-11-20 08:15:30 UTC",
-                "2023-11-20t08:15:30z", "2023-11-20 08:15:30,123", "2023-11-20 08:15:30.", "Mon, 20 Nov 2023 08:15:30 GMT", "20/11/2023",
-                "2023-11-20T08:15:30.123456789123Z", "2016-12-31T23:59:60Z",
+                "",
+                "now",
+                "2023-11-20 25:00:00",
+                "2023-11-20 24:00:00",
+                "2023-11-20 08:60:00",
+                "2023-11-20 08:15:60",
+                "2023-02-30 08:15:30",
+                "2023-11-20 08:15",
+                "2023-11-20T08:15",
+                "2023-11-20",
+                "20231120081530",
+                "2023-11-20T08:15:30+25:00",
+                "2023-11-20 08:15:30 UTC",
+                "2023-11-20t08:15:30z",
+                "2023-11-20 08:15:30,123",
+                "2023-11-20 08:15:30.",
+                "Mon, 20 Nov 2023 08:15:30 GMT",
+                "20/11/2023",
+                "2023-11-20T08:15:30.123456789123Z",
+                "2016-12-31T23:59:60Z",
             ],
         )),
         2 => scalar(rng.u32(1_000_000_000..2_000_000_000).to_string()),
         3 => quoted(rng.u32(1_000_000_000..2_000_000_000).to_string()),
-        4 => scalar(format!("{}.{:03}", rng.u32(1_000_000_000..2_000_000_000), rng.u16(..1000))),
-        5 => scalar(pick(rng, &["0", "1", "1700468130123", "1700468130123456", "1700468130123456789", "-1", "-0.5"])),
+        4 => scalar(format!(
+            "{}.{:03}",
+            rng.u32(1_000_000_000..2_000_000_000),
+            rng.u16(..1000)
+        )),
+        5 => scalar(pick(
+            rng,
+            &[
+                "0",
+                "1",
+                "1700468130123",
+                "1700468130123456",
+                "1700468130123456789",
+                "-1",
+                "-0.5",
+            ],
+        )),
         6..9 => quoted(format!("{day}T{}{}Z", clock(rng), fraction(rng))),
         9..11 => {
             let sign = pick(rng, &["+", "-"]);
-            quoted(format!("{day}T{}{}{sign}{:02}:{:02}", clock(rng), fraction(rng), rng.u8(..12), rng.u8(..60)))
+            quoted(format!(
+                "{day}T{}{}{sign}{:02}:{:02}",
+                clock(rng),
+                fraction(rng),
+                rng.u8(..12),
+                rng.u8(..60)
+            ))
         }
         11 => quoted(format!("{day}T{}{}", clock(rng), fraction(rng))),
         _ => quoted(format!("{day} {}{}", clock(rng), fraction(rng))),
@@ -353,7 +511,13 @@ fn uuid(rng: &mut Rng) -> Json {
         2 => quoted(&dashed[..35]),
         3 => quoted(pick(
             rng,
-            &["", "not a uuid", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "{00000000-0000-0000-0000-000000000000}"],
+            &[
+                "",
+                "not a uuid",
+                "00000000-0000-0000-0000-000000000000",
+                "ffffffff-ffff-ffff-ffff-ffffffffffff",
+                "{00000000-0000-0000-0000-000000000000}",
+            ],
         )),
         4 => quoted(dashed.replace('-', ":")),
         5 => quoted(dashed.replacen(|c: char| c.is_ascii_hexdigit(), "g", 1)),
@@ -374,12 +538,32 @@ fn address(rng: &mut Rng, four: bool) -> Json {
         0 => quoted(pick(
             rng,
             &[
-                "", "1.2.3", "1.2.3.256", "1.2.3.4.5", "01.2.3.4", "1.2.3.4 ", "0.0.0.0", "255.255.255.255", "localhost", "1.2.3.4:80",
+                "",
+                "1.2.3",
+                "1.2.3.256",
+                "1.2.3.4.5",
+                "01.2.3.4",
+                "1.2.3.4 ",
+                "0.0.0.0",
+                "255.255.255.255",
+                "localhost",
+                "1.2.3.4:80",
             ],
         )),
         1 => quoted(pick(
             rng,
-            &["::", "::1", "::ffff:1.2.3.4", "::FFFF:1.2.3.4", "1::2::3", "fe80::1%eth0", "12345::", "[::1]", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:1.2.3.4"],
+            &[
+                "::",
+                "::1",
+                "::ffff:1.2.3.4",
+                "::FFFF:1.2.3.4",
+                "1::2::3",
+                "fe80::1%eth0",
+                "12345::",
+                "[::1]",
+                "1:2:3:4:5:6:7:8",
+                "1:2:3:4:5:6:1.2.3.4",
+            ],
         )),
         2 => scalar(rng.u32(..).to_string()),
         3 => quoted(v4.to_string()),
@@ -390,7 +574,11 @@ fn address(rng: &mut Rng, four: bool) -> Json {
 }
 
 fn decimal(rng: &mut Rng, precision: u8, scale: u8) -> Json {
-    let digits = |rng: &mut Rng, count: usize| (0..count).map(|_| char::from(b'0' + rng.u8(..10))).collect::<String>();
+    let digits = |rng: &mut Rng, count: usize| {
+        (0..count)
+            .map(|_| char::from(b'0' + rng.u8(..10)))
+            .collect::<String>()
+    };
     let whole_digits = usize::from(precision - scale);
     let mut number = String::new();
     if rng.bool() {
@@ -413,7 +601,13 @@ fn decimal(rng: &mut Rng, precision: u8, scale: u8) -> Json {
     match rng.u8(..12) {
         0 => scalar(format!("{number}e{}", rng.i8(-6..6))),
         1 => quoted(format!("{number}e{}", rng.i8(-6..6))),
-        2 => quoted(pick(rng, &["", "+1", ".5", "1.", "1e", "abc", " 1", "1 ", "--1", "1.2.3", "0x1", "nan", "inf", "1e400", "1e-400", "-", "."])),
+        2 => quoted(pick(
+            rng,
+            &[
+                "", "+1", ".5", "1.", "1e", "abc", " 1", "1 ", "--1", "1.2.3", "0x1", "nan", "inf", "1e400",
+                "1e-400", "-", ".",
+            ],
+        )),
         3 => scalar(pick(rng, &["0", "-0", "0.0", "1e2", "true", "1E-2", "-0.0"])),
         4..7 => quoted(number),
         _ => scalar(number),
@@ -462,9 +656,24 @@ fn anything(rng: &mut Rng, depth: usize) -> Json {
         0 => scalar("null"),
         1 => scalar(pick(rng, &["true", "false"])),
         2 => number_as_sent(rng),
-        3 => quoted(pick(rng, &["2023-11-20", "2023-11-20 08:15:30", "2023-11-20T08:15:30.5Z", "12", "1.5", "true", ""])),
+        3 => quoted(pick(
+            rng,
+            &[
+                "2023-11-20",
+                "2023-11-20 08:15:30",
+                "2023-11-20T08:15:30.5Z",
+                "12",
+                "1.5",
+                "true",
+                "",
+            ],
+        )),
         4 if depth > 0 => object(rng, depth - 1),
-        5 if depth > 0 => Json::Array((0..rng.usize(..4)).map(|_| scalar(rng.i16(..).to_string())).collect()),
+        5 if depth > 0 => Json::Array(
+            (0..rng.usize(..4))
+                .map(|_| scalar(rng.i16(..).to_string()))
+                .collect(),
+        ),
         6 if depth > 0 => Json::Array((0..rng.usize(..4)).map(|_| text(rng)).collect()),
         7 if depth > 0 => Json::Array((0..rng.usize(..3)).map(|_| object(rng, depth - 1)).collect()),
         _ => text(rng),
