@@ -272,6 +272,8 @@ impl Cores {
             let (returns, from_writer) = ring(limits.blocks_per_core, Arc::clone(&bell));
             rings.push((sealed, returns));
             let metrics = Arc::new(IngestMetrics::default());
+            // Until the core has its pool and counts: /readyz must not call it full.
+            metrics.pool_free.set(limits.blocks_per_core as u64);
             cores.ingest_metrics.push(Arc::clone(&metrics));
             let config = IngestConfig {
                 index: u16::try_from(index).expect("there are fewer CPUs than 65536"),
