@@ -43,6 +43,10 @@ pub(super) struct Gather {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per column of an open batch, made once and never moved"
+)]
 enum Store {
     Column(Column),
     Overflow(Overflow),

@@ -361,8 +361,7 @@ impl Core {
                 first_row + end.rows,
                 now_ns,
                 errors,
-                waiter,
-                |id| self.acks.claim(id),
+                waiter.map(|waiter| (waiter, &self.acks)),
             );
             end.consumed += pushed.consumed;
             end.rows += pushed.rows;

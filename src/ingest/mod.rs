@@ -101,6 +101,7 @@ struct Core {
     accounts: RefCell<Vec<(TableName, Arc<Account>)>>,
     /// The catalog's generation `tables` agrees with.
     generation: Cell<u64>,
+    #[expect(clippy::vec_box, reason = "a block crosses cores as one pointer")]
     pool: RefCell<Vec<Box<Block>>>,
     /// A block came back to the pool.
     freed: Notify,

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::ack::AckId;
+use crate::ack::{AckId, AckTable};
 use crate::batch::{Pushed, TableSink};
 use crate::block::Block;
 use crate::clickhouse::frame::FrameEncoder;
@@ -72,7 +72,7 @@ impl Table {
         &self.account
     }
 
-    /// Pushes rows on behalf of the request `waiter`; each batch that takes some holds a claim on it, which `claim` makes.
+    /// Pushes rows on behalf of the request `waiter`, if it waits: each batch that takes some holds a claim on it.
     pub(super) fn push(
         &self,
         parser: &mut Parser,
@@ -80,12 +80,11 @@ impl Table {
         first_row: u64,
         now_ns: i64,
         errors: &mut RowErrors,
-        waiter: Option<AckId>,
-        mut claim: impl FnMut(AckId),
+        waiter: Option<(AckId, &AckTable)>,
     ) -> Pushed {
         let mut inner = self.inner.borrow_mut();
         let pushed = inner.sink.push(parser, rows, first_row, now_ns, errors);
-        if let Some(waiter) = waiter {
+        if let Some((waiter, acks)) = waiter {
             let mut touched = pushed.touched;
             while touched != 0 {
                 let batch = touched.trailing_zeros() as usize;
@@ -93,7 +92,7 @@ impl Table {
                 let waiters = &mut inner.waiters[batch];
                 if waiters.last() != Some(&waiter) {
                     waiters.push(waiter);
-                    claim(waiter);
+                    acks.claim(waiter);
                 }
             }
         }

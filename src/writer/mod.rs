@@ -45,7 +45,7 @@ pub struct WriterConfig {
     /// Names this process in deduplication tokens; no other process may use it.
     pub boot_id: String,
     /// Ends of the rings, one pair per ingest core, in the order of their indices.
-    pub rings: Vec<(Consumer<Box<Block>>, Producer<Box<Block>>)>,
+    pub rings: Vec<RingEnds>,
     /// Rung when a block was sealed and when the last ingest core is done.
     pub bell: Arc<Doorbell>,
     /// Ingest cores that still run.
@@ -59,6 +59,9 @@ pub struct WriterConfig {
     /// Shared by all cores.
     pub clock: Clock,
 }
+
+/// The writer's ends of its rings with one ingest core: sealed blocks in, blocks with their outcome back.
+pub type RingEnds = (Consumer<Box<Block>>, Producer<Box<Block>>);
 
 /// How often deadlines are looked at and counters shown.
 const TICK: Duration = Duration::from_millis(100);
