@@ -73,7 +73,11 @@ impl Batch {
             }
             Store::Column(Column::new(spec, limits))
         });
-        let stamped = schema.columns.iter().map(|spec| spec.role == Role::Time).collect();
+        let stamped = schema
+            .columns
+            .iter()
+            .map(|spec| spec.role == Role::Time)
+            .collect();
         Batch {
             stores: stores.collect(),
             stamped,
