@@ -115,6 +115,11 @@ pub async fn yield_now() {
     futures_lite::future::yield_now().await;
 }
 
+/// What the first of two futures to end returns; `left` has precedence, the other is dropped.
+pub async fn first<T>(left: impl Future<Output = T>, right: impl Future<Output = T>) -> T {
+    futures_lite::future::or(left, right).await
+}
+
 /// A wake-up between tasks of one core.
 #[derive(Debug, Default)]
 pub struct Notify {

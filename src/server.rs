@@ -438,9 +438,17 @@ impl Server<'_> {
         if let Some(version) = &state.server_version {
             self.readiness.set_clickhouse_version(version);
         }
+        self.readiness
+            .set_clickhouse_error(state.last_error.map(|error| error.to_string()));
         let catalog: &Catalog = self.control.catalog();
         self.readiness
             .set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
+        self.readiness.set_table_exists(catalog.has_default_table());
+        let default_table = self
+            .cores
+            .writer_metrics
+            .table(&catalog.default_table().to_string());
+        self.readiness.set_inserts_fail(default_table.failing.get() > 0);
     }
 
     /// Lets the cores finish, within the deadline.
@@ -466,6 +474,13 @@ impl Server<'_> {
             }
         }
         let lost = self.print_ledger();
+        if running > 0 && lost == 0 {
+            eprintln!(
+                "ringhouse: no row was lost, but clients had not finished their requests within the drain deadline of {} ms",
+                self.settings.limits.drain_deadline_ms
+            );
+            return ExitCode::SUCCESS;
+        }
         if running > 0 {
             eprintln!(
                 "ringhouse: {lost} rows were lost: ClickHouse did not take them within the drain deadline of {} ms",

@@ -182,9 +182,14 @@ impl Session<'_> {
                 Ok(None) => {
                     self.flush().await?;
                     match self.wait().await? {
-                        Woken::Received(0) | Woken::Draining => {
+                        Woken::Received(0) => {
                             self.settle_all().await?;
                             return Ok(Next::Close);
+                        }
+                        // Its next request may be on the way.
+                        Woken::Draining => {
+                            self.settle_all().await?;
+                            return Ok(Next::Linger);
                         }
                         Woken::Received(_) | Woken::Settled => {}
                         Woken::Deadline if self.expire_front() => {}
@@ -192,6 +197,8 @@ impl Session<'_> {
                             if self.head_since_ms.is_none() {
                                 return Ok(Next::Close);
                             }
+                            // Replies come in the order of their requests.
+                            self.settle_all().await?;
                             self.error(
                                 Envelope::CLOSE,
                                 Status::RequestTimeout,
@@ -271,13 +278,11 @@ impl Session<'_> {
                 }
             },
         };
-        if plan.expect_continue {
-            self.settle_all().await?;
-            self.out.extend_from_slice(CONTINUE);
-            self.flush().await?;
-        }
         let started_ns = core.clock.now_ns();
-        let taken = self.take_body(&table, plan.framing, plan.encoding, waiter).await;
+        let taken = match self.invite(&plan).await {
+            Ok(()) => self.take_body(&table, plan.framing, plan.encoding, waiter).await,
+            Err(error) => Err(error),
+        };
         if let Some(waiter) = waiter {
             // The body's own claim: from here on the batches alone decide.
             core.acks.settle(waiter, Settled::Kept);
@@ -308,6 +313,16 @@ impl Session<'_> {
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Tells a client that asked first that its body is wanted.
+    async fn invite(&mut self, plan: &Plan) -> io::Result<()> {
+        if plan.expect_continue {
+            self.settle_all().await?;
+            self.out.extend_from_slice(CONTINUE);
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     /// Answers a request whose body is not wanted.

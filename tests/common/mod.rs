@@ -267,9 +267,16 @@ pub struct Server {
 impl Server {
     /// `ringhouse serve --embedded` with free ports in a fresh directory, once it is ready.
     pub fn embedded(arguments: &[&str]) -> Server {
-        let http_port = free_port();
-        let embedded_http_port = http_port.to_string();
-        let mut all = vec!["--embedded", "--embedded-http-port", &embedded_http_port];
+        // Two tests may be at this at once: the default ports would be one's only.
+        let (tcp_port, http_port) = (free_port(), free_port());
+        let (embedded_tcp_port, embedded_http_port) = (tcp_port.to_string(), http_port.to_string());
+        let mut all = vec![
+            "--embedded",
+            "--embedded-tcp-port",
+            &embedded_tcp_port,
+            "--embedded-http-port",
+            &embedded_http_port,
+        ];
         all.extend_from_slice(arguments);
         let mut server = Server::start(&all);
         server.clickhouse_http_port = http_port;
@@ -317,7 +324,9 @@ impl Server {
         let announced = |server: &Server, what: &str| {
             let output = fs::read_to_string(&server.output).unwrap_or_default();
             let line = output.lines().find(|l| l.starts_with(what))?.to_owned();
-            line.rsplit(':').next()?.split('/').next()?.parse::<u16>().ok()
+            let port = line.rsplit(':').next()?;
+            let digits = port.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse::<u16>().ok()
         };
         let wait_for = |server: &mut Server, what: &str| {
             eventually(what, || {
