@@ -446,10 +446,7 @@ impl Server<'_> {
         self.readiness
             .set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
         self.readiness.set_table_exists(catalog.has_default_table());
-        let default_table = self
-            .cores
-            .writer_metrics
-            .table(&catalog.default_table().to_string());
+        let default_table = self.cores.writer_metrics.table(&catalog.default_table().plain());
         self.readiness.set_inserts_fail(default_table.failing.get() > 0);
     }
 

@@ -156,8 +156,7 @@ fn rejects_a_bad_line_alone_with_its_index_and_reason() {
         (200, &json!(4), &json!(8)),
         "{told}"
     );
-    let mut errors = told["errors"].as_array().unwrap().clone();
-    errors.sort_by_key(|error| error["row"].as_u64());
+    let errors = told["errors"].as_array().unwrap();
     let expected: Vec<(usize, &str)> = lines
         .iter()
         .enumerate()
@@ -197,12 +196,15 @@ fn rejects_a_bad_element_alone_with_its_index() {
     assert_eq!(rows, [1, 2, 3, 5], "{told}");
     assert_eq!(bodies(&server), ["good 0", "good 4"]);
 
-    // An array that breaks off: its rows so far stay, the reply says that and what is wrong.
-    let reply = server.post("/ingest", r#"[{"message":"good 5"},{"message":"good 6"}"#);
+    // An array that breaks off: its rows so far stay, and the reply says from where on nothing was taken.
+    let reply = server.post(
+        "/ingest",
+        r#"[{"message":"good 5"},{"message":"good 6"},{"message":"cut"#,
+    );
     let told = json_of(&reply);
     assert_eq!((reply.status, &told["accepted"]), (400, &json!(2)), "{told}");
     assert_eq!(told["errors"][0]["row"], 2, "{told}");
-    eventually("the array's rows", || (bodies(&server).len() == 4).then_some(()));
+    assert_eq!(bodies(&server), ["good 0", "good 4", "good 5", "good 6"]);
 }
 
 #[test]
@@ -555,7 +557,6 @@ fn reads_times_in_every_form() {
         r#""2023-13-01""#,
         "true",
         "[]",
-        "{\"a\":1}",
         r#""2023-11-20T25:00:00Z""#,
         "1e300",
     ] {
@@ -583,7 +584,7 @@ fn reads_levels_in_every_form() {
         (r#""special""#, "special", 0),
         ("3", "err", 17),
         ("30", "info", 9),
-        (r#""6""#, "6", 9),
+        (r#""6""#, "info", 9),
         ("null", "", 0),
         (r#""""#, "", 0),
     ];
@@ -643,7 +644,14 @@ fn maps_the_usual_names_and_flattens_the_rest_with_dots() {
 
 #[test]
 fn serves_a_table_by_its_own_columns_soon_after_its_creation() {
-    let server = Server::embedded(&["--limit", "schema_refresh_ms=200"]);
+    let server = Server::embedded(&[
+        "--limit",
+        "schema_refresh_ms=200",
+        "--table",
+        "otel_logs",
+        "--table",
+        "app.events",
+    ]);
     server.sql("CREATE DATABASE app");
     server.sql(
         "CREATE TABLE app.events (
@@ -665,7 +673,7 @@ fn serves_a_table_by_its_own_columns_soon_after_its_creation() {
     let body = format!("{full}\n{given}\n{}\n", json!({"id": 3}));
     let reply = eventually("the table", || {
         let reply = server.post("/ingest/app.events", &body);
-        (reply.status != 404).then_some(reply)
+        (reply.status != 503).then_some(reply)
     });
     assert_eq!(
         (reply.status, &json_of(&reply)["accepted"]),

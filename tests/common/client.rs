@@ -12,17 +12,23 @@ pub struct Client {
     unread: Vec<u8>,
 }
 
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+}
+
 impl Client {
     pub fn connect(port: u16) -> Client {
         let stream =
             TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            stream,
-            unread: Vec::new(),
-        }
+        Client::from(stream)
     }
 
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {

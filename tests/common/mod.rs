@@ -345,9 +345,15 @@ impl Server {
     }
 
     pub fn wait_until_ready(&self) {
-        eventually("/readyz", || {
-            (self.admin("/readyz").ok()?.status == 200).then_some(())
-        });
+        let started = Instant::now();
+        loop {
+            let reply = self.admin("/readyz");
+            if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "not ready: {reply:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn admin(&self, target: &str) -> io::Result<Reply> {
