@@ -31,8 +31,16 @@ fn post(server: &Server, table: &str, rows: &str) -> Reply {
 
 fn assert_inserted(server: &Server, table: &str, rows: &[String]) {
     let reply = post(server, table, &rows.join("\n"));
-    let expected = format!("{{\"accepted\":{},\"rejected\":0,\"ack\":\"inserted\"", rows.len());
-    assert!(reply.body.starts_with(&expected), "{table}: {} {}", reply.head, reply.body);
+    let expected = format!(
+        "{{\"accepted\":{},\"rejected\":0,\"ack\":\"inserted\"",
+        rows.len()
+    );
+    assert!(
+        reply.body.starts_with(&expected),
+        "{table}: {} {}",
+        reply.head,
+        reply.body
+    );
 }
 
 /// ClickHouse's own parsing of the same rows, into a table like `like`.
@@ -47,7 +55,9 @@ fn insert_directly(server: &Server, like: &str, rows: &[String]) -> String {
 }
 
 fn all_rows(server: &Server, columns: &str, table: &str) -> String {
-    server.sql(&format!("SELECT {columns} FROM {table} ORDER BY id FORMAT JSONCompactEachRow"))
+    server.sql(&format!(
+        "SELECT {columns} FROM {table} ORDER BY id FORMAT JSONCompactEachRow"
+    ))
 }
 
 #[test]
@@ -59,7 +69,15 @@ fn defaults_fill_missing_keys_and_computed_columns_are_left_alone() {
          al String ALIAS concat(a, c), where Point DEFAULT (1, 2)) ENGINE = MergeTree ORDER BY id",
     );
     // Every set of present keys, with and without nulls: 2^5 sets of columns left to their DEFAULT at most.
-    let keys = ["\"a\":\"A\"", "\"b\":1", "\"c\":\"see\"", "\"d\":-1", "\"f\":\"F\"", "\"d\":null", "\"a\":null"];
+    let keys = [
+        "\"a\":\"A\"",
+        "\"b\":1",
+        "\"c\":\"see\"",
+        "\"d\":-1",
+        "\"f\":\"F\"",
+        "\"d\":null",
+        "\"a\":null",
+    ];
     let rows: Vec<String> = (0..128)
         .map(|set| {
             let mut row = format!("{{\"id\":{set}");
@@ -71,15 +89,25 @@ fn defaults_fill_missing_keys_and_computed_columns_are_left_alone() {
                 }
             }
             // Computed columns are not taken from the row.
-            row.push_str(if set % 2 == 0 { ",\"m\":5,\"al\":\"no\"}" } else { "}" });
+            row.push_str(if set % 2 == 0 {
+                ",\"m\":5,\"al\":\"no\"}"
+            } else {
+                "}"
+            });
             row
         })
         .collect();
     assert_inserted(&server, "t", &rows);
-    let direct: Vec<String> = rows.iter().map(|row| row.replace(",\"m\":5,\"al\":\"no\"", "")).collect();
+    let direct: Vec<String> = rows
+        .iter()
+        .map(|row| row.replace(",\"m\":5,\"al\":\"no\"", ""))
+        .collect();
     let direct = insert_directly(&server, "t", &direct);
     let columns = "id, a, b, c, d, f, m, al, where";
-    assert_eq!(all_rows(&server, columns, "t"), all_rows(&server, columns, &direct));
+    assert_eq!(
+        all_rows(&server, columns, "t"),
+        all_rows(&server, columns, &direct)
+    );
     assert_eq!(server.sql("SELECT count() FROM t WHERE d IS NULL"), "32");
 }
 
@@ -109,9 +137,16 @@ fn nested_columns_take_arrays_of_one_length() {
 {"id":13,"n.a":[1],"n.b":null,"n.c":[[]]}
 {"id":14,"n.a":[2],"n.b":["y"],"n.c":[[1]]}"#;
     let reply = post(&server, "t", rows);
-    assert!(reply.body.starts_with(r#"{"accepted":2,"rejected":3"#), "{}", reply.body);
+    assert!(
+        reply.body.starts_with(r#"{"accepted":2,"rejected":3"#),
+        "{}",
+        reply.body
+    );
     assert!(reply.body.contains("Nested"), "{}", reply.body);
-    assert_eq!(server.sql("SELECT groupArray(id) FROM (SELECT id FROM t WHERE id >= 10 ORDER BY id)"), "[10,14]");
+    assert_eq!(
+        server.sql("SELECT groupArray(id) FROM (SELECT id FROM t WHERE id >= 10 ORDER BY id)"),
+        "[10,14]"
+    );
 }
 
 #[test]
@@ -128,7 +163,9 @@ fn a_type_without_support_is_named_where_it_has_no_default() {
     assert_eq!(engine.sql("SELECT id, big FROM good"), "1\t5");
     assert_eq!(server.post("/ingest/bad", r#"{"id":1}"#).status, 404);
     assert!(
-        server.log().contains("bad is not served: column `the place`: type Point is not supported"),
+        server
+            .log()
+            .contains("bad is not served: column `the place`: type Point is not supported"),
         "{}",
         server.log()
     );
@@ -142,7 +179,10 @@ fn a_type_without_support_is_named_where_it_has_no_default() {
     };
     let (success, report) = check("bad");
     assert!(!success, "{report}");
-    assert!(report.contains("cannot be served: column `the place`: type Point"), "{report}");
+    assert!(
+        report.contains("cannot be served: column `the place`: type Point"),
+        "{report}"
+    );
     let (success, report) = check("good");
     assert!(success, "{report}");
     assert!(report.contains("big is left out: type Int256"), "{report}");
@@ -153,11 +193,16 @@ fn unknown_keys_go_to_the_overflow_column() {
     let server = start();
     for (table, overflow) in [
         ("plain_map", "attributes Map(String, String)"),
-        ("lc_map", "LogAttributes Map(LowCardinality(String), LowCardinality(String))"),
+        (
+            "lc_map",
+            "LogAttributes Map(LowCardinality(String), LowCardinality(String))",
+        ),
         ("json", "extra JSON"),
         ("none", "labels Map(String, UInt8)"),
     ] {
-        server.sql(&format!("CREATE TABLE {table} (id UInt32, a String, {overflow}) ENGINE = MergeTree ORDER BY id"));
+        server.sql(&format!(
+            "CREATE TABLE {table} (id UInt32, a String, {overflow}) ENGINE = MergeTree ORDER BY id"
+        ));
         let rows = [
             r#"{"id":0,"a":"A","x":1,"y":"Y","z":{"p":true,"q":{"r":[1,{"s":null}]}},"w":1.5,"nothing":null,"empty":{}}"#,
             r#"{"id":1}"#,
@@ -169,20 +214,27 @@ fn unknown_keys_go_to_the_overflow_column() {
         assert_inserted(&server, table, &rows);
     }
     let map = [
-        r#"[0,{"x":"1","y":"Y","z.p":"true","z.q.r":"[1,{\"s\":null}]","w":"1.5","nothing":"","empty":"{}"}]"#,
-        r#"[1,{}]"#,
-        r#"[2,{"x":"2","z.p":"two","u.v":"4"}]"#,
-        r#"[3,{"é\n\"":"\u0000","😀.":"no name"}]"#,
+        r#"[0, {"x":"1","y":"Y","z.p":"true","z.q.r":"[1,{\"s\":null}]","w":"1.5","nothing":"","empty":"{}"}]"#,
+        r#"[1, {}]"#,
+        r#"[2, {"x":"2","z.p":"two","u.v":"4"}]"#,
+        r#"[3, {"é\n\"":"\u0000","😀.":"no name"}]"#,
     ];
     for (table, column) in [("plain_map", "attributes"), ("lc_map", "LogAttributes")] {
         let found = all_rows(&server, &format!("id, {column}"), table);
         assert_eq!(found.lines().collect::<Vec<_>>(), map, "{table}");
     }
     let found = all_rows(&server, "id, extra", "json");
-    let found: Vec<serde_json::Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<serde_json::Value> = found
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     // A null leaves no path in a JSON column.
-    assert_eq!(found[0][1]["z"]["q"]["r"], serde_json::json!(["1", "{\"s\":null}"]).take(), "{}", found[0]);
-    assert_eq!(found[2][1], serde_json::json!({"x": "2", "z": {"p": "two"}, "u": {"v": 4}}));
+    let expected = serde_json::json!({"w": 1.5, "x": 1, "y": "Y", "z": {"p": true, "q": {"r": [1, {}]}}});
+    assert_eq!(found[0][1], expected);
+    assert_eq!(
+        found[2][1],
+        serde_json::json!({"x": "2", "z": {"p": "two"}, "u": {"v": 4}})
+    );
     assert_eq!(server.sql("SELECT sum(length(labels)) FROM none"), "0");
 }
 
@@ -201,14 +253,25 @@ fn a_path_that_occurs_twice_in_a_json_column_keeps_its_neighbours() {
     let found = all_rows(&server, "id, v", "t");
     assert_eq!(
         found.lines().collect::<Vec<_>>(),
-        [r#"[0,{"a":1}]"#, r#"[1,{"a":{"b":1}}]"#, r#"[2,{"a":1}]"#, r#"[3,{"b":2}]"#]
+        [
+            r#"[0, {"a":1}]"#,
+            r#"[1, {"a":{"b":1}}]"#,
+            r#"[2, {"a":1}]"#,
+            r#"[3, {"b":2}]"#
+        ]
     );
 }
 
 /// `count` rows, every `step_s` seconds from `start_s` on.
 fn rows_over_time(count: u64, start_s: u64, step_s: u64) -> Vec<String> {
     (0..count)
-        .map(|id| format!("{{\"id\":{id},\"ts\":{},\"name\":\"n{}\"}}", start_s + id * step_s, id % 7))
+        .map(|id| {
+            format!(
+                "{{\"id\":{id},\"ts\":{},\"name\":\"n{}\"}}",
+                start_s + id * step_s,
+                id % 7
+            )
+        })
         .collect()
 }
 
@@ -251,11 +314,17 @@ fn any_number_of_partitions_is_inserted() {
             fastrand::Rng::with_seed(index as u64).shuffle(&mut rows);
         }
         assert_inserted(&server, &table, &rows);
-        let found = server.sql(&format!("SELECT count(), uniqExact(id), uniqExact(_partition_id) FROM {table}"));
+        let found = server.sql(&format!(
+            "SELECT count(), uniqExact(id), uniqExact(_partition_id) FROM {table}"
+        ));
         let found: Vec<u64> = found.split('\t').map(|number| number.parse().unwrap()).collect();
         assert_eq!(found[..2], [600, 600], "{time_type} {key}");
         let is_one = matches!(key, "tuple()" | "toYear(ts)");
-        assert!(is_one || found[2] > 100, "{time_type} {key}: {} partitions", found[2]);
+        assert!(
+            is_one || found[2] > 100,
+            "{time_type} {key}: {} partitions",
+            found[2]
+        );
     }
 }
 
@@ -273,7 +342,10 @@ fn partitions_that_a_default_decides_are_inserted_however_many() {
         })
         .collect();
     assert_inserted(&server, "t", &rows);
-    assert_eq!(server.sql("SELECT count(), uniqExact(_partition_id) FROM t"), "300\t300");
+    assert_eq!(
+        server.sql("SELECT count(), uniqExact(_partition_id) FROM t"),
+        "300\t300"
+    );
 }
 
 #[test]
@@ -283,28 +355,45 @@ fn clickhouse_rs_reads_plain_columns_back() {
         "CREATE TABLE t (id UInt32, s String, i Int64, f Float64, n Nullable(Int32), a Array(String)) \
          ENGINE = MergeTree ORDER BY id",
     );
-    let rows: Vec<String> = (0..1000)
+    let rows: Vec<String> = (0..1000_u32)
         .map(|id| {
             let n = if id % 3 == 0 { "null".to_owned() } else { id.to_string() };
-            format!("{{\"id\":{id},\"s\":\"text {id} é\",\"i\":-{id}000000000,\"f\":{id}.5,\"n\":{n},\"a\":[\"x\",\"{id}\"]}}")
+            let i = -i64::from(id) * 1_000_000_000;
+            format!("{{\"id\":{id},\"s\":\"text {id} é\",\"i\":{i},\"f\":{id}.5,\"n\":{n},\"a\":[\"x\",\"{id}\"]}}")
         })
         .collect();
     assert_inserted(&server, "t", &rows);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let block: Block<clickhouse_rs::types::Complex> = runtime.block_on(async {
-        let pool = Pool::new(format!("tcp://127.0.0.1:{}/default?compression=lz4", server.clickhouse_port));
+        let pool = Pool::new(format!(
+            "tcp://127.0.0.1:{}/default?compression=lz4",
+            server.clickhouse_port
+        ));
         let mut handle = pool.get_handle().await.unwrap();
-        handle.query("SELECT * FROM t ORDER BY id").fetch_all().await.unwrap()
+        handle
+            .query("SELECT * FROM t ORDER BY id")
+            .fetch_all()
+            .await
+            .unwrap()
     });
     assert_eq!(block.row_count(), 1000);
     for row in 0..1000_usize {
         let id = row as u32;
         assert_eq!(block.get::<u32, _>(row, "id").unwrap(), id);
         assert_eq!(block.get::<String, _>(row, "s").unwrap(), format!("text {id} é"));
-        assert_eq!(block.get::<i64, _>(row, "i").unwrap(), -i64::from(id) * 1_000_000_000);
+        assert_eq!(
+            block.get::<i64, _>(row, "i").unwrap(),
+            -i64::from(id) * 1_000_000_000
+        );
         assert_eq!(block.get::<f64, _>(row, "f").unwrap(), f64::from(id) + 0.5);
         let n = (!id.is_multiple_of(3)).then_some(id as i32);
         assert_eq!(block.get::<Option<i32>, _>(row, "n").unwrap(), n);
-        assert_eq!(block.get::<Vec<String>, _>(row, "a").unwrap(), ["x".to_owned(), id.to_string()]);
+        assert_eq!(
+            block.get::<Vec<String>, _>(row, "a").unwrap(),
+            ["x".to_owned(), id.to_string()]
+        );
     }
 }

@@ -176,9 +176,9 @@ impl<'a> Pair<'a> {
         let shown = match &self.data_type {
             // ClickHouse's parser puts a 0 that the enum does not have, and then cannot print it.
             DataType::Enum8(_) | DataType::Enum16(_) => "toInt16(v)",
-            // The types within JSON matter too: 1 and 1.0 print the same.
+            // The types within JSON matter too: 1 and 1.0 print the same. (An empty array gets its type from the rows around.)
             _ if self.type_name.contains("JSON") => {
-                "v, toString(arrayMap(x -> JSONAllPathsWithTypes(x), flatten([v])))"
+                "v, toString(arrayMap(x -> mapFilter((k, t) -> NOT startsWith(t, 'Array'), JSONAllPathsWithTypes(x)), flatten([v])))"
             }
             _ => "v",
         };
