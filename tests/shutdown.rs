@@ -123,6 +123,8 @@ fn a_client_that_stalls_does_not_turn_a_clean_end_into_a_failure() {
     assert_eq!(server.post("/ingest", "{\"message\":\"b\"}").status, 200);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "no row was lost");
+    let log = server.log();
+    assert!(log.contains("clients had not finished"), "{log}");
     // Its first row came, so it may be in; the other one was acknowledged.
     let [received, inserted, rejected, waiting] = ledger(&server);
     assert_eq!((received, rejected, waiting), (inserted, 0, 0));

@@ -163,12 +163,16 @@ pub fn sql(http_port: u16, query: &str) -> String {
 }
 
 /// A TCP port of 127.0.0.1 nobody listens on.
+///
+/// Below 32,768, where Linux takes the ports of outgoing connections from: one of those, by another test say, would
+/// take the port away between this look and its use.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    eventually("a free port", || {
+        let port = fastrand::u16(10_240..32_768);
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .is_ok()
+            .then_some(port)
+    })
 }
 
 /// Sends a signal to a process of ours.
