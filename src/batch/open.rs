@@ -75,7 +75,11 @@ impl Batch {
             }
             Store::Column(Column::new(spec, limits))
         });
-        let stamped = schema.columns.iter().map(|spec| spec.role == Role::Time).collect();
+        let stamped = schema
+            .columns
+            .iter()
+            .map(|spec| spec.role == Role::Time)
+            .collect();
         Batch {
             stores: stores.collect(),
             nested: nested_columns(schema),

@@ -102,6 +102,18 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
+        why: "and ClickHouse's JSON type refuses such an integer, where a double does",
+        relations: &[Relation::Taken],
+        applies: |part| {
+            let is_beyond = |token: &str| {
+                let number = token.parse::<f64>();
+                number
+                    .is_ok_and(|number| number >= 1.8446744073709552e19 || number <= -9.223372036854775808e18)
+            };
+            *part.data_type == DataType::Json && any_scalar(part.value, &is_beyond)
+        },
+    },
+    Known {
         why: "\"true\" and \"0\" are booleans too: many loggers write all values as texts",
         relations: &[Relation::Taken],
         applies: |part| {
@@ -210,6 +222,7 @@ pub const EXAMPLES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
     ("Float32", "1e39", None, Some("\"inf\"")),
     ("Float64", "-0", Some("0"), Some("-0")),
     ("IPv4", "\"01.2.3.4\"", None, Some("\"1.2.3.4\"")),
+    ("JSON", "{\"a\":18446744073709551616}", Some("{\"a\":18446744073709552000}, \"[{'a':'Float64'}]\""), None),
     ("Bool", "\"True\"", Some("true"), None),
     ("Decimal(9, 4)", "\".\"", None, Some("0")),
     ("Decimal(9, 0)", "82663700197.5e-3", Some("82663700"), None),
@@ -279,6 +292,15 @@ pub fn any_part(part: Part<'_>, applies: fn(&Part<'_>) -> bool) -> bool {
                 .any(|(_, element)| below(element, value))
         }),
         _ => false,
+    }
+}
+
+/// Whether `is` holds for a scalar's token anywhere in the value.
+fn any_scalar(value: &Json, is: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Json::Scalar(token) => is(token),
+        Json::Array(values) => values.iter().any(|value| any_scalar(value, is)),
+        Json::Object(members) => members.iter().any(|(_, value)| any_scalar(value, is)),
     }
 }
 
