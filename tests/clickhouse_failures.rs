@@ -327,9 +327,9 @@ fn a_table_that_takes_no_rows_for_a_while_holds_them() {
     let load = Load::start(server.port, &Plan::default());
     load.more(300);
     let trouble = [
-        // Codes 242 TABLE_IS_READ_ONLY and 252 TOO_MANY_PARTS.
+        // TABLE_IS_PERMANENTLY_READ_ONLY and TOO_MANY_PARTS.
         (
-            242,
+            774,
             "MODIFY SETTING table_readonly = 1",
             "MODIFY SETTING table_readonly = 0",
         ),
