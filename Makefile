@@ -1,16 +1,28 @@
 # Two commands: `make run` and `make test`. The ClickHouse they need is fetched once by the program itself.
 
-.PHONY: run test lint fmt bench prerequisites
+.PHONY: run test loom lint fmt bench fuzz prerequisites
 
 run: prerequisites
 	cargo build --release --locked --bin ringhouse
 	./target/release/ringhouse serve --embedded
 
-test: prerequisites
-	cargo test --locked
+# Unit, property and integration tests, and every benchmark at its tiny size.
+test: prerequisites loom
+	cargo test --locked --lib --bins --tests --benches
+	cargo test --locked --doc
+
+# Every interleaving of the doorbell. Optimized: loom runs tens of thousands of executions.
+loom: prerequisites
+	RUSTFLAGS="--cfg loom" cargo test --locked --release --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
 bench: prerequisites
 	cargo bench --locked
+
+# A minute for each target; needs a nightly toolchain and cargo-fuzz.
+fuzz: prerequisites
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; \
+	done
 
 fmt:
 	cargo fmt

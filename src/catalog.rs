@@ -15,15 +15,22 @@ pub enum Lookup {
     Found(Schema),
     /// ClickHouse has been asked and has no such insertable table (or the configuration does not serve it): 404.
     NotServed,
-    /// ClickHouse has not answered yet, so nobody can say: 503, the client should try again.
+    /// ClickHouse has not answered yet, or the configuration names the table and ClickHouse has never had it: 503, the
+    /// client should try again.
     NotYetKnown,
 }
 
 /// The served tables of one ClickHouse. Shared by all threads; reading takes a short shared lock and allocates nothing.
 ///
 /// A core asks once per table and keeps the [`Schema`]; it compares [`Catalog::generation`] to learn when to ask again.
+///
+/// The configured tables (the default one and those the configuration lists) keep their last known columns while
+/// ClickHouse does not have them: a table that is dropped and created again is a failure of ClickHouse's, on which
+/// rows are held and not refused.
 pub struct Catalog {
     default_table: TableName,
+    /// Ascending; the default one among them.
+    configured: Vec<TableName>,
     served: RwLock<Served>,
     generation: AtomicU64,
     refresh: Notify,
@@ -34,18 +41,27 @@ pub struct Catalog {
 struct Served {
     /// Ascending by name.
     tables: Vec<Schema>,
+    /// Configured tables that are among `tables` although ClickHouse did not have them when it was last read.
+    absent: Vec<TableName>,
     /// ClickHouse has answered at least once, so a missing table is really missing.
     complete: bool,
 }
 
 impl Catalog {
     /// A catalog that knows only `assumed`: tables that will exist by the time rows are inserted, because this
-    /// process creates them. `default_table` is what a request without a table name means.
-    pub fn new(default_table: TableName, assumed: Vec<Schema>) -> Catalog {
+    /// process creates them. `default_table` is what a request without a table name means; `listed` are the other
+    /// tables the configuration names.
+    pub fn new(default_table: TableName, listed: &[TableName], assumed: Vec<Schema>) -> Catalog {
+        let mut configured = listed.to_vec();
+        configured.push(default_table.clone());
+        configured.sort();
+        configured.dedup();
         Catalog {
             default_table,
+            configured,
             served: RwLock::new(Served {
                 tables: sorted(assumed),
+                absent: Vec::new(),
                 complete: false,
             }),
             generation: AtomicU64::new(1),
@@ -69,9 +85,25 @@ impl Catalog {
         });
         match found {
             Ok(index) => Lookup::Found(Arc::clone(&served.tables[index])),
-            Err(_) if served.complete => Lookup::NotServed,
+            Err(_) if served.complete && !self.is_configured(database, table) => Lookup::NotServed,
             Err(_) => Lookup::NotYetKnown,
         }
+    }
+
+    /// ClickHouse had the default table when it was last read; until then: this process will create it.
+    pub fn has_default_table(&self) -> bool {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served
+            .tables
+            .iter()
+            .any(|schema| schema.name == self.default_table)
+            && !served.absent.contains(&self.default_table)
+    }
+
+    fn is_configured(&self, database: &str, table: &str) -> bool {
+        let compare =
+            |name: &TableName| (name.database.as_str(), name.table.as_str()).cmp(&(database, table));
+        self.configured.binary_search_by(compare).is_ok()
     }
 
     /// Asks for a new reading soon: after ClickHouse refused a block because the table changed, or a request named
@@ -99,8 +131,9 @@ impl Catalog {
         self.refresh.notified().await;
     }
 
-    /// Replaces the served tables by a complete reading. A table whose fingerprint is unchanged keeps its pointer.
-    /// Returns the names of tables that are new or different, and of tables that went.
+    /// Replaces the served tables by a complete reading. A table whose fingerprint is unchanged keeps its pointer, a
+    /// configured table that went stays served. Returns the names of tables that are new or different, and of tables
+    /// that went.
     pub fn publish(&self, read: Vec<Schema>) -> Changes {
         let mut read = sorted(read);
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
@@ -114,18 +147,28 @@ impl Catalog {
                 Ok(_) => changes.changed.push(schema.name.clone()),
                 Err(_) => changes.appeared.push(schema.name.clone()),
             }
+            if served.absent.contains(&schema.name) && !changes.changed.contains(&schema.name) {
+                changes.appeared.push(schema.name.clone());
+            }
         }
+        let mut kept = Vec::new();
         for known in &served.tables {
-            if read
-                .binary_search_by(|schema| schema.name.cmp(&known.name))
-                .is_err()
-            {
-                changes.gone.push(known.name.clone());
+            let name = &known.name;
+            if read.binary_search_by(|schema| schema.name.cmp(name)).is_ok() {
+                continue;
+            }
+            if self.configured.binary_search(name).is_ok() {
+                kept.push(Arc::clone(known));
+            }
+            // Said once, not at every reading.
+            if !served.absent.contains(name) {
+                changes.gone.push(name.clone());
             }
         }
         let news = !changes.is_empty() || !served.complete;
         *served = Served {
-            tables: read,
+            absent: kept.iter().map(|schema| schema.name.clone()).collect(),
+            tables: sorted([read, kept].concat()),
             complete: true,
         };
         if news {
@@ -150,11 +193,11 @@ impl fmt::Debug for Catalog {
 /// What one reading of ClickHouse changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Tables not served before.
+    /// Tables ClickHouse did not have before.
     pub appeared: Vec<TableName>,
     /// Tables whose columns, types or partition key are different now.
     pub changed: Vec<TableName>,
-    /// Tables that are no longer served.
+    /// Tables ClickHouse no longer has.
     pub gone: Vec<TableName>,
 }
 
@@ -203,22 +246,52 @@ mod tests {
 
     #[test]
     fn a_table_is_not_yet_known_until_clickhouse_has_answered() {
-        let catalog = Catalog::new(name("events"), Vec::new());
+        let catalog = Catalog::new(name("events"), &[], Vec::new());
         assert!(matches!(catalog.lookup(None, None), Lookup::NotYetKnown));
+        assert!(matches!(catalog.lookup(None, Some("other")), Lookup::NotYetKnown));
         catalog.publish(Vec::new());
-        assert!(matches!(catalog.lookup(None, None), Lookup::NotServed));
+        assert!(matches!(catalog.lookup(None, Some("other")), Lookup::NotServed));
+        assert!(
+            matches!(catalog.lookup(None, None), Lookup::NotYetKnown),
+            "a table the configuration names is never unknown to it"
+        );
+        assert!(!catalog.has_default_table());
+    }
+
+    #[test]
+    fn a_configured_table_that_went_keeps_its_columns_and_another_does_not() {
+        let catalog = Catalog::new(name("events"), &[name("audit")], Vec::new());
+        catalog.publish(vec![schema("events", 1), schema("audit", 2), schema("other", 3)]);
+        let before = found(catalog.lookup(None, None));
+        assert!(catalog.has_default_table());
+
+        let changes = catalog.publish(Vec::new());
+        assert_eq!(changes.gone, vec![name("audit"), name("events"), name("other")]);
+        assert!(Arc::ptr_eq(&before, &found(catalog.lookup(None, None))));
+        assert_eq!(found(catalog.lookup(None, Some("audit"))).name, name("audit"));
+        assert!(matches!(catalog.lookup(None, Some("other")), Lookup::NotServed));
+        assert!(!catalog.has_default_table());
+        assert!(catalog.publish(Vec::new()).is_empty(), "its absence is news once");
+
+        let changes = catalog.publish(vec![schema("events", 1), schema("audit", 4)]);
+        assert_eq!(
+            (changes.appeared, changes.changed),
+            (vec![name("events")], vec![name("audit")])
+        );
+        assert!(Arc::ptr_eq(&before, &found(catalog.lookup(None, None))));
+        assert!(catalog.has_default_table());
     }
 
     #[test]
     fn an_assumed_table_is_served_before_clickhouse_has_answered() {
-        let catalog = Catalog::new(name("events"), vec![schema("events", 1)]);
+        let catalog = Catalog::new(name("events"), &[], vec![schema("events", 1)]);
         assert_eq!(found(catalog.lookup(None, None)).name, name("events"));
         assert!(matches!(catalog.lookup(None, Some("other")), Lookup::NotYetKnown));
     }
 
     #[test]
     fn a_missing_part_of_a_name_is_the_default_tables() {
-        let catalog = Catalog::new(name("events"), Vec::new());
+        let catalog = Catalog::new(name("events"), &[], Vec::new());
         catalog.publish(vec![schema("events", 1), schema("audit", 2)]);
         assert_eq!(found(catalog.lookup(None, Some("audit"))).name, name("audit"));
         assert_eq!(found(catalog.lookup(Some("logs"), None)).name, name("events"));
@@ -227,7 +300,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_table_keeps_its_pointer_and_the_generation() {
-        let catalog = Catalog::new(name("events"), Vec::new());
+        let catalog = Catalog::new(name("events"), &[], Vec::new());
         catalog.publish(vec![schema("events", 1), schema("audit", 2)]);
         let (before, generation) = (found(catalog.lookup(None, None)), catalog.generation());
         let changes = catalog.publish(vec![schema("audit", 2), schema("events", 1)]);
@@ -238,16 +311,20 @@ mod tests {
 
     #[test]
     fn changes_are_told_apart_and_raise_the_generation() {
-        let catalog = Catalog::new(name("events"), Vec::new());
-        catalog.publish(vec![schema("events", 1), schema("audit", 2)]);
+        let catalog = Catalog::new(name("events"), &[], Vec::new());
+        catalog.publish(vec![schema("events", 1), schema("audit", 2), schema("other", 5)]);
         let (audit, generation) = (found(catalog.lookup(None, Some("audit"))), catalog.generation());
-        let changes = catalog.publish(vec![schema("audit", 3), schema("metrics", 4)]);
+        let changes = catalog.publish(vec![
+            schema("events", 1),
+            schema("audit", 3),
+            schema("metrics", 4),
+        ]);
         assert_eq!(
             changes,
             Changes {
                 appeared: vec![name("metrics")],
                 changed: vec![name("audit")],
-                gone: vec![name("events")]
+                gone: vec![name("other")]
             }
         );
         assert!(!Arc::ptr_eq(&audit, &found(catalog.lookup(None, Some("audit")))));

@@ -182,6 +182,8 @@ pub struct TableMetrics {
     pub blocks_waiting: Gauge,
     /// Unix time in milliseconds of the last confirmed INSERT, 0 before the first.
     pub last_insert_ms: Gauge,
+    /// Tries of the INSERT under way that have failed; 0 when the last try of any succeeded.
+    pub failing: Gauge,
     breaker: Gauge,
     failed: Mutex<BTreeMap<(&'static str, i32), u64>>,
 }

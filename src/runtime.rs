@@ -90,7 +90,7 @@ pub fn probe() -> io::Result<()> {
 fn explain_start_error(error: &str) -> String {
     format!(
         "io_uring is not usable here ({error}): a kernel 5.8 or newer is needed, kernel.io_uring_disabled must be 0, \
-         `ulimit -l` at least 512 KiB a core, and in a container a seccomp profile that allows io_uring \
+         the locked-memory limit (`ulimit -l`) must leave room for each core's registered buffers, and in a container a seccomp profile that allows io_uring \
          (tuning/seccomp.json, see docker-compose.yml)"
     )
 }
@@ -113,6 +113,11 @@ pub async fn yield_if_needed() {
 /// Runs the other tasks that are ready before this one goes on.
 pub async fn yield_now() {
     futures_lite::future::yield_now().await;
+}
+
+/// What the first of two futures to end returns; `left` has precedence, the other is dropped.
+pub async fn first<T>(left: impl Future<Output = T>, right: impl Future<Output = T>) -> T {
+    futures_lite::future::or(left, right).await
 }
 
 /// A wake-up between tasks of one core.

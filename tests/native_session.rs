@@ -1,9 +1,11 @@
 //! The native-protocol session against a real server.
 //!
-//! `RINGHOUSE_TEST_CLICKHOUSE` names it as `host:port` of its native protocol; without it these tests
-//! do nothing and say so. User `default` must have no password. With `RINGHOUSE_TEST_CLICKHOUSE_PASSWORD`
-//! set, user `secret` must exist and have that password. Leave it unset for the embedded engine: a failed
-//! login over the native protocol ends its process (26.7: the exception leaves TCPHandler uncaught).
+//! The server is an embedded engine, or the one `RINGHOUSE_TEST_CLICKHOUSE` names as `host:port` of its native
+//! protocol. User `default` must have no password. With `RINGHOUSE_TEST_CLICKHOUSE_PASSWORD` set, user `secret` must
+//! exist and have that password. Leave it unset for the embedded engine: a failed login over the native
+//! protocol ends its process (26.7: the exception leaves TCPHandler uncaught).
+
+mod common;
 
 use clickhouse_rs::Pool;
 use ringhouse::clickhouse::error::{CODES, Exception, Verdict};
@@ -13,6 +15,7 @@ use ringhouse::clickhouse::session::{Event, Phase, Session};
 use ringhouse::clickhouse::wire::{put_string, put_varint};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 const LOGIN: Login<'_> = Login {
@@ -26,7 +29,7 @@ const REVISION_18_16: u64 = 54412;
 
 #[test]
 fn inserts_blocks_of_small_and_large_pieces() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     server.execute("DROP TABLE IF EXISTS native_session_insert");
     server.execute(
         "CREATE TABLE native_session_insert (id UInt64, body String) ENGINE = MergeTree ORDER BY id",
@@ -76,7 +79,7 @@ fn inserts_blocks_of_small_and_large_pieces() {
 
 #[test]
 fn inserts_low_cardinality() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let mut connection = server.connect();
     if connection.session.revision() <= REVISION_18_16 {
         return eprintln!("skipped: this server has LowCardinality only as an experiment");
@@ -121,7 +124,7 @@ fn inserts_low_cardinality() {
 
 #[test]
 fn inserts_the_newer_types_at_our_old_revision() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let mut connection = server.connect();
     if connection.session.revision() <= REVISION_18_16 {
         return eprintln!("skipped: this server has neither DateTime64 nor Map nor JSON");
@@ -190,7 +193,7 @@ fn inserts_the_newer_types_at_our_old_revision() {
 
 #[test]
 fn an_unknown_table_holds_the_rows_and_leaves_the_session_usable() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let mut connection = server.connect();
     let exception = connection.begin_refused("INSERT INTO native_session_absent (id) VALUES");
     assert_eq!(
@@ -204,7 +207,7 @@ fn an_unknown_table_holds_the_rows_and_leaves_the_session_usable() {
 
 #[test]
 fn an_unknown_column_says_that_the_schema_changed() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     server.execute("DROP TABLE IF EXISTS native_session_columns");
     server.execute("CREATE TABLE native_session_columns (id UInt64) ENGINE = MergeTree ORDER BY id");
     let mut connection = server.connect();
@@ -215,7 +218,7 @@ fn an_unknown_column_says_that_the_schema_changed() {
 
 #[test]
 fn a_violated_constraint_refuses_the_rows_and_closes_the_session() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let mut connection = server.connect();
     if connection.session.revision() <= REVISION_18_16 {
         return eprintln!("skipped: this server has no CHECK constraints");
@@ -246,7 +249,7 @@ fn a_violated_constraint_refuses_the_rows_and_closes_the_session() {
 
 #[test]
 fn a_view_that_refuses_leaves_the_rows_in_the_table() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     for name in [
         "native_session_view",
         "native_session_viewed",
@@ -279,7 +282,7 @@ fn a_view_that_refuses_leaves_the_rows_in_the_table() {
 
 #[test]
 fn a_frame_with_a_flipped_bit_is_refused_by_the_server() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     server.execute("DROP TABLE IF EXISTS native_session_flip");
     server
         .execute("CREATE TABLE native_session_flip (id UInt64, body String) ENGINE = MergeTree ORDER BY id");
@@ -305,7 +308,7 @@ fn a_frame_with_a_flipped_bit_is_refused_by_the_server() {
 
 #[test]
 fn settings_reach_a_server_that_takes_them_as_text() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let mut connection = server.connect();
     if connection.session.revision() < CLIENT_REVISION {
         return eprintln!("skipped: this server takes no settings as text");
@@ -348,7 +351,7 @@ fn settings_reach_a_server_that_takes_them_as_text() {
 
 #[test]
 fn replies_come_in_lz4_whatever_the_profile_says() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     server.execute("DROP TABLE IF EXISTS native_session_method");
     server.execute("CREATE TABLE native_session_method (id UInt64) ENGINE = MergeTree ORDER BY id");
     let mut connection = server.connect();
@@ -359,7 +362,7 @@ fn replies_come_in_lz4_whatever_the_profile_says() {
 
 #[test]
 fn log_lines_in_the_reply_are_read_over() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let mut connection = server.connect();
     if connection.session.revision() < CLIENT_REVISION {
         return eprintln!("skipped: this server takes no settings as text");
@@ -377,7 +380,7 @@ fn log_lines_in_the_reply_are_read_over() {
 
 #[test]
 fn the_password_lets_in_and_another_is_an_exception_that_holds() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     let password = std::env::var("RINGHOUSE_TEST_CLICKHOUSE_PASSWORD").unwrap_or_default();
     if password.is_empty() {
         return eprintln!("skipped: RINGHOUSE_TEST_CLICKHOUSE_PASSWORD is not set");
@@ -402,7 +405,7 @@ fn the_password_lets_in_and_another_is_an_exception_that_holds() {
 
 #[test]
 fn error_codes_have_the_names_the_server_gives_them() {
-    let Some(server) = Server::from_env() else { return };
+    let server = Server::start();
     if server.connect().session.revision() < CLIENT_REVISION {
         return eprintln!("skipped: this server has no errorCodeToName");
     }
@@ -427,20 +430,25 @@ struct Server {
 }
 
 impl Server {
-    fn from_env() -> Option<Server> {
-        let Ok(address) = std::env::var("RINGHOUSE_TEST_CLICKHOUSE") else {
-            eprintln!("skipped: RINGHOUSE_TEST_CLICKHOUSE=host:port does not name a server");
-            return None;
-        };
+    /// The server named by the environment, else an embedded engine that all tests of this process share.
+    fn start() -> Server {
+        static ENGINE: OnceLock<common::Engine> = OnceLock::new();
+        let address = std::env::var("RINGHOUSE_TEST_CLICKHOUSE").unwrap_or_else(|_| {
+            // Never dropped: the engine ends with this process, which holds the other end of its pipe.
+            format!(
+                "127.0.0.1:{}",
+                ENGINE.get_or_init(common::Engine::start).tcp_port()
+            )
+        });
         let pool = Pool::new(format!(
             "tcp://default@{address}/default?compression=lz4&pool_min=1"
         ));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Some(Server {
+        Server {
             address,
             pool,
             runtime: runtime.expect("a runtime"),
-        })
+        }
     }
 
     fn execute(&self, ddl: &str) {

@@ -11,7 +11,10 @@ pub struct Readiness {
     /// Ack level of requests that name none.
     ack: AckLevel,
     clickhouse_reachable: AtomicBool,
+    clickhouse_error: Mutex<Option<String>>,
     table_known: AtomicBool,
+    table_exists: AtomicBool,
+    inserts_fail: AtomicBool,
     draining: AtomicBool,
     clickhouse_version: Mutex<Option<String>>,
 }
@@ -22,7 +25,10 @@ impl Readiness {
         Readiness {
             ack,
             clickhouse_reachable: AtomicBool::new(false),
+            clickhouse_error: Mutex::new(None),
             table_known: AtomicBool::new(false),
+            table_exists: AtomicBool::new(true),
+            inserts_fail: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             clickhouse_version: Mutex::new(None),
         }
@@ -38,6 +44,24 @@ impl Readiness {
     /// The default table's columns are known, or are not (any more).
     pub fn set_table_known(&self, known: bool) {
         self.table_known.store(known, Ordering::Relaxed);
+    }
+
+    /// Why ClickHouse does not answer as it should, in one sentence without secrets; `None` when it does.
+    pub fn set_clickhouse_error(&self, reason: Option<String>) {
+        *self
+            .clickhouse_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// ClickHouse has the default table, or has it no more.
+    pub fn set_table_exists(&self, exists: bool) {
+        self.table_exists.store(exists, Ordering::Relaxed);
+    }
+
+    /// The last INSERT into the default table failed and is tried again.
+    pub fn set_inserts_fail(&self, fail: bool) {
+        self.inserts_fail.store(fail, Ordering::Relaxed);
     }
 
     /// The server is shutting down; there is no way back.
@@ -67,26 +91,46 @@ impl Readiness {
     ///
     /// At `memory` an unreachable ClickHouse is no reason: rows are held until the pools are full. At `inserted` no
     /// request could be answered in time.
-    fn refusal(&self, pools_have_room: bool) -> Option<&'static str> {
+    fn refusal(&self, pools_have_room: bool) -> Option<String> {
+        let error = || {
+            let error = self
+                .clickhouse_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            error
+                .as_ref()
+                .map_or(String::new(), |reason| format!(" ({reason})"))
+        };
         if self.draining.load(Ordering::Relaxed) {
-            return Some("shutting down: rows that are held are being inserted, new ones are refused");
+            return Some("shutting down: rows that are held are being inserted, new ones are refused".into());
         }
         if !self.table_known.load(Ordering::Relaxed) {
-            return Some(
-                "the default table's columns are not known: ClickHouse has not told them, or has no such table",
-            );
+            return Some(format!(
+                "the default table's columns are not known: ClickHouse has not told them, or has no such table{}",
+                error()
+            ));
         }
         if !pools_have_room {
             return Some(
-                "every core's pool of blocks is full: ClickHouse takes rows more slowly than they come",
+                "every core's pool of blocks is full: ClickHouse takes rows more slowly than they come"
+                    .into(),
             );
         }
-        if self.ack == AckLevel::Inserted && !self.clickhouse_reachable.load(Ordering::Relaxed) {
-            return Some(
-                "ClickHouse does not answer: rows are held, but requests cannot be answered at ack level `inserted`",
-            );
+        if self.ack == AckLevel::Memory {
+            return None;
         }
-        None
+        let trouble = if !self.clickhouse_reachable.load(Ordering::Relaxed) {
+            format!("ClickHouse does not answer as it should{}", error())
+        } else if !self.table_exists.load(Ordering::Relaxed) {
+            "ClickHouse has the default table no more".to_owned()
+        } else if self.inserts_fail.load(Ordering::Relaxed) {
+            "INSERTs into the default table fail and are tried again, see /status".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!(
+            "{trouble}: rows are held, but requests cannot be answered at ack level `inserted`"
+        ))
     }
 
     /// The page and whether it says yes.
@@ -109,7 +153,7 @@ impl Readiness {
 pub(super) struct Readyz {
     pub(super) ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    reason: Option<String>,
     ack: AckLevel,
     clickhouse_reachable: bool,
     table_known: bool,

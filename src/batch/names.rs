@@ -104,11 +104,6 @@ impl Names {
         self.names.push(fixed);
     }
 
-    /// No name but the fixed ones.
-    pub(super) fn is_empty(&self) -> bool {
-        self.names.len() <= 2
-    }
-
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.names.len()

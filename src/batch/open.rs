@@ -5,7 +5,8 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::clickhouse::wire::put_varint;
 use crate::column::{Append, Column, EntryRange, Node, Overflow, ValueError};
 use crate::limits::Limits;
-use crate::schema::Schema;
+use crate::schema::{DataType, Role, Schema};
+use std::collections::BTreeMap;
 
 /// Rows of one route can go into one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,10 @@ pub(super) struct Gather {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per column of an open batch, made once and never moved")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per column of an open batch, made once and never moved"
+)]
 enum Store {
     Column(Column),
     Overflow(Overflow),
@@ -53,6 +57,9 @@ enum Store {
 #[derive(Debug)]
 pub(super) struct Batch {
     stores: Vec<Store>,
+    nested: Vec<Vec<usize>>,
+    /// Columns that get the receive time where a row has none.
+    stamped: Vec<bool>,
     pub(super) route: Option<Route>,
     pub(super) rows: usize,
     /// Bit i: the i-th partition of the route's bucket has rows.
@@ -68,8 +75,15 @@ impl Batch {
             }
             Store::Column(Column::new(spec, limits))
         });
+        let stamped = schema
+            .columns
+            .iter()
+            .map(|spec| spec.role == Role::Time)
+            .collect();
         Batch {
             stores: stores.collect(),
+            nested: nested_columns(schema),
+            stamped,
             route: None,
             rows: 0,
             partitions: 0,
@@ -137,7 +151,13 @@ impl Batch {
                         column.append_ticks(gathered(members, ticks, &mut gather.ticks));
                         continue;
                     }
-                    let values = gathered(members, pass.scan.slots_of(index), &mut gather.values);
+                    let slots = pass.scan.slots_of(index);
+                    if !self.stamped[index] && slots.iter().all(|slot| *slot == 0) {
+                        // Most rows leave most columns out: one step for all of them.
+                        column.append_defaults(members.map_or(slots.len(), <[u32]>::len));
+                        continue;
+                    }
+                    let values = gathered(members, slots, &mut gather.values);
                     let append = Append {
                         tape: pass.tape,
                         values,
@@ -152,6 +172,14 @@ impl Batch {
                         });
                     });
                 }
+            }
+        }
+        for columns in &self.nested {
+            let sent = |column: &&usize| !is_omitted(omitted, default_bits[**column]);
+            let mut sent = columns.iter().filter(sent);
+            let Some(first) = sent.next() else { continue };
+            for column in sent {
+                compare_lengths(pass, members, *first, *column, failures);
             }
         }
     }
@@ -206,6 +234,44 @@ impl Batch {
         self.rows = 0;
         self.partitions = 0;
         wire_bytes
+    }
+}
+
+/// The columns of each flattened Nested: arrays whose names share what is before the first dot.
+fn nested_columns(schema: &Schema) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, spec) in schema.columns.iter().enumerate() {
+        if let (DataType::Array(_), Some((group, _))) = (&spec.data_type, spec.name.split_once('.')) {
+            groups.entry(group).or_default().push(index);
+        }
+    }
+    groups.into_values().filter(|columns| columns.len() > 1).collect()
+}
+
+/// Notes each row whose arrays in two columns of one Nested differ in length: ClickHouse would refuse the whole INSERT
+/// for it (SIZES_OF_ARRAYS_DONT_MATCH).
+fn compare_lengths(
+    pass: &Pass<'_>,
+    members: Option<&[u32]>,
+    first: usize,
+    second: usize,
+    failures: &mut Vec<Failure>,
+) {
+    let (firsts, seconds) = (pass.scan.slots_of(first), pass.scan.slots_of(second));
+    let length = |slot: u32| match pass.tape[slot as usize] {
+        Node::Array { len, .. } if slot != 0 => len,
+        _ => 0,
+    };
+    let rows = members.map_or(pass.scan.rows(), <[u32]>::len);
+    for position in 0..rows {
+        let row = members.map_or(position, |members| members[position] as usize);
+        if length(firsts[row]) != length(seconds[row]) {
+            failures.push(Failure {
+                row: row as u32,
+                column: second as u32,
+                error: ValueError::WrongNestedLength,
+            });
+        }
     }
 }
 

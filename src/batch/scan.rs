@@ -56,7 +56,6 @@ struct Seen {
 pub(super) struct Scan {
     resolver: Resolver,
     names: Names,
-    names_full: bool,
     columns: usize,
     rows_max: usize,
     attributes_max: usize,
@@ -64,6 +63,8 @@ pub(super) struct Scan {
     keeps_null: Vec<bool>,
     /// Column by column: for each row the tape index of its value, 0 = none.
     slots: Vec<u32>,
+    /// Slots of one column.
+    stride: usize,
     rows: usize,
     entries: Vec<Entry>,
     ranges: Vec<EntryRange>,
@@ -85,7 +86,6 @@ impl Scan {
         Scan {
             resolver: Resolver::new(schema, mapping),
             names: Names::new(limits),
-            names_full: false,
             columns,
             rows_max: rows_max(columns),
             attributes_max: limits.attributes_per_row_max,
@@ -95,6 +95,7 @@ impl Scan {
                 .map(|column| column.has_default && matches!(column.data_type, DataType::Nullable(_)))
                 .collect(),
             slots: Vec::new(),
+            stride: 0,
             rows: 0,
             entries: Vec::new(),
             ranges: Vec::new(),
@@ -128,7 +129,7 @@ impl Scan {
 
     /// Tape index of each row's value for one column, 0 = none.
     pub(super) fn slots_of(&self, column: usize) -> &[u32] {
-        &self.slots[column * self.stride()..][..self.rows]
+        &self.slots[column * self.stride..][..self.rows]
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -139,10 +140,6 @@ impl Scan {
         &self.ranges
     }
 
-    fn stride(&self) -> usize {
-        self.slots.len() / self.columns.max(1)
-    }
-
     /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
     /// cannot be taken; those have no values then.
     pub(super) fn scan(
@@ -150,42 +147,31 @@ impl Scan {
         tape: &[Node<'_>],
         objects: &[u32],
         mut reject: impl FnMut(usize, KeyFault),
-    ) -> usize {
+    ) {
         let objects = &objects[..objects.len().min(self.rows_max)];
         self.slots.clear();
         self.slots.resize(self.columns * objects.len(), 0);
         self.entries.clear();
         self.ranges.clear();
-        self.rows = objects.len();
-        if self.names_full {
-            self.forget_names();
-        }
+        self.stride = objects.len();
         for (row, &object) in objects.iter().enumerate() {
             let start = self.entries.len();
-            let mut read = self.read_row(tape, object as usize, row);
-            if let Err(Stop::Repeated) = read {
-                self.undo_row(row, start);
-                read = self.read_repeated(tape, object as usize, row, start);
+            let mut read = self.read(tape, object as usize, row, start);
+            if let Err(Stop::Refused(NameRefused::Full)) = read {
+                if row > 0 {
+                    // The names are still needed for the rows before: this one starts the next pass, as its first.
+                    self.rows = row;
+                    return;
+                }
+                self.names.forget();
+                self.seen.clear();
+                read = self.read(tape, object as usize, row, start);
             }
-            if let Err(stop) = read {
-                self.undo_row(row, start);
-                let fresh = row == 0 && !self.names_full && self.names.is_empty();
-                match stop {
-                    Stop::Refused(NameRefused::Full) if !fresh && row > 0 => {
-                        // The names in use are still needed for the rows read: forget them before the next pass.
-                        self.names_full = true;
-                        self.rows = row;
-                        return row;
-                    }
-                    Stop::Refused(NameRefused::Full) => {
-                        self.forget_names();
-                        if self.read_row(tape, object as usize, row).is_err() {
-                            self.undo_row(row, start);
-                            reject(row, KeyFault::TooMany);
-                        }
-                    }
-                    Stop::Refused(NameRefused::TooLong) => reject(row, KeyFault::NameTooLong),
-                    Stop::TooMany | Stop::Repeated => reject(row, KeyFault::TooMany),
+            match read {
+                Ok(()) => {}
+                Err(Stop::Refused(NameRefused::TooLong)) => reject(row, KeyFault::NameTooLong),
+                Err(Stop::TooMany | Stop::Repeated | Stop::Refused(NameRefused::Full)) => {
+                    reject(row, KeyFault::TooMany);
                 }
             }
             self.ranges.push(EntryRange {
@@ -193,21 +179,29 @@ impl Scan {
                 end: self.entries.len() as u32,
             });
         }
-        objects.len()
+        self.rows = objects.len();
     }
 
-    fn forget_names(&mut self) {
-        self.names.forget();
-        self.seen.clear();
-        self.names_full = false;
+    /// Reads one row whose entries start at `start`; leaves nothing of it when it fails.
+    #[inline]
+    fn read(&mut self, tape: &[Node<'_>], object: usize, row: usize, start: usize) -> Result<(), Stop> {
+        let mut read = self.read_row(tape, object, row);
+        if let Err(Stop::Repeated) = read {
+            self.undo_row(row, start);
+            read = self.read_repeated(tape, object, row, start);
+        }
+        if read.is_err() {
+            self.undo_row(row, start);
+        }
+        read
     }
 
+    #[cold]
     fn undo_row(&mut self, row: usize, entries: usize) {
         self.entries.truncate(entries);
         self.around.clear();
-        let stride = self.stride();
         for column in 0..self.columns {
-            self.slots[column * stride + row] = 0;
+            self.slots[column * self.stride + row] = 0;
         }
     }
 
@@ -346,7 +340,7 @@ impl Scan {
     ) -> Result<(), Stop> {
         match target {
             Target::Unknown | Target::Attributes => self.put_attribute(attribute, value as u32, repeat),
-            _ if tape[value] == Node::Static(StaticNode::Null) => {
+            _ if matches!(tape[value], Node::Static(StaticNode::Null)) => {
                 self.put_null(target, attribute, value as u32, row, repeat);
                 Ok(())
             }
@@ -369,13 +363,12 @@ impl Scan {
 
     #[inline]
     fn slot(&self, column: u16, row: usize) -> u32 {
-        self.slots[usize::from(column) * self.stride() + row]
+        self.slots[usize::from(column) * self.stride + row]
     }
 
     #[inline]
     fn set_slot(&mut self, column: u16, row: usize, value: u32) {
-        let stride = self.stride();
-        self.slots[usize::from(column) * stride + row] = value;
+        self.slots[usize::from(column) * self.stride + row] = value;
     }
 
     #[inline]
@@ -387,18 +380,34 @@ impl Scan {
         row: usize,
         repeat: Repeat,
     ) -> Result<(), Stop> {
-        let held_value = self.slot(column, row);
-        if held_value != 0 {
-            let held = self.holders[usize::from(column)];
-            if held.attribute == holder.attribute {
-                if repeat == Repeat::Ignored {
-                    return Ok(());
-                }
-            } else if held.rank <= holder.rank {
-                return self.put_attribute(holder.attribute, value, repeat);
-            } else if held.rank < LEVEL_RANK_BASE {
-                self.put_attribute(held.attribute, held_value, repeat)?;
+        if self.slot(column, row) != 0 {
+            return self.put_taken(column, holder, value, row, repeat);
+        }
+        self.set_slot(column, row, value);
+        self.holders[usize::from(column)] = holder;
+        Ok(())
+    }
+
+    /// Two keys of one row mean the same column.
+    #[cold]
+    fn put_taken(
+        &mut self,
+        column: u16,
+        holder: Holder,
+        value: u32,
+        row: usize,
+        repeat: Repeat,
+    ) -> Result<(), Stop> {
+        let held = self.holders[usize::from(column)];
+        if held.attribute == holder.attribute {
+            if repeat == Repeat::Ignored {
+                return Ok(());
             }
+        } else if held.rank <= holder.rank {
+            return self.put_attribute(holder.attribute, value, repeat);
+        } else if held.rank < LEVEL_RANK_BASE {
+            let held_value = self.slot(column, row);
+            self.put_attribute(held.attribute, held_value, repeat)?;
         }
         self.set_slot(column, row, value);
         self.holders[usize::from(column)] = holder;

@@ -143,7 +143,11 @@ pub fn start_control(config: ControlConfig) -> io::Result<Control> {
         false => Vec::new(),
     };
     let control = Control {
-        catalog: Arc::new(Catalog::new(config.default_table.clone(), assumed)),
+        catalog: Arc::new(Catalog::new(
+            config.default_table.clone(),
+            &config.tables,
+            assumed,
+        )),
         readiness: Arc::new(Mutex::new(Readiness::default())),
     };
     let event_loop = event_loop()?;

@@ -193,7 +193,15 @@ impl Session<'_> {
                     row += 1;
                 }
                 Split::BodyError(fault) => intake.failure = Some(Failure::Json(fault)),
-                Split::Done => break,
+                Split::Done => {
+                    // Blanks after the last row, or the end of a row too long: left in the buffer they would be
+                    // read as the next request, which is how requests are smuggled.
+                    let (rest, end) = source.text(&self.buffer);
+                    debug_assert!(end, "rows are over only when the body is");
+                    let rest = rest.len();
+                    source.consume(&mut self.buffer, rest);
+                    break;
+                }
             }
         }
         Ok(())
@@ -288,14 +296,16 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until a full batch of the table could be sealed; false when that took too long.
+    /// Waits until a block is free for the batch a push was blocked on; false when that took too long.
     async fn wait_for_block(&mut self, table: &Rc<Table>) -> bool {
         let core = self.core;
         self.connection
             .watch()
             .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
         let freed = loop {
-            if core.seal_full(table) {
+            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
+            if core.has_free_block() {
+                core.seal_full(table);
                 break true;
             }
             let mut notified = pin!(core.freed.notified());

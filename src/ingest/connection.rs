@@ -182,9 +182,14 @@ impl Session<'_> {
                 Ok(None) => {
                     self.flush().await?;
                     match self.wait().await? {
-                        Woken::Received(0) | Woken::Draining => {
+                        Woken::Received(0) => {
                             self.settle_all().await?;
                             return Ok(Next::Close);
+                        }
+                        // Its next request may be on the way.
+                        Woken::Draining => {
+                            self.settle_all().await?;
+                            return Ok(Next::Linger);
                         }
                         Woken::Received(_) | Woken::Settled => {}
                         Woken::Deadline if self.expire_front() => {}
@@ -192,6 +197,8 @@ impl Session<'_> {
                             if self.head_since_ms.is_none() {
                                 return Ok(Next::Close);
                             }
+                            // Replies come in the order of their requests.
+                            self.settle_all().await?;
                             self.error(
                                 Envelope::CLOSE,
                                 Status::RequestTimeout,
@@ -250,7 +257,7 @@ impl Session<'_> {
                 self.settle_all().await?;
                 core.replier
                     .borrow()
-                    .method_not_allowed(&mut self.out, plan.envelope, "POST");
+                    .method_not_allowed(&mut self.out, plan.refusal_envelope(), "POST");
                 core.metrics.request(Status::MethodNotAllowed.code());
                 return self.discard(&plan).await;
             }
@@ -271,13 +278,11 @@ impl Session<'_> {
                 }
             },
         };
-        if plan.expect_continue {
-            self.settle_all().await?;
-            self.out.extend_from_slice(CONTINUE);
-            self.flush().await?;
-        }
         let started_ns = core.clock.now_ns();
-        let taken = self.take_body(&table, plan.framing, plan.encoding, waiter).await;
+        let taken = match self.invite(&plan).await {
+            Ok(()) => self.take_body(&table, plan.framing, plan.encoding, waiter).await,
+            Err(error) => Err(error),
+        };
         if let Some(waiter) = waiter {
             // The body's own claim: from here on the batches alone decide.
             core.acks.settle(waiter, Settled::Kept);
@@ -310,21 +315,27 @@ impl Session<'_> {
         })
     }
 
+    /// Tells a client that asked first that its body is wanted.
+    async fn invite(&mut self, plan: &Plan) -> io::Result<()> {
+        if plan.expect_continue {
+            self.settle_all().await?;
+            self.out.extend_from_slice(CONTINUE);
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        let mut plan_envelope = plan.envelope;
-        if plan.expect_continue || !is_discardable(plan.framing) {
-            plan_envelope = plan_envelope.closing();
-        }
-        self.error(plan_envelope, status, sentence);
+        self.error(plan.refusal_envelope(), status, sentence);
         self.discard(plan).await
     }
 
     /// Reads the body of a refused request, so that the next request is found behind it.
     async fn discard(&mut self, plan: &Plan) -> io::Result<Next> {
         self.flush().await?;
-        if plan.expect_continue || !is_discardable(plan.framing) {
+        if !plan.body_is_discardable() {
             return Ok(Next::Linger);
         }
         let mut left = match plan.framing {
@@ -560,11 +571,24 @@ impl Session<'_> {
     }
 }
 
-fn is_discardable(framing: Framing) -> bool {
-    match framing {
-        Framing::None => true,
-        Framing::Length(bytes) => bytes <= DISCARD_BYTES_MAX,
-        Framing::Chunked => false,
+impl Plan {
+    /// The envelope of a refusal: the connection goes on only if the next request can be found.
+    fn refusal_envelope(&self) -> Envelope {
+        if self.body_is_discardable() {
+            self.envelope
+        } else {
+            self.envelope.closing()
+        }
+    }
+
+    fn body_is_discardable(&self) -> bool {
+        // A client that waits for leave may send the body or not: what comes next could be either.
+        !self.expect_continue
+            && match self.framing {
+                Framing::None => true,
+                Framing::Length(bytes) => bytes <= DISCARD_BYTES_MAX,
+                Framing::Chunked => false,
+            }
     }
 }
 

@@ -115,6 +115,8 @@ struct Core {
     watches: RefCell<Vec<Weak<Watch>>>,
     connections: Cell<usize>,
     draining: Cell<bool>,
+    /// `draining` was set.
+    drain_started: Notify,
 }
 
 /// Runs an ingest core until it has drained. Call inside the core's executor.
@@ -159,6 +161,7 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
         watches: RefCell::new(Vec::with_capacity(limits.connections_per_core)),
         connections: Cell::new(0),
         draining: Cell::new(false),
+        drain_started: Notify::default(),
     });
     runtime::spawn(accept(Rc::clone(&core), Listener::from_std(listener)));
     runtime::spawn(take_back(Rc::clone(&core), from_writer, bell));
@@ -166,13 +169,18 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
     tick(core, draining).await;
 }
 
-/// Takes connections until the core drains.
+/// Takes connections until the core drains. The listener is closed then, so that clients are refused and go
+/// elsewhere, instead of being taken by the kernel and never served.
 async fn accept(core: Rc<Core>, listener: Listener) {
     while !core.draining.get() {
-        match listener.accept().await {
-            Ok(connection) if core.draining.get() => drop(connection),
-            Ok(connection) => core.admit(connection),
-            Err(error) => {
+        let drained = async {
+            core.drain_started.notified().await;
+            None
+        };
+        match runtime::first(drained, async { Some(listener.accept().await) }).await {
+            None => return,
+            Some(Ok(connection)) => core.admit(connection),
+            Some(Err(error)) => {
                 tracing::warn!(core = core.index, %error, "cannot accept a connection");
                 runtime::sleep(ACCEPT_BACKOFF).await;
             }
@@ -256,9 +264,12 @@ impl Core {
         }
         match self.catalog.lookup(Some(database), Some(table)) {
             Lookup::Found(schema) => self.open(schema),
-            Lookup::NotYetKnown => Err(TableError::NotYetKnown),
+            // It may have been created a moment ago.
+            Lookup::NotYetKnown => {
+                self.catalog.request_refresh();
+                Err(TableError::NotYetKnown)
+            }
             Lookup::NotServed => {
-                // It may have been created a moment ago.
                 self.catalog.request_refresh();
                 Err(TableError::NotServed)
             }
@@ -270,7 +281,7 @@ impl Core {
         if tables.len() >= self.limits.tables_per_core {
             // The least recently used table gives way, if nothing of it is under way.
             let idle = (0..tables.len())
-                .filter(|&i| tables[i].is_idle())
+                .filter(|&i| is_unused(&tables[i]))
                 .min_by_key(|&i| tables[i].touched_ms());
             let Some(idle) = idle else {
                 return Err(TableError::TooManyOpen);
@@ -329,6 +340,11 @@ impl Core {
             .push(block)
             .unwrap_or_else(|_| unreachable!("the ring holds as many blocks as the pool"));
         true
+    }
+
+    /// Whether a batch can be sealed.
+    fn has_free_block(&self) -> bool {
+        !self.pool.borrow().is_empty()
     }
 
     /// A block is back: its rows are accounted for, its requests answered, its memory free.
@@ -406,7 +422,7 @@ impl Core {
         }
         self.tables
             .borrow_mut()
-            .retain(|table| !(table.is_retired() && table.is_idle()));
+            .retain(|table| !(table.is_retired() && is_unused(table)));
     }
 
     fn check_deadlines(&self) {
@@ -441,6 +457,7 @@ impl Core {
 
     fn start_draining(&self) {
         self.draining.set(true);
+        self.drain_started.notify();
         // Connections between requests end now; the others after their reply.
         for watch in self.watches.borrow().iter().filter_map(Weak::upgrade) {
             watch.wake();
@@ -453,12 +470,17 @@ impl Core {
     }
 }
 
+/// Nothing of the table is under way, and no request is about to change that: one that is being received holds the table.
+fn is_unused(table: &Rc<Table>) -> bool {
+    table.is_idle() && Rc::strong_count(table) == 1
+}
+
 /// Why a request's table cannot take rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TableError {
     /// ClickHouse has no such table, or it is not served: 404.
     NotServed,
-    /// ClickHouse has not been reached yet: 503.
+    /// ClickHouse has not been reached yet, or does not have the configured table yet: 503.
     NotYetKnown,
     /// Every slot for open tables holds rows: 503.
     TooManyOpen,
@@ -468,10 +490,10 @@ impl TableError {
     fn sentence(self) -> &'static str {
         match self {
             TableError::NotServed => {
-                "no such table is served here; GET /status on the admin address lists them"
+                "no such table is served; it must be in the database given at start, or named by --table"
             }
             TableError::NotYetKnown => {
-                "the table's columns are not known yet because ClickHouse has not answered; try again"
+                "the table's columns are not known yet: ClickHouse has not answered, or does not have the table; try again"
             }
             TableError::TooManyOpen => "too many tables are being written to at once; try again",
         }

@@ -65,8 +65,12 @@ impl Breaker {
         self.backoff.reset();
     }
 
-    /// ClickHouse could not be reached or did not answer.
+    /// ClickHouse could not be reached or did not answer. When it went away under many lanes at once, their failures
+    /// are one: the first opens the breaker, the others find it open.
     pub fn failed(&mut self, now_ms: u64) {
+        if self.state == State::Open {
+            return;
+        }
         self.state = State::Open;
         self.retry_at_ms = now_ms + self.backoff.next_pause_ms();
     }
@@ -127,6 +131,21 @@ mod tests {
         breaker.succeeded();
         assert_eq!(breaker.admit(pause), Admission::Go);
         assert_eq!(breaker.admit(pause), Admission::Go);
+    }
+
+    #[test]
+    fn many_failures_at_once_are_one() {
+        let mut breaker = Breaker::new(100, 60_000, 5);
+        for _ in 0..16 {
+            assert_eq!(breaker.admit(0), Admission::Go);
+        }
+        for _ in 0..16 {
+            breaker.failed(7);
+        }
+        let Admission::WaitMs(pause) = breaker.admit(7) else {
+            panic!("open right after a failure")
+        };
+        assert!(pause <= 100, "{pause}");
     }
 
     #[test]

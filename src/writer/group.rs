@@ -20,20 +20,18 @@ pub struct Group {
     pub partitions: Vec<i64>,
 }
 
+/// Bytes of one INSERT before compression. ClickHouse collects an INSERT into one block of its own up to 268,402,944
+/// bytes of its own form, in which a short String takes 9 bytes more. Half of that stays one block, and of one
+/// block ClickHouse writes nothing before it has checked all.
+const INSERT_WIRE_BYTES_MAX: u64 = 134_201_472;
+
 /// Takes the oldest block and every later one that may share its INSERT; the others keep their order.
 ///
 /// Blocks of one range of partitions stay together so that an INSERT touches at most
 /// `Limits::partitions_per_insert_max` of them: ClickHouse squashes the blocks of an INSERT before it splits
 /// them into parts, so the limit holds for the INSERT and not for the block.
 pub fn take_group(queue: &mut VecDeque<Box<Block>>, limits: &Limits) -> Option<Group> {
-    let first = queue.pop_front()?;
-    let mut group = Group {
-        rows: u64::from(first.rows),
-        frame_bytes: first.frames.len() as u64,
-        wire_bytes: u64::from(first.wire_bytes),
-        partitions: first.partitions.clone(),
-        blocks: vec![first],
-    };
+    let mut group = Group::of(queue.pop_front()?);
     for _ in 0..queue.len() {
         let block = queue.pop_front().expect("the loop runs once per waiting block");
         if group.may_take(&block, limits) {
@@ -46,6 +44,35 @@ pub fn take_group(queue: &mut VecDeque<Box<Block>>, limits: &Limits) -> Option<G
 }
 
 impl Group {
+    fn of(block: Box<Block>) -> Group {
+        Group {
+            rows: u64::from(block.rows),
+            frame_bytes: block.frames.len() as u64,
+            wire_bytes: u64::from(block.wire_bytes),
+            partitions: block.partitions.clone(),
+            blocks: vec![block],
+        }
+    }
+
+    /// Two groups of half the blocks each, in order.
+    ///
+    /// # Panics
+    /// When there is only one block.
+    pub fn halves(mut self) -> [Group; 2] {
+        let rest = self.blocks.split_off(self.blocks.len() / 2);
+        let of = |blocks: Vec<Box<Block>>| {
+            let mut blocks = blocks.into_iter();
+            let mut group = Group::of(
+                blocks
+                    .next()
+                    .expect("a group is halved when it has two blocks or more"),
+            );
+            blocks.for_each(|block| group.take(block));
+            group
+        };
+        [of(self.blocks), of(rest)]
+    }
+
     fn may_take(&self, block: &Block, limits: &Limits) -> bool {
         let first = &self.blocks[0];
         block.sealed_schema().fingerprint == first.sealed_schema().fingerprint
@@ -53,6 +80,7 @@ impl Group {
             && block.partition_bucket == first.partition_bucket
             && self.rows + u64::from(block.rows) <= limits.insert_rows_max as u64
             && self.frame_bytes + block.frames.len() as u64 <= limits.insert_bytes_max as u64
+            && self.wire_bytes + u64::from(block.wire_bytes) <= INSERT_WIRE_BYTES_MAX
             && union_len(&self.partitions, &block.partitions) <= limits.partitions_per_insert_max
     }
 
@@ -113,6 +141,48 @@ mod tests {
     #[test]
     fn an_empty_queue_has_no_group() {
         assert!(take_group(&mut VecDeque::new(), &Limits::default()).is_none());
+    }
+
+    #[test]
+    fn halves_hold_the_same_blocks_in_the_same_order() {
+        let schema = schema();
+        for blocks in 2..9_u32 {
+            let mut queue: VecDeque<_> = (1..=blocks)
+                .map(|rows| block(&schema, 0, 0, &[i64::from(rows % 3)], rows))
+                .collect();
+            let group = take_group(&mut queue, &Limits::default()).expect("the queue is not empty");
+            let (rows, frame_bytes) = (group.rows, group.frame_bytes);
+            let [first, second] = group.halves();
+            assert_eq!(first.rows + second.rows, rows);
+            assert_eq!(first.frame_bytes + second.frame_bytes, frame_bytes);
+            let order = first.blocks.iter().chain(&second.blocks).map(|block| block.rows);
+            assert_eq!(order.collect::<Vec<_>>(), (1..=blocks).collect::<Vec<_>>());
+            assert!(first.blocks.len().abs_diff(second.blocks.len()) <= 1);
+            for half in [first, second] {
+                let named: BTreeSet<i64> = half
+                    .blocks
+                    .iter()
+                    .flat_map(|block| block.partitions.clone())
+                    .collect();
+                assert_eq!(half.partitions, named.into_iter().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn an_insert_stays_within_what_clickhouse_takes_as_one_block() {
+        let schema = schema();
+        let mut queue: VecDeque<_> = (0..40)
+            .map(|_| {
+                let mut block = block(&schema, 0, 0, &[1], 10);
+                block.wire_bytes = 10_000_000;
+                block
+            })
+            .collect();
+        while let Some(group) = take_group(&mut queue, &Limits::default()) {
+            assert!(group.wire_bytes <= INSERT_WIRE_BYTES_MAX, "{}", group.wire_bytes);
+            assert!(group.blocks.len() > 3 || queue.is_empty());
+        }
     }
 
     #[test]

@@ -79,12 +79,13 @@ const GATHER_BYTES: usize = 64 * 1024;
 const RECEIVE_BYTES: usize = 4 * 1024;
 
 impl Link {
-    /// Sends the group as one INSERT and waits for its outcome.
+    /// Sends the group as one INSERT and waits for its outcome. `current` is the table as the catalog knows it.
     pub(super) async fn insert(
         &mut self,
         writer: &Writer,
         group: &Group,
         token: &str,
+        current: Option<&TableSchema>,
     ) -> Result<(), Failure> {
         let mut open = match self.open.take() {
             // A kept connection may have been closed by the server since. Asking costs a round trip of
@@ -95,7 +96,7 @@ impl Link {
             },
             None => Open::connect(writer).await?,
         };
-        let result = open.insert(writer, group, token).await;
+        let result = open.insert(writer, group, token, current).await;
         if open.session.phase() == crate::clickhouse::session::Phase::Idle {
             self.open = Some(open);
         }
@@ -159,13 +160,19 @@ impl Open {
         }
     }
 
-    async fn insert(&mut self, writer: &Writer, group: &Group, token: &str) -> Result<(), Failure> {
+    async fn insert(
+        &mut self,
+        writer: &Writer,
+        group: &Group,
+        token: &str,
+        current: Option<&TableSchema>,
+    ) -> Result<(), Failure> {
         let deadline_ms = writer.limits.insert_deadline_ms;
         let schema = group.blocks[0].sealed_schema();
-        let settings = Settings::of(schema, token);
+        let settings = Settings::of(schema, &group.partitions, token);
         let query = Query {
             id: &writer.next_query_id(token),
-            text: &insert_text(schema, group.blocks[0].omitted),
+            text: &insert_text(schema, group.blocks[0].omitted, current),
             settings: &settings.list(),
         };
         self.allow(writer, deadline_ms);
@@ -230,18 +237,48 @@ impl Open {
                     .poll_read(cx, &mut received)
                     .map(|read| read.map(Step::Read))
             });
-            match step.await.map_err(broken)? {
-                Step::Wrote(0) | Step::Read(0) => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
-                Step::Wrote(written) => bytes = &bytes[written..],
-                Step::Read(read) => {
-                    self.inbox.extend_from_slice(&received[..read]);
-                    if let Some(Event::Exception(exception)) = self.take_event()? {
-                        return Err(self.failed(exception));
-                    }
+            match step.await {
+                Ok(Step::Wrote(0) | Step::Read(0)) => {
+                    return Err(broken(io::ErrorKind::UnexpectedEof.into()));
                 }
+                Ok(Step::Wrote(written)) => bytes = &bytes[written..],
+                Ok(Step::Read(read)) => {
+                    self.inbox.extend_from_slice(&received[..read]);
+                    self.heed()?;
+                }
+                Err(error) => return Err(self.last_words(error).await),
             }
         }
         Ok(())
+    }
+
+    /// Takes what ClickHouse said while data were sent: progress is no news, an exception ends the INSERT.
+    fn heed(&mut self) -> Result<(), Failure> {
+        while let Some(event) = self.take_event()? {
+            match event {
+                Event::Progress(_) => {}
+                Event::Exception(exception) => return Err(self.failed(exception)),
+                event => return Err(unexpected(event)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a write failed: the exception ClickHouse sent before it closed the connection, if it sent one. Without
+    /// this a block that ClickHouse refuses halfway would be sent again for ever.
+    async fn last_words(&mut self, error: io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::TimedOut {
+            return broken(error);
+        }
+        let mut received = [0; RECEIVE_BYTES];
+        // The peer has closed, so what is left ends soon; and the watch's deadline holds.
+        while let Ok(read @ 1..) = self.connection.read(&mut received).await {
+            self.inbox.extend_from_slice(&received[..read]);
+            if let Err(failure) = self.heed() {
+                return failure;
+            }
+        }
+        broken(error)
     }
 
     /// The next event, reading as needed.
@@ -302,8 +339,11 @@ fn resolve(authority: &str) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("the name has no address"))
 }
 
-/// `INSERT INTO ... (columns) FORMAT Native`, without the columns whose default ClickHouse computes.
-fn insert_text(schema: &TableSchema, omitted: u64) -> String {
+/// `INSERT INTO ... (columns) FORMAT Native`, without the columns whose default ClickHouse computes, and without those
+/// that the `current` table no longer has: ClickHouse reads over them in the block, so that dropping a column
+/// drops its values and not the rows.
+fn insert_text(schema: &TableSchema, omitted: u64, current: Option<&TableSchema>) -> String {
+    let exists = |name: &str| current.is_none_or(|now| now.columns.iter().any(|column| column.name == name));
     let mut text = format!(
         "INSERT INTO {}.{} (",
         quoted(&schema.name.database),
@@ -318,6 +358,9 @@ fn insert_text(schema: &TableSchema, omitted: u64) -> String {
             if with_default <= u64::BITS && omitted >> (with_default - 1) & 1 == 1 {
                 continue;
             }
+        }
+        if !exists(&column.name) {
+            continue;
         }
         text.push_str(separator);
         text.push_str(&quoted(&column.name));
@@ -338,9 +381,10 @@ struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    fn of(schema: &TableSchema, token: &'a str) -> Self {
-        // 0 is no limit: of a key this program does not compute it cannot keep to one.
-        let partitions_max = if schema.partition == PartitionKey::Opaque {
+    fn of(schema: &TableSchema, partitions: &[i64], token: &'a str) -> Self {
+        // 0 is no limit: of a key this program does not compute it cannot keep to one, nor where ClickHouse
+        // computes the time itself, by its DEFAULT.
+        let partitions_max = if schema.partition == PartitionKey::Opaque || partitions.is_empty() {
             "0"
         } else {
             "100"
@@ -351,7 +395,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    fn list(&self) -> [Setting<'_>; 10] {
+    fn list(&self) -> [Setting<'_>; 11] {
         [
             // One INSERT is one INSERT: the server must not collect them again (the default since 26.x).
             ("async_insert", "0"),
@@ -364,6 +408,8 @@ impl<'a> Settings<'a> {
             ("max_partitions_per_insert_block", self.partitions_max),
             // Absent values were made defaults where the block was built.
             ("insert_null_as_default", "1"),
+            // Columns of the block that the table has lost since.
+            ("input_format_skip_unknown_fields", "1"),
             // One row with a key twice in a JSON column would otherwise fail the INSERT (code 117).
             ("type_json_skip_duplicated_paths", "1"),
             ("send_logs_level", "none"),
@@ -401,16 +447,22 @@ mod tests {
         ];
         let schema = TableSchema::from_columns(name, &columns, "").expect("all columns are Strings");
         assert_eq!(
-            insert_text(&schema, 0),
+            insert_text(&schema, 0, None),
             "INSERT INTO `d`.`a\\`b` (`one`, `two`, `three`, `four`) FORMAT Native"
         );
         assert_eq!(
-            insert_text(&schema, 0b01),
+            insert_text(&schema, 0b01, None),
             "INSERT INTO `d`.`a\\`b` (`one`, `three`, `four`) FORMAT Native"
         );
         assert_eq!(
-            insert_text(&schema, 0b10),
+            insert_text(&schema, 0b10, None),
             "INSERT INTO `d`.`a\\`b` (`one`, `two`, `four`) FORMAT Native"
+        );
+        let now =
+            TableSchema::from_columns(schema.name.clone(), &columns[2..], "").expect("they are Strings");
+        assert_eq!(
+            insert_text(&schema, 0b10, Some(&now)),
+            "INSERT INTO `d`.`a\\`b` (`four`) FORMAT Native"
         );
     }
 }

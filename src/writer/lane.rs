@@ -30,9 +30,9 @@ pub(super) struct Lane {
 /// How long a lane waits at most before it looks again whether the queue has become urgent.
 const PACE_POLL_MS: u64 = 20;
 
-/// Tries after ClickHouse said that the columns are not those of the block, with a fresh look at the table in
-/// between, before the block counts as refused: a table being altered settles within this, a column that was dropped does not.
-const SCHEMA_TRIES: u32 = 3;
+/// Tries after which a block counts as refused whose columns the table does not take, although they were fitted to the
+/// table as it is now: one more ALTER may be under way, but a type that cannot become the new one never will.
+const MISFITS_MAX: u32 = 5;
 
 impl Lane {
     pub(super) fn new(metrics: Arc<TableMetrics>) -> Self {
@@ -89,8 +89,27 @@ pub(super) async fn run(writer: Rc<Writer>, lane: Rc<Lane>) {
     loop {
         let group = lane.next_group(&writer).await;
         lane.in_flight.set(lane.in_flight.get() + 1);
-        let outcome = settle(&writer, &lane, &mut link, &group).await;
+        settle_apart(&writer, &lane, &mut link, group).await;
         lane.in_flight.set(lane.in_flight.get() - 1);
+    }
+}
+
+/// Settles a group. One that is refused for its content is halved until the guilty blocks stand alone: they must not take
+/// their neighbours along. Each half has a token of its own, which doubles nothing: ClickHouse checks all of an
+/// INSERT of this size before it writes any of it.
+async fn settle_apart(writer: &Writer, lane: &Lane, link: &mut Link, group: Group) {
+    let mut groups = vec![group];
+    while let Some(group) = groups.pop() {
+        let outcome = settle(writer, lane, link, &group).await;
+        if let Outcome::Refused(reason) = &outcome {
+            if group.blocks.len() > 1 {
+                let [first, second] = group.halves();
+                groups.extend([second, first]);
+                continue;
+            }
+            let table = &group.blocks[0].sealed_schema().name;
+            tracing::error!(%table, rows = group.rows, %reason, "ClickHouse refused rows for their content");
+        }
         for mut block in group.blocks {
             block.outcome = Some(outcome.clone());
             writer.give_back(block);
@@ -108,7 +127,7 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
         limits.retry_pause_max_ms,
         writer.clock.now_ns(),
     );
-    let mut schema_tries = 0;
+    let mut misfits = 0;
     let mut tries = 0_u64;
     loop {
         wait_for_breaker(writer).await;
@@ -116,7 +135,8 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
             .borrow_mut()
             .started(writer.clock.now_ms(), group.partitions.len().max(1));
         let started_ns = writer.clock.now_ns();
-        let result = link.insert(writer, group, &token).await;
+        let current = writer.current_schema(table);
+        let result = link.insert(writer, group, &token, current.as_deref()).await;
         writer
             .recorder
             .borrow_mut()
@@ -125,6 +145,7 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
         let failure = match result {
             Ok(()) => {
                 writer.breaker.borrow_mut().succeeded();
+                lane.metrics.failing.set(0);
                 count_insert(writer, lane, group);
                 if tries > 1 {
                     tracing::info!(%table, rows = group.rows, tries, "inserted after retries");
@@ -134,6 +155,7 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
             Err(failure) => failure,
         };
         lane.metrics.fail(failure.verdict_name(), failure.code());
+        lane.metrics.failing.set(tries);
         let pause_ms = match &failure {
             Failure::Unreachable(_) => {
                 writer.breaker.borrow_mut().failed(writer.clock.now_ms());
@@ -142,13 +164,14 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
             Failure::Exception { verdict, exception } => {
                 writer.breaker.borrow_mut().succeeded();
                 if *verdict == Verdict::SchemaChanged {
-                    schema_tries += 1;
                     writer.catalog.request_refresh();
+                    let built_for = group.blocks[0].sealed_schema();
+                    // While the columns are those of the block, as far as we know, the rows are held.
+                    misfits += u32::from(current.is_some_and(|now| now.fingerprint != built_for.fingerprint));
                 }
-                if *verdict == Verdict::Refused || schema_tries > SCHEMA_TRIES {
-                    let reason = exception.summary();
-                    tracing::error!(%table, rows = group.rows, %reason, "ClickHouse refused rows for their content");
-                    return Outcome::Refused(reason.into());
+                if *verdict == Verdict::Refused || misfits > MISFITS_MAX {
+                    lane.metrics.failing.set(0);
+                    return Outcome::Refused(exception.summary().into());
                 }
                 backoff.next_pause_ms()
             }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::block::Block;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::endpoint::Endpoint;
 use crate::clock::Clock;
 use crate::doorbell::Doorbell;
@@ -29,7 +29,7 @@ use crate::limits::Limits;
 use crate::metrics::{BreakerState, WriterMetrics};
 use crate::ring::{Consumer, Producer};
 use crate::runtime::{self, Watch};
-use crate::schema::TableName;
+use crate::schema::{Schema, TableName};
 
 use breaker::{Breaker, State};
 use lane::Lane;
@@ -167,7 +167,7 @@ impl Writer {
         if let Some(lane) = writer.lanes.borrow().get(name) {
             return Rc::clone(lane);
         }
-        let lane = Rc::new(Lane::new(writer.metrics.table(&name.to_string())));
+        let lane = Rc::new(Lane::new(writer.metrics.table(&name.plain())));
         writer.lanes.borrow_mut().insert(name.clone(), Rc::clone(&lane));
         for _ in 0..writer.limits.inserts_in_flight_per_table {
             runtime::spawn(lane::run(Rc::clone(writer), Rc::clone(&lane)));
@@ -181,6 +181,14 @@ impl Writer {
         self.returns.borrow_mut()[core]
             .push(block)
             .unwrap_or_else(|_| unreachable!("the ring holds as many blocks as its core's pool"));
+    }
+
+    /// The table as it is now, as far as the catalog knows.
+    fn current_schema(&self, table: &TableName) -> Option<Schema> {
+        match self.catalog.lookup(Some(&table.database), Some(&table.table)) {
+            Lookup::Found(schema) => Some(schema),
+            Lookup::NotServed | Lookup::NotYetKnown => None,
+        }
     }
 
     fn is_draining(&self) -> bool {

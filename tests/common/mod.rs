@@ -1,6 +1,8 @@
 //! Starts real servers and engines for the integration tests, and ends them whatever happens.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
+pub mod client;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -95,7 +97,7 @@ pub fn raw(port: u16, request: &[u8]) -> io::Result<Reply> {
     parse_reply(&bytes)
 }
 
-fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
+pub(crate) fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
     let wrong = |what: &str| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -267,9 +269,16 @@ pub struct Server {
 impl Server {
     /// `ringhouse serve --embedded` with free ports in a fresh directory, once it is ready.
     pub fn embedded(arguments: &[&str]) -> Server {
-        let http_port = free_port();
-        let embedded_http_port = http_port.to_string();
-        let mut all = vec!["--embedded", "--embedded-http-port", &embedded_http_port];
+        // Two tests may be at this at once: the default ports would be one's only.
+        let (tcp_port, http_port) = (free_port(), free_port());
+        let (embedded_tcp_port, embedded_http_port) = (tcp_port.to_string(), http_port.to_string());
+        let mut all = vec![
+            "--embedded",
+            "--embedded-tcp-port",
+            &embedded_tcp_port,
+            "--embedded-http-port",
+            &embedded_http_port,
+        ];
         all.extend_from_slice(arguments);
         let mut server = Server::start(&all);
         server.clickhouse_http_port = http_port;
@@ -317,7 +326,9 @@ impl Server {
         let announced = |server: &Server, what: &str| {
             let output = fs::read_to_string(&server.output).unwrap_or_default();
             let line = output.lines().find(|l| l.starts_with(what))?.to_owned();
-            line.rsplit(':').next()?.split('/').next()?.parse::<u16>().ok()
+            let port = line.rsplit(':').next()?;
+            let digits = port.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse::<u16>().ok()
         };
         let wait_for = |server: &mut Server, what: &str| {
             eventually(what, || {
@@ -334,9 +345,15 @@ impl Server {
     }
 
     pub fn wait_until_ready(&self) {
-        eventually("/readyz", || {
-            (self.admin("/readyz").ok()?.status == 200).then_some(())
-        });
+        let started = Instant::now();
+        loop {
+            let reply = self.admin("/readyz");
+            if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "not ready: {reply:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn admin(&self, target: &str) -> io::Result<Reply> {
@@ -370,6 +387,11 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the server's end", || child.try_wait().unwrap())
+    }
+
+    /// Directory of its own, with its data under `data`.
+    pub fn directory(&self) -> &Path {
+        self.output.parent().expect("the output file is in it")
     }
 
     /// What it has printed on stdout so far.
