@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clickhouse::frame::decode_frame;
 use crate::clickhouse::wire::Decoded;
+use crate::column::ValueError;
 use crate::json::RowForm;
 use crate::schema::{DataType, RawColumn, TableName, TableSchema};
 
@@ -465,6 +466,43 @@ fn rows_go_to_the_block_that_leaves_their_defaults_out() {
     let mut omitted: Vec<u64> = bench.blocks.iter().map(|block| block.omitted).collect();
     omitted.sort_unstable();
     assert_eq!(omitted, [0, 1, 3]);
+}
+
+#[test]
+fn arrays_of_one_nested_have_one_length_in_each_row() {
+    let schema = table(
+        &[
+            ("n.a", "Array(Int64)", ""),
+            ("n.b", "Array(String)", ""),
+            ("n.c", "Array(String)", "['x']"),
+            ("m.a", "Array(Int64)", ""),
+        ],
+        "",
+    );
+    let mut bench = Bench::new(&schema, &Limits::default());
+    for line in [
+        r#"{"n.a":[1,2],"n.b":["x","y"],"m.a":[1]}"#,
+        r#"{"n.a":[1],"n.b":["x","y"]}"#,
+        r#"{"n.b":[]}"#,
+        r#"{"n.b":["x"]}"#,
+        r#"{"n.a":[1],"n.b":["x"],"n.c":["x","y"]}"#,
+        r#"{"n.a":[1],"n.b":["x"],"n.c":["x"]}"#,
+    ] {
+        bench.push(&format!("{line}\n"));
+    }
+    assert_eq!(bench.accepted, 3);
+    let rejected: Vec<_> = bench
+        .errors
+        .first
+        .iter()
+        .map(|error| (error.row, error.text.as_str()))
+        .collect();
+    let text = |column| format!("column {column}: {}", ValueError::WrongNestedLength);
+    let expected = [(1, text("n.b")), (3, text("n.b")), (4, text("n.c"))];
+    assert_eq!(
+        rejected,
+        expected.each_ref().map(|(row, text)| (*row, text.as_str()))
+    );
 }
 
 #[test]

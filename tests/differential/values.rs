@@ -233,6 +233,8 @@ fn number_as_sent(rng: &mut Rng) -> Json {
             &[
                 "0",
                 "1.5",
+                "18446744073709551616",
+                "-9223372036854775809",
                 "-0.25",
                 "1.50",
                 "1e3",
@@ -657,7 +659,9 @@ fn tuple(rng: &mut Rng, elements: &[(Option<String>, DataType)]) -> Json {
 
 /// An object of anything, `depth` levels deep at most; no key twice.
 fn object(rng: &mut Rng, depth: usize) -> Json {
-    let keys = ["a", "b", "c d", "é", "x-y", "Z_9", "ts", "n"];
+    let keys = [
+        "a", "b", "c d", "é", "x-y", "Z_9", "ts", "n", "a.b", "", "a.", ".", "\\u0000", "\\\"`",
+    ];
     let count = rng.usize(..5);
     let mut members = Vec::new();
     for key in rng.choose_multiple(keys, count) {
@@ -667,7 +671,8 @@ fn object(rng: &mut Rng, depth: usize) -> Json {
 }
 
 fn anything(rng: &mut Rng, depth: usize) -> Json {
-    match rng.u8(..9) {
+    match rng.u8(..10) {
+        8 if depth > 0 => Json::Array((0..rng.usize(..4)).map(|_| anything(rng, depth - 1)).collect()),
         0 => scalar("null"),
         1 => scalar(pick(rng, &["true", "false"])),
         2 => number_as_sent(rng),
