@@ -227,6 +227,19 @@ fn publish(control: &Control, reading: Reading, report_of: &mut BTreeMap<TableNa
 
 fn note_failure(control: &Control, error: ControlError) {
     let mut readiness = control.readiness.lock().unwrap_or_else(PoisonError::into_inner);
+    // A server that refuses a login closes the connection, and now and then only that is seen: what it said
+    // before is still the reason.
+    let closed = matches!(&error, ControlError::Connection(reason) if reason == CLOSED_IN_ANSWER);
+    let error = match readiness.last_error.take() {
+        Some(refusal @ ControlError::Server { .. }) if closed => {
+            readiness.last_error = Some(refusal.clone());
+            refusal
+        }
+        before => {
+            readiness.last_error = before;
+            error
+        }
+    };
     // Said once per reason, not once per try.
     if readiness.last_error.as_ref() != Some(&error) {
         tracing::warn!("{error}; rows are held and it is asked again");
@@ -236,13 +249,14 @@ fn note_failure(control: &Control, error: ControlError) {
     readiness.last_error = Some(error);
 }
 
+/// What a lost connection looks like when it made the client library panic.
+const CLOSED_IN_ANSWER: &str = "the connection was closed in the middle of an answer";
+
 /// Turns a panic of the client library into a lost connection.
 async fn guarded<T>(work: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
-        Err(_) => Err(ControlError::Connection(
-            "the connection was closed in the middle of an answer".to_owned(),
-        )),
+        Err(_) => Err(ControlError::Connection(CLOSED_IN_ANSWER.to_owned())),
     }
 }
 
@@ -291,11 +305,17 @@ async fn read_tables(config: &ControlConfig) -> Result<Reading, ControlError> {
             filter(config, "name")
         ))
         .await?;
+    // 18.16 does not number its columns; it gives them in their order.
+    let numbered = "SELECT name FROM system.columns WHERE database = 'system' AND table = 'columns' AND name = 'position'";
+    let order = match session.rows::<1>(numbered).await?.is_empty() {
+        true => "",
+        false => "ORDER BY database, table, position",
+    };
     let mut columns: BTreeMap<TableName, Vec<RawColumn>> = BTreeMap::new();
     let rows = session
         .rows::<6>(&format!(
             "SELECT database, table, name, type, default_kind, default_expression FROM system.columns \
-             WHERE {} ORDER BY database, table, position",
+             WHERE {} {order}",
             filter(config, "table")
         ))
         .await?;
