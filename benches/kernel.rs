@@ -202,7 +202,10 @@ fn kernel(c: &mut Criterion) {
                 }
             })
         });
-        let texts: Vec<Vec<u8>> = chunks.iter().map(|&(start, end)| one_text(&text[start..end])).collect();
+        let texts: Vec<Vec<u8>> = chunks
+            .iter()
+            .map(|&(start, end)| one_text(&text[start..end]))
+            .collect();
         let mut padded = Vec::new();
         let mut buffers = simd_json::Buffers::new(limits.chunk_bytes);
         let mut nodes = Vec::new();

@@ -174,7 +174,10 @@ impl Scan {
                     reject(row, KeyFault::TooMany);
                 }
             }
-            self.ranges.push(EntryRange { start: start as u32, end: self.entries.len() as u32 });
+            self.ranges.push(EntryRange {
+                start: start as u32,
+                end: self.entries.len() as u32,
+            });
         }
         self.rows = objects.len();
     }

@@ -490,7 +490,7 @@ impl TableError {
     fn sentence(self) -> &'static str {
         match self {
             TableError::NotServed => {
-                "no such table is served here; GET /status on the admin address lists them"
+                "no such table is served; it must be in the database given at start, or named by --table"
             }
             TableError::NotYetKnown => {
                 "the table's columns are not known yet: ClickHouse has not answered, or does not have the table; try again"
