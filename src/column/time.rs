@@ -26,8 +26,8 @@ pub(super) fn parse_ticks(
     let mut cache = DateCache::default();
     // As ClickHouse's toDate: a number up to the last day of `Date` is a day, a greater one a time.
     let days = match unit {
-        TimeUnit::Days16 | TimeUnit::Days32 => 0..=u64::from(u16::MAX),
-        TimeUnit::Seconds32 | TimeUnit::Ticks64(_) => 1..=0,
+        TimeUnit::Days16 | TimeUnit::Days32 => 0..u64::from(u16::MAX) + 1,
+        TimeUnit::Seconds32 | TimeUnit::Ticks64(_) => 0..0,
     };
     ticks.reserve(values.len());
     for (position, &index) in values.iter().enumerate() {

@@ -207,7 +207,7 @@ impl<'a> Pair<'a> {
 fn row(id: u64, value: &Value) -> String {
     match value {
         None => format!("{{\"id\":{id}}}"),
-        Some(value) if id % 3 == 0 => format!("{{ \"v\" : {value} , \"id\":{id} }}"),
+        Some(value) if id.is_multiple_of(3) => format!("{{ \"v\" : {value} , \"id\":{id} }}"),
         Some(value) => format!("{{\"id\":{id},\"v\":{value}}}"),
     }
 }
