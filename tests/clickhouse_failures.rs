@@ -250,6 +250,16 @@ fn columns_added_and_dropped_under_load_cost_no_row() {
     assert_eq!(settled(&server).rejected, 0);
 }
 
+/// INSERTs that failed with this code of ClickHouse's.
+fn failures(server: &Server, code: i32) -> u64 {
+    let page = server.admin("/metrics").expect("the admin pages answer").body;
+    let label = format!("code=\"{code}\"");
+    let counted = page.lines().filter(|line| line.contains(&label));
+    counted
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
 /// A users file in which `writer` has this profile and these rights.
 fn users(profile: &str, rights: &str) -> String {
     let user = |name: &str, more: &str| {
@@ -272,8 +282,7 @@ fn users(profile: &str, rights: &str) -> String {
 fn a_user_who_may_not_insert_for_a_while_holds_the_rows() {
     const ALL: &str = "GRANT ALL ON *.*";
     let engine = Engine::start_with(Some(&users("", ALL)));
-    let proxy = Proxy::start(engine.tcp_port(), seed());
-    let url = format!("tcp://writer@127.0.0.1:{}/default", proxy.port);
+    let url = format!("tcp://writer@127.0.0.1:{}/default", engine.tcp_port());
     let server = Server::start(&[
         "--clickhouse",
         &url,
@@ -286,22 +295,58 @@ fn a_user_who_may_not_insert_for_a_while_holds_the_rows() {
     load.more(300);
     let change = |profile: &str, rights: &str| {
         std::fs::write(engine.directory().join("test-users.xml"), users(profile, rights)).unwrap();
-        engine.sql("SYSTEM RELOAD USERS");
-        // Rights are looked up for each query, settings once for each connection.
-        proxy.cut_all();
+        // The embedded engine reads its users when it starts.
+        kill_and_await_restart(&engine);
     };
     let trouble = [
-        ("<readonly>1</readonly>", ALL),
-        ("", "GRANT SELECT ON *.*"),
+        (164, "<readonly>1</readonly>", ALL),
+        (497, "", "GRANT SELECT ON *.*"),
         (
-            "<constraints><insert_deduplicate><const/></insert_deduplicate></constraints>",
+            452,
+            "<insert_deduplicate>0</insert_deduplicate>\
+             <constraints><insert_deduplicate><const/></insert_deduplicate></constraints>",
             ALL,
         ),
     ];
-    for (profile, rights) in trouble.repeat(scale() as usize) {
+    for (code, profile, rights) in trouble.repeat(scale() as usize) {
+        let before = failures(&server, code);
         change(profile, rights);
-        eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
+        eventually("the code", || (failures(&server, code) > before).then_some(()));
+        assert_eq!(readyz(&server).0, 503);
         change("", ALL);
+        server.wait_until_ready();
+        load.more(300);
+    }
+    check(&engine, load, &server);
+}
+
+#[test]
+fn a_table_that_takes_no_rows_for_a_while_holds_them() {
+    let engine = Engine::start();
+    let server = serve_ready(engine.tcp_port(), &[]);
+    let load = Load::start(server.port, &Plan::default());
+    load.more(300);
+    let trouble = [
+        // TABLE_IS_PERMANENTLY_READ_ONLY and TOO_MANY_PARTS.
+        (
+            774,
+            "MODIFY SETTING table_readonly = 1",
+            "MODIFY SETTING table_readonly = 0",
+        ),
+        (
+            252,
+            "MODIFY SETTING parts_to_throw_insert = 1",
+            "RESET SETTING parts_to_throw_insert",
+        ),
+    ];
+    for (code, forbid, allow) in trouble.repeat(scale() as usize) {
+        let before = failures(&server, code);
+        engine.sql(&format!("ALTER TABLE {TABLE} {forbid}"));
+        eventually("the code", || (failures(&server, code) > before).then_some(()));
+        eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
+        let (_, page) = readyz(&server);
+        assert!(page.contains("INSERTs into the default table fail"), "{page}");
+        engine.sql(&format!("ALTER TABLE {TABLE} {allow}"));
         server.wait_until_ready();
         load.more(300);
     }
