@@ -32,7 +32,8 @@
 //! `type_json_skip_duplicated_paths = 1`, with which the first one stays. In the overflow column the last one stays.
 //!
 //! A number in the text keeps its value but not its spelling: the parser has made it an i64, a u64 or an f64 before a column
-//! sees it. Digits an f64 does not hold are lost to a Decimal, and make an error of an integer; as text they are kept.
+//! sees it. Digits an f64 does not hold are lost to a Decimal; written as text they are kept. An integer beyond 64 bits is a
+//! text by then, also in a JSON column.
 
 mod arena;
 mod builder;

@@ -353,12 +353,8 @@ fn integers_take_numbers_and_texts_that_are_exactly_numbers() {
         &["9007199254740992", "-1000000000000000"],
     );
     check_refused("Int64", &["9007199254740994.0", "-1e18"], ValueError::Inexact);
-    check_refused(
-        "UInt128",
-        &["18446744073709551616", "340282366920938463463374607431768211455"],
-        ValueError::Inexact,
-    );
-    check_refused("Int64", &["18446744073709551616", "1e39"], ValueError::OutOfRange);
+    check_refused("UInt128", &["1e18", "1e38"], ValueError::Inexact);
+    check_refused("Int64", &["1e19", "1e39"], ValueError::OutOfRange);
     check_refused(
         "Int32",
         &["\"\"", "\"1 \"", "\"x\"", "\"1.0\""],

@@ -14,7 +14,7 @@ pub enum ValueError {
     OutOfRange,
     /// A number with a fraction for a column of integers.
     NotIntegral,
-    /// An integer of more than 64 bits, or one with an exponent beyond 2^53, that is not written as text.
+    /// An integer beyond 2^53 written with a point or exponent, and so read as a float.
     Inexact,
     /// Text that is not exactly a number.
     BadNumber,
@@ -62,7 +62,7 @@ impl fmt::Display for ValueError {
             ValueError::WrongType { expected } => return write!(f, "expected {expected}"),
             ValueError::OutOfRange => "the number is out of the column's range",
             ValueError::NotIntegral => "the number has a fraction, the column takes integers",
-            ValueError::Inexact => "the number has more digits than are kept of one; write it as text",
+            ValueError::Inexact => "an integer this large is exact only without point and exponent",
             ValueError::BadNumber => "the text is not a number",
             ValueError::BadTime => "not a time in any known form",
             ValueError::TimeOutOfRange => "the time is out of the column's range",

@@ -233,16 +233,6 @@ fn lines_are_what_serde_json_reads_from_each_line() {
 }
 
 #[test]
-fn an_integer_beyond_64_bits_is_a_double() {
-    let seen = whole(b"{\"a\":18446744073709551616}\n{\"a\":-9223372036854775809}\n");
-    let doubles = [
-        serde_json::json!({"a": 18446744073709551616.0}),
-        serde_json::json!({"a": -9223372036854775808.0}),
-    ];
-    assert_eq!(seen.good(), doubles.iter().collect::<Vec<_>>());
-}
-
-#[test]
 fn a_bad_line_costs_no_other_line() {
     let bad: &[&[u8]] = &[
         b"{\"a\":1",
