@@ -224,7 +224,7 @@ fn column_header(spec: &ColumnSpec) -> Vec<u8> {
 /// The ordinal of the partition that `ticks` of the time column `spec` falls into, counted in `unit` from 1970 in UTC.
 ///
 /// ClickHouse counts in the column's or the server's time zone, whose borders lie elsewhere: the rows of n UTC days may lie in
-/// up to 2 n days of another zone.
+/// up to 2 n days of another zone, those of n days on end in n + 2.
 ///
 /// # Panics
 /// When the column's type is no time.

@@ -107,8 +107,9 @@ pub const KNOWN: &[Known] = &[
         applies: |part| {
             let is_beyond = |token: &str| {
                 let number = token.parse::<f64>();
-                number
-                    .is_ok_and(|number| number >= 1.8446744073709552e19 || number <= -9.223372036854775808e18)
+                number.is_ok_and(|number| {
+                    number >= 1.8446744073709552e19 || number <= -9.223_372_036_854_776e18
+                })
             };
             *part.data_type == DataType::Json && any_scalar(part.value, &is_beyond)
         },
@@ -412,18 +413,18 @@ fn is_usual_time(text: &str) -> bool {
         || fraction.strip_prefix('.').is_some_and(|digits| {
             (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
         });
-    let offset_fits = match offset.as_bytes() {
-        [] | [b'Z'] => true,
-        [
-            b'+' | b'-',
-            b'0'..=b'1',
-            b'0'..=b'9',
-            b':',
-            b'0'..=b'5',
-            b'0'..=b'9',
-        ] => true,
-        _ => false,
-    };
+    let offset_fits = matches!(
+        offset.as_bytes(),
+        [] | [b'Z']
+            | [
+                b'+' | b'-',
+                b'0'..=b'1',
+                b'0'..=b'9',
+                b':',
+                b'0'..=b'5',
+                b'0'..=b'9'
+            ]
+    );
     is(10, " T")
         && is(13, ":")
         && is(16, ":")

@@ -159,13 +159,10 @@ impl<'a> Pair<'a> {
         outcomes.collect()
     }
 
-    /// What ClickHouse makes of a value that comes alone. When it skips a row it cannot parse, it may take the beginning of
-    /// the next one for a part of it.
-    fn alone(&mut self, value: &Value) -> Outcome {
-        let id = self.next_id;
-        self.next_id += 1;
-        insert_directly(self.server, &self.theirs(), &[row(id, value)]);
-        self.read("theirs", id).remove(&id)
+    /// What becomes of a value that comes alone. When ClickHouse skips a row it cannot parse, it may take the beginning of the
+    /// next one for a part of it, and what type a path of a JSON column gets depends on the rows before.
+    fn compare_alone(&mut self, value: &Value) -> (Outcome, Outcome) {
+        self.compare(std::slice::from_ref(value)).remove(0)
     }
 
     fn theirs(&self) -> String {
@@ -210,7 +207,7 @@ impl<'a> Pair<'a> {
 fn row(id: u64, value: &Value) -> String {
     match value {
         None => format!("{{\"id\":{id}}}"),
-        Some(value) if id % 3 == 0 => format!("{{ \"v\" : {value} , \"id\":{id} }}"),
+        Some(value) if id.is_multiple_of(3) => format!("{{ \"v\" : {value} , \"id\":{id} }}"),
         Some(value) => format!("{{\"id\":{id},\"v\":{value}}}"),
     }
 }
@@ -283,8 +280,13 @@ fn every_type_holds_what_clickhouse_itself_would_hold() {
                 if ours == theirs || is_known(pair.type_name, &pair.data_type, value, &ours, &theirs) {
                     continue;
                 }
-                let theirs = pair.alone(value);
-                if ours != theirs && !is_known(pair.type_name, &pair.data_type, value, &ours, &theirs) {
+                let among_others = ours;
+                let (ours, theirs) = pair.compare_alone(value);
+                // What becomes of a value here must not depend on its neighbours; what ClickHouse makes of JSON does.
+                let is_steady = ours == among_others || pair.type_name.contains("JSON");
+                let is_listed =
+                    ours == theirs || is_known(pair.type_name, &pair.data_type, value, &ours, &theirs);
+                if !is_steady || !is_listed {
                     let value = value.as_ref().map_or("(no key)".to_owned(), Json::to_string);
                     unknown.push(format!(
                         "seed {seed}, {}: {value}\n    ours   {}\n    theirs {}",

@@ -268,7 +268,7 @@ fn integer(rng: &mut Rng, min: i128, max: u128) -> Json {
     match rng.u8(..16) {
         0 => scalar(min.to_string()),
         1 => scalar(max.to_string()),
-        2 => quoted(pick(rng, &[min.to_string().as_str(), max.to_string().as_str()]).to_owned()),
+        2 => quoted(pick(rng, &[min.to_string().as_str(), max.to_string().as_str()])),
         3 => scalar(match min.checked_sub(1) {
             Some(below) => below.to_string(),
             None => "-170141183460469231731687303715884105729".to_owned(),
