@@ -49,6 +49,9 @@ pub fn overshoot_bytes(limits: &Limits) -> usize {
 }
 
 /// Partitions of one bucket: a bit for each in a word.
+///
+/// A bucket is 64 units of UTC on end, aligned. Where ClickHouse counts in another time zone they lie in 65 units at most, or
+/// 66 when a clock is set back within them: below the 100 that an INSERT may touch, however scattered the rows are.
 const BUCKET_PARTITIONS_MAX: i64 = 64;
 
 /// The bucket of rows whose partition only ClickHouse knows.

@@ -49,6 +49,9 @@ pub enum Outcome {
 /// Partitions a block can name without growing its list: the limit plus room to look one too far.
 const PARTITIONS_PREALLOCATED: usize = 128;
 
+/// Requests that share a block without growing its list: 4 KiB. More make it grow, once.
+pub const WAITERS_PREALLOCATED: usize = 1024;
+
 impl Block {
     /// An empty block of ingest core `core` with room for `frames_bytes` of frames.
     ///
@@ -65,7 +68,7 @@ impl Block {
             partition_bucket: 0,
             partitions: Vec::with_capacity(PARTITIONS_PREALLOCATED),
             opened_at_ns: 0,
-            waiters: Vec::new(),
+            waiters: Vec::with_capacity(WAITERS_PREALLOCATED),
             outcome: None,
         }
     }

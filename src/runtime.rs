@@ -90,7 +90,7 @@ pub fn probe() -> io::Result<()> {
 fn explain_start_error(error: &str) -> String {
     format!(
         "io_uring is not usable here ({error}): a kernel 5.8 or newer is needed, kernel.io_uring_disabled must be 0, \
-         `ulimit -l` at least 512 KiB a core, and in a container a seccomp profile that allows io_uring \
+         the locked-memory limit (`ulimit -l`) must leave room for each core's registered buffers, and in a container a seccomp profile that allows io_uring \
          (tuning/seccomp.json, see docker-compose.yml)"
     )
 }

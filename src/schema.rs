@@ -277,6 +277,13 @@ impl TableSchema {
     }
 }
 
+impl TableName {
+    /// `database.table`, for people and metrics; [`Display`](fmt::Display) is for SQL.
+    pub fn plain(&self) -> String {
+        format!("{}.{}", self.database, self.table)
+    }
+}
+
 impl fmt::Display for TableName {
     /// `` `database`.`table` ``, quoted for ClickHouse.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

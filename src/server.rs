@@ -110,7 +110,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
             readiness: Arc::clone(&readiness),
             limits: settings.limits,
             topology: settings.topology.clone(),
-            tables: tables.iter().map(TableName::to_string).collect(),
+            tables: tables.iter().map(TableName::plain).collect(),
             started,
         }),
     )
@@ -401,7 +401,7 @@ fn announce(
 
 fn ledger_entries(ledger: &Ledger) -> Vec<LedgerEntry> {
     let entry = |(table, totals): (TableName, Totals)| LedgerEntry {
-        table: table.to_string(),
+        table: table.plain(),
         received: totals.received,
         inserted: totals.inserted,
         rejected: totals.rejected,
@@ -446,10 +446,7 @@ impl Server<'_> {
         self.readiness
             .set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
         self.readiness.set_table_exists(catalog.has_default_table());
-        let default_table = self
-            .cores
-            .writer_metrics
-            .table(&catalog.default_table().to_string());
+        let default_table = self.cores.writer_metrics.table(&catalog.default_table().plain());
         self.readiness.set_inserts_fail(default_table.failing.get() > 0);
     }
 
@@ -504,6 +501,7 @@ impl Server<'_> {
     fn print_ledger(&self) -> u64 {
         let mut waiting = 0;
         for (table, totals) in self.cores.ledger.totals() {
+            let table = table.plain();
             let Totals {
                 received,
                 inserted,

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `2023-11-20T08:15:30[.fraction][offset]` | RFC 3339; `T`, `t` or one space between date and time |
 //! | `2023-11-20 08:15:30,123` | the same, with the decimal comma of Java and Python logs |
-//! | `2023-11-20` | midnight |
+//! | `2023-11-20`, `"20231120"` | midnight |
 //! | `1700468130`, `"1700468130"`, `1700468130.25` | since 1970, the unit told by the magnitude |
 //!
 //! * A fraction has 1 or more digits; those after the ninth are read and dropped.
@@ -91,6 +91,14 @@ impl TimeUnit {
 }
 
 impl UnixTime {
+    /// The midnight that begins `day`, counted from 1970.
+    pub fn from_day(day: i64) -> UnixTime {
+        UnixTime {
+            seconds: day * SECONDS_PER_DAY,
+            nanos: 0,
+        }
+    }
+
     /// The time `nanoseconds` after 1970.
     pub fn from_nanos(nanoseconds: i64) -> UnixTime {
         UnixTime {
@@ -186,8 +194,20 @@ const POWERS_OF_TEN: [i64; 10] = [
 pub fn parse(text: &[u8], cache: &mut DateCache) -> Option<UnixTime> {
     if text.len() >= 10 && text[4] == b'-' {
         parse_calendar(text, cache)
+    } else if let Some(date) = text.as_array::<8>() {
+        parse_compact_date(date)
     } else {
         parse_decimal(text)
+    }
+}
+
+/// `YYYYMMDD`. As seconds, eight digits would be a time before March 1973, which nobody logs.
+fn parse_compact_date(text: &[u8; 8]) -> Option<UnixTime> {
+    let [y1, y2, y3, y4, m1, m2, d1, d2] = *text;
+    match parse_date(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]) {
+        Some(day) => Some(UnixTime::from_day(day)),
+        None if text.iter().all(u8::is_ascii_digit) => None,
+        None => parse_decimal(text),
     }
 }
 
@@ -593,6 +613,8 @@ mod tests {
             ),
             ("2023-11-20 08:15:30.000001 +0000", 1_700_468_130, 1_000),
             ("2023-11-20", 1_700_438_400, 0),
+            ("20231120", 1_700_438_400, 0),
+            ("12345.67", 12_345, 670_000_000),
             ("1700468130", 1_700_468_130, 0),
             ("1700468130123", 1_700_468_130, 123_000_000),
             ("1700468130123456", 1_700_468_130, 123_456_000),
@@ -644,6 +666,7 @@ mod tests {
             "2023-11-20T08:15:61Z",
             "2023-11-20T08:15:60Z",
             "2023-02-29",
+            "20230229",
             "1900-02-29",
             "2023-04-31",
             "2023-00-01",

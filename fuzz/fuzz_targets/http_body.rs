@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use ringhouse::http::{BodyDecoder, BodyError, DecoderPool, Encoding, Framing};
 use ringhouse::limits::Limits;
 
-/// The first byte picks framing and coding, the second the size of the pieces.
+// The first byte picks framing and coding, the second the size of the pieces.
 fuzz_target!(|input: &[u8]| {
     let [choice, piece, raw @ ..] = input else { return };
     let framing = if choice & 4 == 0 {

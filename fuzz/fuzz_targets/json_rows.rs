@@ -15,7 +15,7 @@ use ringhouse::schema::{TableName, TableSchema};
 
 const NOW_NS: i64 = 1_700_000_000_000_000_000;
 
-/// The first byte is the size of the pieces the body arrives in.
+// The first byte is the size of the pieces the body arrives in.
 fuzz_target!(|input: &[u8]| {
     let [piece, body @ ..] = input else { return };
     let limits = Limits { line_bytes_max: 4096, chunk_bytes: 1024, ..Limits::default() };

@@ -5,7 +5,8 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::clickhouse::wire::put_varint;
 use crate::column::{Append, Column, EntryRange, Node, Overflow, ValueError};
 use crate::limits::Limits;
-use crate::schema::{Role, Schema};
+use crate::schema::{DataType, Role, Schema};
+use std::collections::BTreeMap;
 
 /// Rows of one route can go into one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ enum Store {
 #[derive(Debug)]
 pub(super) struct Batch {
     stores: Vec<Store>,
+    nested: Vec<Vec<usize>>,
     /// Columns that get the receive time where a row has none.
     stamped: Vec<bool>,
     pub(super) route: Option<Route>,
@@ -80,6 +82,7 @@ impl Batch {
             .collect();
         Batch {
             stores: stores.collect(),
+            nested: nested_columns(schema),
             stamped,
             route: None,
             rows: 0,
@@ -171,6 +174,14 @@ impl Batch {
                 }
             }
         }
+        for columns in &self.nested {
+            let sent = |column: &&usize| !is_omitted(omitted, default_bits[**column]);
+            let mut sent = columns.iter().filter(sent);
+            let Some(first) = sent.next() else { continue };
+            for column in sent {
+                compare_lengths(pass, members, *first, *column, failures);
+            }
+        }
     }
 
     /// Writes the block's header and columns through `encoder`, and empties the batch.
@@ -223,6 +234,44 @@ impl Batch {
         self.rows = 0;
         self.partitions = 0;
         wire_bytes
+    }
+}
+
+/// The columns of each flattened Nested: arrays whose names share what is before the first dot.
+fn nested_columns(schema: &Schema) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, spec) in schema.columns.iter().enumerate() {
+        if let (DataType::Array(_), Some((group, _))) = (&spec.data_type, spec.name.split_once('.')) {
+            groups.entry(group).or_default().push(index);
+        }
+    }
+    groups.into_values().filter(|columns| columns.len() > 1).collect()
+}
+
+/// Notes each row whose arrays in two columns of one Nested differ in length: ClickHouse would refuse the whole INSERT
+/// for it (SIZES_OF_ARRAYS_DONT_MATCH).
+fn compare_lengths(
+    pass: &Pass<'_>,
+    members: Option<&[u32]>,
+    first: usize,
+    second: usize,
+    failures: &mut Vec<Failure>,
+) {
+    let (firsts, seconds) = (pass.scan.slots_of(first), pass.scan.slots_of(second));
+    let length = |slot: u32| match pass.tape[slot as usize] {
+        Node::Array { len, .. } if slot != 0 => len,
+        _ => 0,
+    };
+    let rows = members.map_or(pass.scan.rows(), <[u32]>::len);
+    for position in 0..rows {
+        let row = members.map_or(position, |members| members[position] as usize);
+        if length(firsts[row]) != length(seconds[row]) {
+            failures.push(Failure {
+                row: row as u32,
+                column: second as u32,
+                error: ValueError::WrongNestedLength,
+            });
+        }
     }
 }
 

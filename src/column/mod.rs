@@ -10,24 +10,29 @@
 //!
 //! | column | taken here | `JSONEachRow` of 26.7 |
 //! |---|---|---|
-//! | integers | `5`, `"5"`, `true`, and `5.0` as it is integral; out of range and `""` are errors | `5.0` is an error; out of range wraps around; `""` is 0 |
-//! | floats | numbers, `"1.5"`, `"nan"`, `"inf"`; beyond Float32 is an error | beyond Float32 is infinity |
+//! | integers | `5`, `"5"`, `true`, and `5.0`, `1e2`, `-0` as they are integral; out of range and `""` are errors | `5.0`, `1e2` and an unsigned `-0` are errors; out of range wraps around; `""` is 0 |
+//! | floats | numbers, `"1.5"`, `"nan"`, `"inf"`; beyond Float32 is an error; `-0` is 0 | beyond Float32 is infinity; `-0` has a sign |
 //! | Bool | `true`, `0`, `1`, and `"true"`, `"0"` in any case | texts are errors |
 //! | String | numbers as the shortest text that reads back the same; arrays and objects as JSON without spaces | the text as it was sent |
 //! | FixedString(N) | up to N bytes, also of numbers as text | texts only |
-//! | Enum | a name, or a number it has; null is the lowest number | null is an error unless 0 is in the enum |
-//! | Decimal | numbers and texts; digits beyond the scale are cut off; too many before the point are an error | the same |
+//! | Enum | a name, or a number it has, also as text; null is the lowest number | null is 0, in the enum or not |
+//! | Decimal | numbers and texts; digits beyond the scale are cut off; too many before the point are an error, and so are texts without a digit | digits are counted before the exponent; `"."` is 0 |
 //! | DateTime, DateTime64 | every form of [`crate::timestamp`]: numbers by magnitude, without offset UTC; out of range is an error | whole numbers are ticks; without offset the column's time zone; out of range is clamped |
-//! | Date, Date32 | every form of a time: its UTC day | whole numbers are days |
-//! | UUID, IPv4, IPv6 | UUIDs with dashes or without; IPv4 addresses in IPv6 columns, mapped | the same |
+//! | Date, Date32 | every form of a time: its UTC day; whole numbers up to 65535 are days | dates only; all whole numbers are days; days that do not exist and `true` become others |
+//! | UUID, IPv4, IPv6 | UUIDs with dashes or without; IPv4 addresses in IPv6 columns, mapped; no leading zeros | leading zeros |
 //! | Tuple | an array of its length; an object when its elements have names: unknown ones are ignored, missing ones default | named ones from objects only |
+//! | Nested | arrays of one length in all its columns, else the row is an error | else the INSERT is an error |
 //! | Map | an object; a repeated key is kept twice | the same |
-//! | JSON | an object; null is `{}` | the same |
+//! | JSON | an object; null is `{}` | the same; an integer beyond 64 bits is an error |
+//!
+//! An object under the name of a column that takes none is a group of keys, not an error. The differential tests pin each of
+//! these.
 //!
 //! A path that occurs twice in the object of a JSON column makes ClickHouse refuse the INSERT unless it has the setting
-//! `type_json_skip_duplicated_paths = 1`, with which the first one stays.
+//! `type_json_skip_duplicated_paths = 1`, with which the first one stays. In the overflow column the last one stays.
 //!
-//! A number in the text keeps its value but not its spelling: the parser has made it an i64, a u64 or an f64 before a column sees it.
+//! A number in the text keeps its value but not its spelling: the parser has made it an i64, a u64 or an f64 before a column
+//! sees it. Digits an f64 does not hold are lost to a Decimal, and make an error of an integer; as text they are kept.
 
 mod arena;
 mod builder;
@@ -219,7 +224,7 @@ fn column_header(spec: &ColumnSpec) -> Vec<u8> {
 /// The ordinal of the partition that `ticks` of the time column `spec` falls into, counted in `unit` from 1970 in UTC.
 ///
 /// ClickHouse counts in the column's or the server's time zone, whose borders lie elsewhere: the rows of n UTC days may lie in
-/// up to 2 n days of another zone.
+/// up to 2 n days of another zone, those of n days on end in n + 2.
 ///
 /// # Panics
 /// When the column's type is no time.

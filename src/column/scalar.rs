@@ -123,11 +123,13 @@ where
             if value.fract() != 0.0 {
                 return Err(ValueError::NotIntegral);
             }
-            // Beyond 2^127 the cast saturates; no column but UInt128 holds that, and none takes it from a float.
-            if value.abs() >= 1.7e38 {
-                return Err(ValueError::OutOfRange);
+            // Beyond 2^127 the cast saturates; no column but UInt128 holds that.
+            let integer = T::try_from(value as i128).map_err(|_| ValueError::OutOfRange)?;
+            // Beyond 2^53 several integers are read as one float: which was sent is not known any more.
+            if value.abs() > 9_007_199_254_740_992.0 {
+                return Err(ValueError::Inexact);
             }
-            T::try_from(value as i128).map_err(|_| ValueError::OutOfRange)
+            Ok(integer)
         }
         Node::String(text) => text
             .parse()
@@ -241,13 +243,14 @@ impl Enumeration {
     fn number(&self, value: &Node<'_>) -> Result<i16, ValueError> {
         let number = match *value {
             Node::String(name) => {
-                return match self
+                let found = self
                     .by_name
-                    .binary_search_by(|(known, _)| known.as_str().cmp(name))
-                {
-                    Ok(found) => Ok(self.by_name[found].1),
-                    Err(_) => Err(ValueError::NotInEnum),
-                };
+                    .binary_search_by(|(known, _)| known.as_str().cmp(name));
+                match found {
+                    Ok(found) => return Ok(self.by_name[found].1),
+                    // A number as text, unless it is a name.
+                    Err(_) => name.parse().ok(),
+                }
             }
             Node::Static(StaticNode::I64(number)) => i16::try_from(number).ok(),
             Node::Static(StaticNode::U64(number)) => i16::try_from(number).ok(),

@@ -347,6 +347,18 @@ fn integers_take_numbers_and_texts_that_are_exactly_numbers() {
         ValueError::OutOfRange,
     );
     check_refused("UInt8", &["1.5"], ValueError::NotIntegral);
+    check(
+        "Int64",
+        "[9007199254740992.0, -1e15]",
+        &["9007199254740992", "-1000000000000000"],
+    );
+    check_refused("Int64", &["9007199254740994.0", "-1e18"], ValueError::Inexact);
+    check_refused(
+        "UInt128",
+        &["18446744073709551616", "340282366920938463463374607431768211455"],
+        ValueError::Inexact,
+    );
+    check_refused("Int64", &["18446744073709551616", "1e39"], ValueError::OutOfRange);
     check_refused(
         "Int32",
         &["\"\"", "\"1 \"", "\"x\"", "\"1.0\""],
@@ -451,6 +463,14 @@ fn times_are_ticks_of_the_column() {
     );
     check("Date", json, &["19681", "19681", "19681", "19681", "0"]);
     check("Date32", r#"["1900-01-01", "2299-12-31"]"#, &["-25567", "120529"]);
+    for date in ["Date", "Date32"] {
+        check(
+            date,
+            r#"[0, 19681, 65535, 65536, "20231120"]"#,
+            &["0", "19681", "65535", "0", "19681"],
+        );
+    }
+    check("DateTime", r#"[19681, "20231120"]"#, &["19681", "1700438400"]);
     check(
         "LowCardinality(Date)",
         r#"["1970-01-02", "1970-01-03"]"#,
@@ -492,9 +512,11 @@ fn enums_uuids_and_addresses_are_read() {
         &["5", "-1", "5", "-1"],
     );
     check("Enum16('x' = 1000, 'y' = 2)", r#"["x", 2]"#, &["1000", "2"]);
+    // A name comes before a number as text.
+    check("Enum8('1' = 2, 'b' = 1)", r#"["1", "2", 1]"#, &["2", "2", "1"]);
     check_refused(
         "Enum8('a' = -1)",
-        &["\"A\"", "0", "300", "\"\""],
+        &["\"A\"", "0", "300", "\"\"", "\"0\"", "\"300000\""],
         ValueError::NotInEnum,
     );
     check(

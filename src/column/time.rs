@@ -24,6 +24,17 @@ pub(super) fn parse_ticks(
     on_error: &mut dyn FnMut(usize, ValueError),
 ) {
     let mut cache = DateCache::default();
+    // As ClickHouse's toDate: a number up to the last day of `Date` is a day, a greater one a time.
+<<<<<<< HEAD
+    let days_end = match unit {
+        TimeUnit::Days16 | TimeUnit::Days32 => u64::from(u16::MAX) + 1,
+        TimeUnit::Seconds32 | TimeUnit::Ticks64(_) => 0,
+=======
+    let days = match unit {
+        TimeUnit::Days16 | TimeUnit::Days32 => 0..u64::from(u16::MAX) + 1,
+        TimeUnit::Seconds32 | TimeUnit::Ticks64(_) => 0..0,
+>>>>>>> diff
+    };
     ticks.reserve(values.len());
     for (position, &index) in values.iter().enumerate() {
         let time = match tape[index as usize] {
@@ -33,6 +44,7 @@ pub(super) fn parse_ticks(
             }
             Node::String(text) => timestamp::parse(text.as_bytes(), &mut cache),
             Node::Static(StaticNode::I64(value)) => Some(UnixTime::from_epoch(value)),
+            Node::Static(StaticNode::U64(day)) if day < days_end => Some(UnixTime::from_day(day as i64)),
             Node::Static(StaticNode::U64(value)) => i64::try_from(value).ok().map(UnixTime::from_epoch),
             Node::Static(StaticNode::F64(value)) => UnixTime::from_float(value),
             Node::Static(StaticNode::Null) => {

@@ -14,6 +14,8 @@ pub enum ValueError {
     OutOfRange,
     /// A number with a fraction for a column of integers.
     NotIntegral,
+    /// An integer of more than 64 bits, or one with an exponent beyond 2^53, that is not written as text.
+    Inexact,
     /// Text that is not exactly a number.
     BadNumber,
     /// Text or a number in none of the known forms of a time.
@@ -30,6 +32,8 @@ pub enum ValueError {
     TooLongForFixedString,
     /// An array whose length is not the tuple's.
     WrongTupleLength,
+    /// An array whose length is not that of the others in its Nested.
+    WrongNestedLength,
 }
 
 impl ValueError {
@@ -41,8 +45,12 @@ impl ValueError {
             | ValueError::BadUuid
             | ValueError::BadAddress
             | ValueError::NotInEnum
-            | ValueError::WrongTupleLength => "type",
-            ValueError::OutOfRange | ValueError::NotIntegral | ValueError::TooLongForFixedString => "range",
+            | ValueError::WrongTupleLength
+            | ValueError::WrongNestedLength => "type",
+            ValueError::OutOfRange
+            | ValueError::NotIntegral
+            | ValueError::Inexact
+            | ValueError::TooLongForFixedString => "range",
             ValueError::BadTime | ValueError::TimeOutOfRange => "time",
         }
     }
@@ -54,6 +62,7 @@ impl fmt::Display for ValueError {
             ValueError::WrongType { expected } => return write!(f, "expected {expected}"),
             ValueError::OutOfRange => "the number is out of the column's range",
             ValueError::NotIntegral => "the number has a fraction, the column takes integers",
+            ValueError::Inexact => "the number has more digits than are kept of one; write it as text",
             ValueError::BadNumber => "the text is not a number",
             ValueError::BadTime => "not a time in any known form",
             ValueError::TimeOutOfRange => "the time is out of the column's range",
@@ -61,6 +70,7 @@ impl fmt::Display for ValueError {
             ValueError::BadAddress => "the text is not an IP address of the column's family",
             ValueError::NotInEnum => "the column's enum has no such value",
             ValueError::TooLongForFixedString => "the text is longer than the column's FixedString",
+            ValueError::WrongNestedLength => "the array's length is not that of the others of its Nested",
             ValueError::WrongTupleLength => "the array's length is not the tuple's",
         })
     }

@@ -73,12 +73,14 @@ impl std::fmt::Display for Failure {
 pub(super) const FULL: &str = "the server holds as many rows as it can because ClickHouse does not take them fast enough; try again later";
 
 /// Where the text of the body comes from.
+// One a connection at most, in its task's own memory: a box would be an allocation for every such request.
+#[expect(clippy::large_enum_variant)]
 enum Source {
     /// The receive buffer itself: plain bytes, their number known.
     Direct { left: u64 },
     /// What the decoder makes of the receive buffer: chunked or compressed.
     Decoded {
-        decoder: Box<BodyDecoder>,
+        decoder: BodyDecoder,
         content: ReceiveBuffer,
         done: bool,
     },
@@ -191,7 +193,15 @@ impl Session<'_> {
                     row += 1;
                 }
                 Split::BodyError(fault) => intake.failure = Some(Failure::Json(fault)),
-                Split::Done => break,
+                Split::Done => {
+                    // Blanks after the last row, or the end of a row too long: left in the buffer they would be
+                    // read as the next request, which is how requests are smuggled.
+                    let (rest, end) = source.text(&self.buffer);
+                    debug_assert!(end, "rows are over only when the body is");
+                    let rest = rest.len();
+                    source.consume(&mut self.buffer, rest);
+                    break;
+                }
             }
         }
         Ok(())
@@ -207,7 +217,7 @@ impl Session<'_> {
                     .map_err(Failure::Body)?;
                 let content = ReceiveBuffer::new(&self.core.buffers);
                 return Ok(Source::Decoded {
-                    decoder: Box::new(decoder),
+                    decoder,
                     content,
                     done: false,
                 });
@@ -223,6 +233,7 @@ impl Session<'_> {
 
     /// Gets more text: from the socket, through the decoder if there is one.
     async fn receive(&mut self, source: &mut Source) -> io::Result<Result<(), Failure>> {
+        let core = self.core;
         loop {
             if let Source::Decoded {
                 decoder,
@@ -245,9 +256,8 @@ impl Session<'_> {
                 self.core.metrics.bytes_decoded.add(step.produced as u64);
                 *done = step.done;
                 if step.produced > 0 {
-                    // More than half a small buffer at a time: the body is large enough for a larger one.
                     if content.spare().is_empty() {
-                        let _ = content.grow();
+                        core.enlarge(content);
                     }
                     return Ok(Ok(()));
                 }
@@ -255,14 +265,14 @@ impl Session<'_> {
                     return Ok(Ok(()));
                 }
             }
-            // A body that will not fit gets a larger buffer, so that one read brings a chunk's worth of rows.
-            let wants_more = match source {
-                Source::Direct { left } => *left > self.buffer.capacity() as u64,
-                Source::Decoded { .. } => false,
-            };
-            if (wants_more || self.buffer.spare().is_empty())
+            if let Source::Direct { left } = source
+                && *left > self.buffer.capacity() as u64
+            {
+                core.enlarge(&mut self.buffer);
+            }
+            // What is unread fills the buffer: a row that is longer than it.
+            if self.buffer.spare().is_empty()
                 && let Err(cannot) = self.buffer.grow()
-                && self.buffer.spare().is_empty()
             {
                 return Ok(Err(no_room(cannot)));
             }
@@ -271,6 +281,9 @@ impl Session<'_> {
                 Ok(received) => {
                     self.buffer.filled(received);
                     self.progressed(received as u64);
+                    if self.buffer.spare().is_empty() {
+                        core.enlarge(&mut self.buffer);
+                    }
                     if let Source::Direct { .. } = source {
                         self.core.metrics.bytes_wire.add(received as u64);
                         self.core.metrics.bytes_decoded.add(received as u64);
@@ -283,14 +296,16 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until a full batch of the table could be sealed; false when that took too long.
+    /// Waits until a block is free for the batch a push was blocked on; false when that took too long.
     async fn wait_for_block(&mut self, table: &Rc<Table>) -> bool {
         let core = self.core;
         self.connection
             .watch()
             .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
         let freed = loop {
-            if core.seal_full(table) {
+            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
+            if core.has_free_block() {
+                core.seal_full(table);
                 break true;
             }
             let mut notified = pin!(core.freed.notified());
@@ -333,6 +348,15 @@ pub(super) struct PushEnd {
 }
 
 impl Core {
+    /// Gives a body that overflows its buffer one for bodies, so that one read brings a chunk's worth of rows. The largest
+    /// ones are left to rows that need them: a chunk of text is all that is parsed at once.
+    fn enlarge(&self, buffer: &mut ReceiveBuffer) {
+        if buffer.capacity() < self.limits.body_buffer_bytes {
+            // When no more can be lent, the body comes in smaller pieces.
+            let _ = buffer.grow();
+        }
+    }
+
     /// Pushes rows into the table's batches, sealing those that are full, until all are in or no block is free.
     fn push(
         &self,

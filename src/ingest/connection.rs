@@ -257,7 +257,7 @@ impl Session<'_> {
                 self.settle_all().await?;
                 core.replier
                     .borrow()
-                    .method_not_allowed(&mut self.out, plan.envelope, "POST");
+                    .method_not_allowed(&mut self.out, plan.refusal_envelope(), "POST");
                 core.metrics.request(Status::MethodNotAllowed.code());
                 return self.discard(&plan).await;
             }
@@ -328,18 +328,14 @@ impl Session<'_> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        let mut plan_envelope = plan.envelope;
-        if plan.expect_continue || !is_discardable(plan.framing) {
-            plan_envelope = plan_envelope.closing();
-        }
-        self.error(plan_envelope, status, sentence);
+        self.error(plan.refusal_envelope(), status, sentence);
         self.discard(plan).await
     }
 
     /// Reads the body of a refused request, so that the next request is found behind it.
     async fn discard(&mut self, plan: &Plan) -> io::Result<Next> {
         self.flush().await?;
-        if plan.expect_continue || !is_discardable(plan.framing) {
+        if !plan.body_is_discardable() {
             return Ok(Next::Linger);
         }
         let mut left = match plan.framing {
@@ -575,11 +571,24 @@ impl Session<'_> {
     }
 }
 
-fn is_discardable(framing: Framing) -> bool {
-    match framing {
-        Framing::None => true,
-        Framing::Length(bytes) => bytes <= DISCARD_BYTES_MAX,
-        Framing::Chunked => false,
+impl Plan {
+    /// The envelope of a refusal: the connection goes on only if the next request can be found.
+    fn refusal_envelope(&self) -> Envelope {
+        if self.body_is_discardable() {
+            self.envelope
+        } else {
+            self.envelope.closing()
+        }
+    }
+
+    fn body_is_discardable(&self) -> bool {
+        // A client that waits for leave may send the body or not: what comes next could be either.
+        !self.expect_continue
+            && match self.framing {
+                Framing::None => true,
+                Framing::Length(bytes) => bytes <= DISCARD_BYTES_MAX,
+                Framing::Chunked => false,
+            }
     }
 }
 

@@ -342,6 +342,11 @@ impl Core {
         true
     }
 
+    /// Whether a batch can be sealed.
+    fn has_free_block(&self) -> bool {
+        !self.pool.borrow().is_empty()
+    }
+
     /// A block is back: its rows are accounted for, its requests answered, its memory free.
     fn settle(&self, mut block: Box<Block>) {
         let rows = u64::from(block.rows);
@@ -485,7 +490,7 @@ impl TableError {
     fn sentence(self) -> &'static str {
         match self {
             TableError::NotServed => {
-                "no such table is served here; GET /status on the admin address lists them"
+                "no such table is served; it must be in the database given at start, or named by --table"
             }
             TableError::NotYetKnown => {
                 "the table's columns are not known yet: ClickHouse has not answered, or does not have the table; try again"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ack::{AckId, AckTable};
 use crate::batch::{Pushed, TableSink};
-use crate::block::Block;
+use crate::block::{Block, WAITERS_PREALLOCATED};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::json::{Parser, RowErrors, RowsText};
 use crate::ledger::Account;
@@ -54,7 +54,9 @@ impl Table {
             account,
             inner: RefCell::new(Inner {
                 sink: TableSink::new(Arc::clone(&schema), mapping, limits),
-                waiters: (0..limits.batches_per_table).map(|_| Vec::new()).collect(),
+                waiters: (0..limits.batches_per_table)
+                    .map(|_| Vec::with_capacity(WAITERS_PREALLOCATED))
+                    .collect(),
             }),
             schema,
             outstanding: Cell::new(0),

@@ -98,7 +98,7 @@ pub struct RejectCounts([u64; RejectReason::ALL.len()]);
 pub struct RowErrors {
     /// Rows rejected.
     pub count: u64,
-    /// The first of them, at most `errors_in_reply_max`.
+    /// The first of them by row, at most `errors_in_reply_max`.
     pub first: Vec<RowError>,
     by_reason: [u64; RejectReason::ALL.len()],
     first_max: usize,
@@ -115,17 +115,26 @@ impl RowErrors {
         }
     }
 
-    /// Rejects row `row`; the sentence is only made while there is room for it.
+    /// Rejects row `row`; the sentence is only made when it is kept.
+    ///
+    /// A chunk's rows are found wanting in several passes (as text, by their keys, by each column), so they do not come
+    /// in order; those kept are the first of the body all the same.
     pub fn push(&mut self, row: u64, reason: RejectReason, text: impl FnOnce() -> String) {
         self.count += 1;
         self.by_reason[reason as usize] += 1;
-        if self.first.len() < self.first_max {
-            self.first.push(RowError {
+        let at = self.first.partition_point(|error| error.row < row);
+        if at >= self.first_max {
+            return;
+        }
+        self.first.truncate(self.first_max - 1);
+        self.first.insert(
+            at,
+            RowError {
                 row,
                 reason,
                 text: text(),
-            });
-        }
+            },
+        );
     }
 
     /// Rejects row `row`, which does not parse.
@@ -153,5 +162,31 @@ impl RowErrors {
     /// Some row was rejected, and every rejected one for `reason`.
     pub fn only(&self, reason: RejectReason) -> bool {
         self.count > 0 && self.by_reason[reason as usize] == self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keeps_the_first_rows_in_whatever_order_they_are_rejected(
+            rows in prop::collection::btree_set(0_u64..1000, 0..60).prop_map(Vec::from_iter).prop_shuffle(),
+            errors_in_reply_max in 0_usize..30,
+        ) {
+            let limits = Limits { errors_in_reply_max, ..Limits::default() };
+            let mut errors = RowErrors::new(&limits);
+            for row in &rows {
+                errors.push(*row, RejectReason::Json, || row.to_string());
+            }
+            let mut expected = rows.clone();
+            expected.sort_unstable();
+            expected.truncate(errors_in_reply_max);
+            prop_assert_eq!(errors.count, rows.len() as u64);
+            let first: Vec<u64> = errors.first.iter().map(|error| error.row).collect();
+            prop_assert_eq!(first, expected);
+        }
     }
 }

@@ -82,8 +82,8 @@ pub struct Parser {
     rows: Vec<u32>,
     ordinals: Vec<u32>,
     faults: Vec<(u32, RowFault)>,
-    /// Good rows found one by one, in the received text.
-    good: Vec<Range<usize>>,
+    /// Good rows found one by one, in the received text, and whether their large integers are to be quoted.
+    good: Vec<(Range<usize>, bool)>,
 }
 
 impl fmt::Debug for Parser {
@@ -253,34 +253,49 @@ impl Parser {
         self.faults.clear();
         self.good.clear();
         for (ordinal, range) in text.rows().enumerate() {
-            self.text.clear();
-            self.text.push(b'[');
-            self.text.extend_from_slice(&text.bytes[range.start..range.end]);
-            self.text.push(b']');
-            let mut tape = Tape(mem::take(&mut self.tape));
-            let fault = match fill_tape(&mut self.text, &mut self.buffers, &mut tape) {
-                Err(error) => Some(RowFault::from_simd_json(&error)),
-                Ok(()) => RowFault::of_single(&tape.0),
-            };
-            self.tape = tape.reset().0;
+            let row = &text.bytes[range.start..range.end];
+            let mut quoted = false;
+            let mut fault = self.check(|text| text.extend_from_slice(row));
+            if fault.is_some_and(|fault| fault.kind == RowFaultKind::Json) && has_large_integer(row) {
+                quoted = true;
+                fault = self.check(|text| quote_large_integers(row, text));
+            }
             match fault {
                 Some(fault) => self.faults.push((ordinal as u32, fault)),
                 None => {
-                    self.good.push(range.start..range.end);
+                    self.good.push((range.start..range.end, quoted));
                     self.ordinals.push(ordinal as u32);
                 }
             }
         }
     }
 
+    /// What is wrong with the row that `put` appends.
+    fn check(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Option<RowFault> {
+        self.text.clear();
+        self.text.push(b'[');
+        put(&mut self.text);
+        self.text.push(b']');
+        let mut tape = Tape(mem::take(&mut self.tape));
+        let fault = match fill_tape(&mut self.text, &mut self.buffers, &mut tape) {
+            Err(error) => Some(RowFault::from_simd_json(&error)),
+            Ok(()) => RowFault::of_single(&tape.0),
+        };
+        self.tape = tape.reset().0;
+        fault
+    }
+
     fn copy_good(&mut self, bytes: &[u8]) {
         self.text.clear();
         self.text.push(b'[');
-        for (i, range) in self.good.iter().enumerate() {
+        for (i, (range, quoted)) in self.good.iter().enumerate() {
             if i > 0 {
                 self.text.push(b',');
             }
-            self.text.extend_from_slice(&bytes[range.clone()]);
+            match quoted {
+                false => self.text.extend_from_slice(&bytes[range.clone()]),
+                true => quote_large_integers(&bytes[range.clone()], &mut self.text),
+            }
         }
         self.text.push(b']');
     }
@@ -304,6 +319,53 @@ fn first_key(row: &[u8]) -> Option<u32> {
         }
         _ => None,
     }
+}
+
+/// Digits from which an integer may not fit 64 bits.
+const LARGE_DIGITS: usize = 19;
+
+fn has_large_integer(row: &[u8]) -> bool {
+    row.chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit())
+        .any(|run| run.len() >= LARGE_DIGITS)
+}
+
+/// Appends `row` with every integer that does not fit 64 bits as a string: simd-json refuses those, JSON does not,
+/// and as text no digit is lost.
+fn quote_large_integers(row: &[u8], text: &mut Vec<u8>) {
+    let mut at = 0;
+    let mut in_string = false;
+    while at < row.len() {
+        let byte = row[at];
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' => at = (at + 1).min(row.len()),
+            b'-' | b'0'..=b'9' if !in_string => {
+                let is_number = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                at += row[at..].iter().take_while(|byte| is_number(byte)).count();
+                let number = &row[start..at];
+                if is_large_integer(number) {
+                    text.push(b'"');
+                    text.extend_from_slice(number);
+                    text.push(b'"');
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        text.extend_from_slice(&row[start..at]);
+    }
+}
+
+/// Whether a number is an integer as JSON writes them, and too large for simd-json.
+fn is_large_integer(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"-").unwrap_or(number);
+    let is_integer =
+        digits.iter().all(u8::is_ascii_digit) && digits.first().is_some_and(|digit| *digit != b'0');
+    let fits = std::str::from_utf8(number)
+        .is_ok_and(|number| number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok());
+    is_integer && digits.len() >= LARGE_DIGITS && !fits
 }
 
 /// Parses `text`, which becomes longer by the padding simd-json reads over, in place.

@@ -250,37 +250,30 @@ impl Splitter {
     }
 
     /// The body starts with `{`: one object a line, one object over many lines, or objects back to back?
+    ///
+    /// Only what one row may have is looked at, so that the answer does not depend on how the body arrives.
     fn first_object(&mut self, buffer: &[u8], end_of_body: bool) -> Split {
-        match self.outline.object(buffer, self.scanned) {
-            ObjectEnd::Complete(end) if self.outline.spans_lines => {
-                self.mode = Mode::Objects;
-                if end > self.line_bytes_max {
-                    self.scanned = 0;
-                    return Split::TooLong { consumed: end };
-                }
-                self.rows(0, end, RowForm::Objects, 0)
-            }
-            ObjectEnd::Complete(end) if end > self.line_bytes_max => {
-                self.restart_as_lines(buffer, end_of_body)
-            }
-            ObjectEnd::Complete(end) => {
-                self.mode = Mode::AfterFirstObject;
+        let window = &buffer[..buffer.len().min(self.line_bytes_max + 1)];
+        match self.outline.object(window, self.scanned) {
+            ObjectEnd::Complete(end) if end <= self.line_bytes_max => {
                 self.first_object_bytes = end;
                 self.scanned = end;
+                if self.outline.spans_lines {
+                    self.mode = Mode::Objects;
+                    return self.rows(0, end, RowForm::Objects, 0);
+                }
+                self.mode = Mode::AfterFirstObject;
                 self.after_first_object(buffer, end_of_body)
             }
-            // The first line alone is bad, whether a line is a row is plain now.
-            ObjectEnd::Cut(_) => self.restart_as_lines(buffer, end_of_body),
-            ObjectEnd::More if self.outline.breaks_string => self.restart_as_lines(buffer, end_of_body),
-            ObjectEnd::More if end_of_body => {
-                if self.outline.spans_lines && !self.outline.holds_brace_line {
-                    // An object cut short, one bad row rather than one for each of its lines.
-                    self.mode = Mode::Objects;
-                    return self.rows(0, buffer.len(), RowForm::Objects, 0);
-                }
-                self.restart_as_lines(buffer, end_of_body)
+            ObjectEnd::Complete(end) if self.outline.spans_lines => {
+                self.mode = Mode::Objects;
+                self.scanned = 0;
+                Split::TooLong { consumed: end }
             }
-            ObjectEnd::More if buffer.len() > self.line_bytes_max => {
+            // The first line alone is bad or too long; whether a line is a row is plain now.
+            ObjectEnd::Complete(_) | ObjectEnd::Cut(_) => self.restart_as_lines(buffer, end_of_body),
+            ObjectEnd::More if self.outline.breaks_string => self.restart_as_lines(buffer, end_of_body),
+            ObjectEnd::More if window.len() > self.line_bytes_max => {
                 self.mode = if self.outline.spans_lines {
                     Mode::LongObject
                 } else {
@@ -288,9 +281,15 @@ impl Splitter {
                 };
                 self.scanned = 0;
                 Split::TooLong {
-                    consumed: buffer.len(),
+                    consumed: window.len(),
                 }
             }
+            // An object cut short: one bad row rather than one for each of its lines, unless those may be rows.
+            ObjectEnd::More if end_of_body && self.outline.spans_lines && !self.outline.holds_brace_line => {
+                self.mode = Mode::Objects;
+                self.rows(0, buffer.len(), RowForm::Objects, 0)
+            }
+            ObjectEnd::More if end_of_body => self.restart_as_lines(buffer, end_of_body),
             ObjectEnd::More => {
                 self.scanned = buffer.len();
                 Split::NeedMore { consumed: 0 }
@@ -299,22 +298,20 @@ impl Splitter {
     }
 
     fn after_first_object(&mut self, buffer: &[u8], end_of_body: bool) -> Split {
-        let gap = buffer[self.scanned..]
+        let window = &buffer[..buffer.len().min(self.line_bytes_max + 1)];
+        let next = window[self.scanned..]
             .iter()
-            .position(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
-        match gap.map(|gap| buffer[self.scanned + gap]) {
+            .find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+        match next {
             Some(b'{') => {
                 self.mode = Mode::Objects;
                 self.rows(0, self.first_object_bytes, RowForm::Objects, 0)
             }
-            Some(_) => self.restart_as_lines(buffer, end_of_body),
-            None if end_of_body || buffer.len() > self.line_bytes_max => {
-                self.restart_as_lines(buffer, end_of_body)
-            }
-            None => {
+            None if !end_of_body && window.len() <= self.line_bytes_max => {
                 self.scanned = buffer.len();
                 Split::NeedMore { consumed: 0 }
             }
+            _ => self.restart_as_lines(buffer, end_of_body),
         }
     }
 

@@ -171,7 +171,7 @@ impl Open {
     ) -> Result<(), Failure> {
         let deadline_ms = writer.limits.insert_deadline_ms;
         let schema = group.blocks[0].sealed_schema();
-        let settings = Settings::of(schema, token);
+        let settings = Settings::of(schema, &group.partitions, token);
         let query = Query {
             id: &writer.next_query_id(token),
             text: &insert_text(schema, group.blocks[0].omitted, current),
@@ -383,9 +383,10 @@ struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    fn of(schema: &TableSchema, token: &'a str) -> Self {
-        // 0 is no limit: of a key this program does not compute it cannot keep to one.
-        let partitions_max = if schema.partition == PartitionKey::Opaque {
+    fn of(schema: &TableSchema, partitions: &[i64], token: &'a str) -> Self {
+        // 0 is no limit: of a key this program does not compute it cannot keep to one, nor where ClickHouse
+        // computes the time itself, by its DEFAULT.
+        let partitions_max = if schema.partition == PartitionKey::Opaque || partitions.is_empty() {
             "0"
         } else {
             "100"

@@ -167,7 +167,7 @@ impl Writer {
         if let Some(lane) = writer.lanes.borrow().get(name) {
             return Rc::clone(lane);
         }
-        let lane = Rc::new(Lane::new(writer.metrics.table(&name.to_string())));
+        let lane = Rc::new(Lane::new(writer.metrics.table(&name.plain())));
         writer.lanes.borrow_mut().insert(name.clone(), Rc::clone(&lane));
         for _ in 0..writer.limits.inserts_in_flight_per_table {
             runtime::spawn(lane::run(Rc::clone(writer), Rc::clone(&lane)));

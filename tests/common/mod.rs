@@ -1,6 +1,8 @@
 //! Starts real servers and engines for the integration tests, and ends them whatever happens.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
+pub mod client;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -95,7 +97,7 @@ pub fn raw(port: u16, request: &[u8]) -> io::Result<Reply> {
     parse_reply(&bytes)
 }
 
-fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
+pub(crate) fn parse_reply(bytes: &[u8]) -> io::Result<Reply> {
     let wrong = |what: &str| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -161,12 +163,16 @@ pub fn sql(http_port: u16, query: &str) -> String {
 }
 
 /// A TCP port of 127.0.0.1 nobody listens on.
+///
+/// Below 32,768, where Linux takes the ports of outgoing connections from: one of those, by another test say, would
+/// take the port away between this look and its use.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    eventually("a free port", || {
+        let port = fastrand::u16(10_240..32_768);
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .is_ok()
+            .then_some(port)
+    })
 }
 
 /// Sends a signal to a process of ours.
@@ -343,9 +349,15 @@ impl Server {
     }
 
     pub fn wait_until_ready(&self) {
-        eventually("/readyz", || {
-            (self.admin("/readyz").ok()?.status == 200).then_some(())
-        });
+        let started = Instant::now();
+        loop {
+            let reply = self.admin("/readyz");
+            if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "not ready: {reply:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn admin(&self, target: &str) -> io::Result<Reply> {
@@ -379,6 +391,11 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the server's end", || child.try_wait().unwrap())
+    }
+
+    /// Directory of its own, with its data under `data`.
+    pub fn directory(&self) -> &Path {
+        self.output.parent().expect("the output file is in it")
     }
 
     /// What it has printed on stdout so far.

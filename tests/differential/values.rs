@@ -38,6 +38,21 @@ impl fmt::Display for Json {
 }
 
 impl Json {
+    /// A scalar's token as it is; the parts of an array or object spelled anew.
+    pub fn parse(text: &str) -> Json {
+        let again = |value: serde_json::Value| Json::parse(&value.to_string());
+        match serde_json::from_str(text) {
+            Ok(serde_json::Value::Array(values)) => Json::Array(values.into_iter().map(again).collect()),
+            Ok(serde_json::Value::Object(members)) => {
+                let members = members
+                    .into_iter()
+                    .map(|(key, value)| (format!("{key:?}"), again(value)));
+                Json::Object(members.collect())
+            }
+            _ => scalar(text),
+        }
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self, Json::Scalar(token) if token == "null")
     }
@@ -218,6 +233,8 @@ fn number_as_sent(rng: &mut Rng) -> Json {
             &[
                 "0",
                 "1.5",
+                "18446744073709551616",
+                "-9223372036854775809",
                 "-0.25",
                 "1.50",
                 "1e3",
@@ -251,7 +268,7 @@ fn integer(rng: &mut Rng, min: i128, max: u128) -> Json {
     match rng.u8(..16) {
         0 => scalar(min.to_string()),
         1 => scalar(max.to_string()),
-        2 => quoted(pick(rng, &[min.to_string().as_str(), max.to_string().as_str()]).to_owned()),
+        2 => quoted(pick(rng, &[min.to_string().as_str(), max.to_string().as_str()])),
         3 => scalar(match min.checked_sub(1) {
             Some(below) => below.to_string(),
             None => "-170141183460469231731687303715884105729".to_owned(),
@@ -642,7 +659,9 @@ fn tuple(rng: &mut Rng, elements: &[(Option<String>, DataType)]) -> Json {
 
 /// An object of anything, `depth` levels deep at most; no key twice.
 fn object(rng: &mut Rng, depth: usize) -> Json {
-    let keys = ["a", "b", "c d", "é", "x-y", "Z_9", "ts", "n"];
+    let keys = [
+        "a", "b", "c d", "é", "x-y", "Z_9", "ts", "n", "a.b", "", "a.", ".", "\\u0000", "\\\"`",
+    ];
     let count = rng.usize(..5);
     let mut members = Vec::new();
     for key in rng.choose_multiple(keys, count) {
@@ -652,7 +671,8 @@ fn object(rng: &mut Rng, depth: usize) -> Json {
 }
 
 fn anything(rng: &mut Rng, depth: usize) -> Json {
-    match rng.u8(..9) {
+    match rng.u8(..10) {
+        8 if depth > 0 => Json::Array((0..rng.usize(..4)).map(|_| anything(rng, depth - 1)).collect()),
         0 => scalar("null"),
         1 => scalar(pick(rng, &["true", "false"])),
         2 => number_as_sent(rng),

@@ -1,0 +1,350 @@
+//! What one ingest core takes over HTTP: the real server, a real ClickHouse, real sockets.
+//!
+//! Claims: rows and requests a second of the ingest core's own CPU time at `ack=memory`, in the same run beside a
+//! glommio core that reads the same requests and answers each with a fixed reply: what the sockets alone cost.
+//! The wall clock is printed too, but on a small machine it measures the load generator, the writer and ClickHouse as
+//! well, which share its CPUs. Does not claim: anything of several cores or of a network.
+//!
+//! Every reply is checked, and after each run ClickHouse must hold as many rows as were accepted.
+//!
+//! Run with `cargo bench --bench ingest`; `cargo bench --bench ingest -- --test` runs it once on little data.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Server, eventually};
+use ringhouse::runtime::{self, Connection, CoreOptions, Listener};
+use ringhouse::topology;
+
+/// How much is sent, and how often.
+struct Size {
+    runs: usize,
+    rows: usize,
+    requests: usize,
+}
+
+/// Requests of one kind.
+struct Load {
+    name: &'static str,
+    /// Rows of one request.
+    rows: usize,
+    connections: usize,
+    /// Of each connection.
+    requests: usize,
+    request: Vec<u8>,
+}
+
+/// What one run took.
+#[derive(Clone, Copy)]
+struct Took {
+    wall: Duration,
+    cpu: Duration,
+}
+
+fn main() {
+    let test = std::env::args().any(|argument| argument == "--test");
+    let size = if test {
+        Size {
+            runs: 1,
+            rows: 8_000,
+            requests: 640,
+        }
+    } else {
+        Size {
+            runs: 5,
+            rows: 1_000_000,
+            requests: 128_000,
+        }
+    };
+    let cpus = topology::available();
+    let bare = Bare::start(cpus[0]);
+    // The comma makes it a list of one CPU, not a count.
+    let cores = format!("--ingest-cores={},", cpus[0]);
+    let server = Server::embedded(&[&cores, "--ack=memory"]);
+    server.sql("CREATE TABLE null_logs AS otel_logs ENGINE = Null");
+    let ingest = eventually("the ingest core's thread", || thread_of(server.pid(), "ingest-0"));
+    let idle_kib = memory_kib(server.pid(), "VmRSS");
+
+    for table in ["null_logs", "otel_logs"] {
+        for load in loads(&size, table) {
+            let target = format!("/ingest/{table}");
+            eventually("the table", || {
+                (server.post(&target, "{}").status < 300).then_some(())
+            });
+            let mut ratios = Vec::new();
+            let mut times = Vec::new();
+            for _ in 0..size.runs {
+                let bare = measure(bare.thread, || load.run(bare.port, None));
+                let before = inserted(&server);
+                let ours = measure(ingest, || load.run(server.port, Some(load.rows)));
+                let sent = (load.rows * load.connections * load.requests) as u64;
+                eventually("the rows in ClickHouse", || {
+                    (inserted(&server) >= before + sent).then_some(())
+                });
+                ratios.push(ours.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
+                times.push(ours);
+            }
+            load.report(table, &times, median(ratios));
+        }
+    }
+    let stored: u64 = server
+        .sql("SELECT count() FROM otel_logs")
+        .parse()
+        .expect("a number");
+    println!("otel_logs holds {stored} rows");
+    println!(
+        "memory of the server: {:.1} MiB idle, {:.1} MiB at most",
+        idle_kib as f64 / 1024.0,
+        memory_kib(server.pid(), "VmHWM") as f64 / 1024.0
+    );
+}
+
+impl Load {
+    /// Sends everything over connections that stay open, each waiting for its reply before it sends again.
+    /// `accepted` is what every reply must say, if the server says it.
+    fn run(&self, port: u16, accepted: Option<usize>) {
+        let expected = accepted.map(|rows| format!("{{\"accepted\":{rows},\"rejected\":0,"));
+        let mut streams: Vec<TcpStream> = (0..self.connections).map(|_| connect(port)).collect();
+        // Two threads, so that the server has work while one of them reads.
+        let (left, right) = streams.split_at_mut(self.connections / 2);
+        thread::scope(|scope| {
+            for streams in [left, right] {
+                scope.spawn(|| self.rounds(streams, expected.as_deref()));
+            }
+        });
+    }
+
+    fn rounds(&self, streams: &mut [TcpStream], expected: Option<&str>) {
+        // Off the ingest core, as far as there is another CPU; without it the figures only spread more.
+        if let Some(cpu) = topology::available().last() {
+            let _ = topology::pin_current_thread(*cpu);
+        }
+        let mut reply = [0; 4096];
+        for _ in 0..self.requests {
+            for stream in &mut *streams {
+                stream.write_all(&self.request).expect("the server reads");
+            }
+            for stream in &mut *streams {
+                // A reply is far smaller than a segment, and one is awaited at a time.
+                let length = stream.read(&mut reply).expect("the server answers");
+                let text = std::str::from_utf8(&reply[..length]).expect("ASCII");
+                assert!(text.starts_with("HTTP/1.1 202"), "{text}");
+                assert!(expected.is_none_or(|expected| text.contains(expected)), "{text}");
+            }
+        }
+    }
+
+    fn report(&self, table: &str, times: &[Took], ratio: f64) {
+        let requests = (self.connections * self.requests) as f64;
+        let rate = |seconds: f64| match self.rows {
+            1 => format!("{:.0} requests/s", requests / seconds),
+            rows => format!(
+                "{:.0} rows/s, {:.0} MB/s",
+                requests * rows as f64 / seconds,
+                requests * self.request.len() as f64 / seconds / 1e6
+            ),
+        };
+        let cpu = median(times.iter().map(|took| took.cpu.as_secs_f64()).collect());
+        let wall = median(times.iter().map(|took| took.wall.as_secs_f64()).collect());
+        println!(
+            "{} into {table}: {} of core time ({} by the clock), {ratio:.2} times the core time of the bare responder; \
+             median of {} runs of {requests} requests",
+            self.name,
+            rate(cpu),
+            rate(wall),
+            times.len(),
+        );
+    }
+}
+
+fn loads(size: &Size, table: &str) -> [Load; 2] {
+    let load = |name, rows: usize, connections, requests| Load {
+        name,
+        rows,
+        connections,
+        requests,
+        request: request(table, &lines(rows)),
+    };
+    [
+        load("1,000 logs a request, 4 connections", 1000, 4, size.rows / 4000),
+        load("one log a request, 64 connections", 1, 64, size.requests / 64),
+    ]
+}
+
+fn request(table: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /ingest/{table} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Lines of about 240 bytes as a web service writes them.
+fn lines(rows: usize) -> Vec<u8> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut text = String::new();
+    for row in 0..rows {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let level = ["INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG"][(random >> 33) as usize % 6];
+        let service = ["checkout", "payments", "search", "frontend"][(random >> 40) as usize % 4];
+        text.push_str(&format!(
+            "{{\"timestamp\":\"2026-11-21T05:{:02}:{:02}.{:03}Z\",\"level\":\"{level}\",\"service\":\"{service}\",\
+             \"message\":\"GET /api/v1/orders/{} took {} ms for user {}\",\"trace_id\":\"{:016x}{random:016x}\",\
+             \"pid\":{},\"host\":\"node-{:02}.eu-west\",\"status\":{}}}\n",
+            row / 60_000 % 60,
+            row / 1000 % 60,
+            row % 1000,
+            random >> 44,
+            random >> 54,
+            random >> 50,
+            random.rotate_left(17),
+            1000 + (random >> 52),
+            random >> 59,
+            200 + (random >> 61) * 100,
+        ));
+    }
+    text.into_bytes()
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream =
+        TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("above zero");
+    stream.set_nodelay(true).expect("a TCP socket");
+    stream
+}
+
+/// Rows ClickHouse has confirmed, of all tables.
+fn inserted(server: &Server) -> u64 {
+    let page = server.admin("/metrics").expect("the admin pages answer").body;
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("ringhouse_ledger_inserted_rows"));
+    rows.map(|line| {
+        line.rsplit(' ')
+            .next()
+            .and_then(|value| value.parse::<u64>().ok())
+            .expect("a number")
+    })
+    .sum()
+}
+
+/// A process id and a thread id.
+#[derive(Clone, Copy)]
+struct ThreadId(u32, u32);
+
+/// The thread of a process whose name starts like this.
+fn thread_of(process: u32, start: &str) -> Option<ThreadId> {
+    let has_name = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with(start))
+    };
+    let task = fs::read_dir(format!("/proc/{process}/task"))
+        .ok()?
+        .flatten()
+        .find(has_name)?;
+    Some(ThreadId(process, task.file_name().to_str()?.parse().ok()?))
+}
+
+/// Time the thread has had a CPU.
+fn cpu_time(ThreadId(process, thread): ThreadId) -> Duration {
+    let text =
+        fs::read_to_string(format!("/proc/{process}/task/{thread}/schedstat")).expect("the thread runs");
+    Duration::from_nanos(
+        text.split(' ')
+            .next()
+            .and_then(|ns| ns.parse().ok())
+            .expect("a number"),
+    )
+}
+
+fn measure(thread: ThreadId, work: impl FnOnce()) -> Took {
+    let (started, before) = (Instant::now(), cpu_time(thread));
+    work();
+    Took {
+        wall: started.elapsed(),
+        cpu: cpu_time(thread) - before,
+    }
+}
+
+/// A line of /proc/PID/status, in KiB.
+fn memory_kib(process: u32, key: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).expect("the server runs");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(key))
+        .expect("Linux tells");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("a number")
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A glommio core that reads whole requests and answers each with the same bytes.
+struct Bare {
+    port: u16,
+    thread: ThreadId,
+}
+
+const BARE_REPLY: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+
+impl Bare {
+    fn start(cpu: usize) -> Bare {
+        let listener =
+            runtime::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1024).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let options = CoreOptions {
+            cpu: Some(cpu),
+            spin_before_park: Duration::ZERO,
+        };
+        // It ends with the process.
+        runtime::spawn_core("bare", options, move || async move {
+            let listener = Listener::from_std(listener);
+            while let Ok(connection) = listener.accept().await {
+                runtime::spawn(answer(connection));
+            }
+        })
+        .expect("io_uring works here");
+        let thread = eventually("the bare core's thread", || thread_of(std::process::id(), "bare"));
+        Bare { port, thread }
+    }
+}
+
+/// Reads requests that are awaited one at a time, into a buffer as large as the server's.
+async fn answer(mut connection: Connection) {
+    let mut buffer = vec![0; 128 * 1024];
+    let mut left = 0;
+    loop {
+        let received = match connection.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(received) => received,
+        };
+        left = match left {
+            0 => message_bytes(&buffer[..received]).expect("a head comes in one piece") - received,
+            left => left - received,
+        };
+        if left == 0 && connection.write_all(BARE_REPLY).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Bytes of the request that starts here, by its Content-Length, which stands last in its head.
+fn message_bytes(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let digits = bytes[..head].rsplit(|byte| *byte == b' ').next()?;
+    let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(head + 4 + length)
+}

@@ -1,0 +1,217 @@
+//! Text to sealed block and back to an empty one: not one allocation.
+
+use std::sync::Arc;
+
+use ringhouse::batch::TableSink;
+use ringhouse::block::Block;
+use ringhouse::clickhouse::frame::FrameEncoder;
+use ringhouse::json::{Parser, RowErrors, RowsText, Split, Splitter};
+use ringhouse::limits::Limits;
+use ringhouse::mapping::MappingConfig;
+use ringhouse::schema::{RawColumn, Schema, TableName, TableSchema};
+
+use crate::counting::{Thread, Trace};
+use crate::{Random, log_lines};
+
+const NOW_NS: i64 = 1_795_240_800_000_000_000;
+
+/// Two full batches of 16,384 rows and a third that is sealed before it is full.
+const ROWS: usize = 40_000;
+
+/// One core's way from text to blocks, with its pool.
+struct Core {
+    limits: Limits,
+    parser: Parser,
+    sink: TableSink,
+    encoder: FrameEncoder,
+    pool: Vec<Block>,
+    rows_sealed: u64,
+}
+
+impl Core {
+    fn new(schema: Schema) -> Core {
+        let limits = Limits::default();
+        let frames_bytes = FrameEncoder::bound(2 * limits.batch_bytes_max);
+        Core {
+            parser: Parser::new(&limits),
+            sink: TableSink::new(schema, &MappingConfig::default(), &limits),
+            encoder: FrameEncoder::new(),
+            pool: (0..2).map(|_| Block::with_capacity(frames_bytes, 0)).collect(),
+            limits,
+            rows_sealed: 0,
+        }
+    }
+
+    /// Takes a body as it would arrive, chunk by chunk, and seals every batch of it.
+    fn take(&mut self, body: &[u8]) {
+        let mut errors = RowErrors::new(&self.limits);
+        let mut splitter = Splitter::new(&self.limits);
+        let mut at = 0;
+        loop {
+            match splitter.next(&body[at..], true) {
+                Split::Rows(rows) => {
+                    self.push(rows.text(&body[at..]), &mut errors);
+                    at += rows.consumed;
+                }
+                Split::Done => break,
+                other => panic!("the body is whole and of lines: {other:?}"),
+            }
+        }
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        for batch in 0..self.limits.batches_per_table {
+            if self.sink.open().any(|(open, _)| open == batch) {
+                self.seal(batch);
+            }
+        }
+    }
+
+    fn push(&mut self, mut text: RowsText<'_>, errors: &mut RowErrors) {
+        while !text.bytes.is_empty() {
+            let pushed = self.sink.push(&mut self.parser, text, 0, NOW_NS, errors);
+            text = text.from_offset(pushed.consumed);
+            let full = (0..64).find(|batch| pushed.touched >> batch & 1 == 1 && self.sink.is_full(*batch));
+            if let Some(batch) = pushed.blocked_on.or(full) {
+                self.seal(batch);
+            }
+        }
+    }
+
+    fn seal(&mut self, batch: usize) {
+        // First in, first out, as blocks come back from the writer.
+        let mut block = self.pool.remove(0);
+        self.sink.seal(batch, &mut self.encoder, &mut block);
+        self.rows_sealed += u64::from(block.rows);
+        block.clear();
+        self.pool.push(block);
+    }
+}
+
+/// Warms up with some bodies, then takes others like them and counts.
+fn allocates_nothing(schema: TableSchema, body: impl Fn(u64) -> Vec<u8>) {
+    let mut core = Core::new(Arc::new(schema));
+    let bodies: Vec<Vec<u8>> = (0..5).map(body).collect();
+    for body in &bodies[..3] {
+        core.take(body);
+    }
+    let made = Thread::current().traced(|| bodies[3..].iter().for_each(|body| core.take(body)));
+    assert_eq!(core.rows_sealed, 5 * ROWS as u64);
+    let traces: String = made.traces.iter().take(3).map(Trace::describe).collect();
+    assert_eq!(made.count, 0, "allocations for {} rows:{traces}", 2 * ROWS);
+}
+
+#[test]
+fn log_lines_into_the_default_table_allocate_nothing() {
+    let name = TableName {
+        database: "default".into(),
+        table: "otel_logs".into(),
+    };
+    allocates_nothing(TableSchema::default_table(name), |seed| log_lines(seed, ROWS));
+}
+
+/// A column of each type, with an overflow column beside them.
+const TYPED: &[(&str, &str)] = &[
+    ("s", "String"),
+    ("fs", "FixedString(8)"),
+    ("b", "Bool"),
+    ("i8", "Int8"),
+    ("i64", "Int64"),
+    ("u16", "UInt16"),
+    ("u64", "UInt64"),
+    ("f32", "Float32"),
+    ("f64", "Float64"),
+    ("d", "Date"),
+    ("d32", "Date32"),
+    ("dt", "DateTime"),
+    ("dt64", "DateTime64(3)"),
+    ("e8", "Enum8('a' = 1, 'b' = 2)"),
+    ("uuid", "UUID"),
+    ("v4", "IPv4"),
+    ("v6", "IPv6"),
+    ("dec", "Decimal(18, 4)"),
+    ("lc", "LowCardinality(String)"),
+    ("lcn", "LowCardinality(Nullable(String))"),
+    ("ns", "Nullable(String)"),
+    ("ni", "Nullable(Int32)"),
+    ("arr", "Array(String)"),
+    ("nest", "Array(Array(UInt32))"),
+    ("map", "Map(LowCardinality(String), String)"),
+    ("tup", "Tuple(a UInt32, b String)"),
+    ("json", "JSON"),
+    ("attributes", "Map(String, String)"),
+];
+
+fn typed_lines(seed: u64) -> Vec<u8> {
+    let mut random = Random(seed + 1);
+    let mut text = String::new();
+    for row in 0..ROWS {
+        let (a, b) = (random.next(), random.next());
+        let second = row % 60;
+        let absent = row % 2 == 0;
+        text.push_str(&format!(
+            "{{\"s\":\"text \\\"{:06}\\\"\",\"fs\":\"{:08}\",\"b\":{},\"i8\":{},\"i64\":{},\"u16\":{},\"u64\":{},\
+             \"f32\":1.{:04},\"f64\":2.{:06}e10,\"d\":\"2026-11-21\",\"d32\":\"1950-01-01\",\"dt\":\"2026-11-21 05:00:{second:02}\",\
+             \"dt64\":\"2026-11-21T05:00:{second:02}.123Z\",\"e8\":\"{}\",\"uuid\":\"{a:016x}-0000-4000-8000-{:012x}\",",
+            a % 1_000_000,
+            b % 100_000_000,
+            absent,
+            a % 100,
+            1_000_000_000 + a % 1_000_000_000,
+            10_000 + a % 50_000,
+            1_000_000_000 + b % 1_000_000_000,
+            a % 10_000,
+            b % 1_000_000,
+            ["a", "b"][row % 2],
+            b & 0xffff_ffff_ffff,
+        ).replacen(&format!("{a:016x}-0000"), &format!("{:08x}-0000", a & 0xffff_ffff), 1));
+        text.push_str(&format!(
+            "\"v4\":\"10.0.0.{}\",\"v6\":\"2001:db8::{:04x}\",\"dec\":\"{:06}.1234\",\"lc\":\"name-{}\",\"lcn\":{},\"ns\":{},\"ni\":{},\
+             \"arr\":[\"p{:04}\",\"q\"],\"nest\":[[{}],[2,3]],\"map\":{{\"k\":\"v{:04}\",\"l\":\"w\"}},\"tup\":{{\"a\":{},\"b\":\"t\"}},\
+             \"json\":{{\"x\":{{\"y\":{}}},\"z\":[true,null]}},\"unknown\":{},\"other\":{{\"deep\":\"\\u00fc{:04}\"}}}}\n",
+            100 + a % 100,
+            0x1000 + b % 0xf000,
+            a % 1_000_000,
+            row % 10,
+            if absent { "null" } else { "\"there\"" },
+            if absent { "null" } else { "\"there\"" },
+            if absent { "null" } else { "12345" },
+            a % 10_000,
+            1000 + b % 9000,
+            a % 10_000,
+            1000 + a % 9000,
+            1000 + b % 9000,
+            1000 + a % 9000,
+            b % 10_000,
+        ));
+    }
+    text.into_bytes()
+}
+
+#[test]
+fn rows_of_every_type_allocate_nothing() {
+    let column = |(name, type_name): &(&str, &str)| RawColumn {
+        name: (*name).into(),
+        type_name: (*type_name).into(),
+        ..RawColumn::default()
+    };
+    let columns: Vec<RawColumn> = TYPED.iter().map(column).collect();
+    let name = TableName {
+        database: "default".into(),
+        table: "typed".into(),
+    };
+    let schema = TableSchema::from_columns(name, &columns, "toYYYYMM(dt)").expect("every type is supported");
+    allocates_nothing(schema, typed_lines);
+}
+
+#[test]
+fn the_counter_sees_one_allocation_and_where_it_was_made() {
+    let made = Thread::current().traced(|| {
+        std::hint::black_box(vec![7u8; 777].into_boxed_slice());
+    });
+    assert_eq!((made.count, made.traces.len()), (1, 1));
+    let trace = made.traces[0].describe();
+    assert!(
+        trace.contains("777 bytes") && trace.contains("kernel.rs"),
+        "{trace}"
+    );
+    assert!(!made.traces[0].is_glommios(), "{trace}");
+}
