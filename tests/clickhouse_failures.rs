@@ -232,12 +232,15 @@ fn columns_added_and_dropped_under_load_cost_no_row() {
         load.more(300);
         engine.sql("ALTER TABLE events ADD COLUMN late LowCardinality(String)");
         load.more(300);
-        engine.sql("ALTER TABLE events DROP COLUMN extra");
+        engine.sql("ALTER TABLE events DROP COLUMN extra SETTINGS mutations_sync = 2");
         load.more(300);
         engine.sql("ALTER TABLE events MODIFY COLUMN service LowCardinality(String)");
         load.more(300);
-        engine.sql("ALTER TABLE events ADD COLUMN extra UInt64, DROP COLUMN late");
+        // Each ALTER alone: ClickHouse fails one that meets another's mutation.
         engine.sql("ALTER TABLE events MODIFY COLUMN service String");
+        load.more(300);
+        engine.sql("ALTER TABLE events DROP COLUMN late SETTINGS mutations_sync = 2");
+        engine.sql("ALTER TABLE events ADD COLUMN extra UInt64");
     }
     load.more(300);
     let sent = load.finish();

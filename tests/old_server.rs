@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use common::{Server, eventually, free_port, http, signal};
 use load::{Load, Plan, assert_exactly_once, readyz, settled};
@@ -127,7 +128,17 @@ impl OldServer {
 
     /// Changes the writer; the server reads its users again within seconds.
     fn set_writer(&self, password: &str, profile: &str) {
+        let file = self.directory.path().join("users.xml");
+        let before = fs::metadata(&file).unwrap().modified().unwrap();
         write_users(self.directory.path(), password, profile);
+        // It looks at the time of the file, in whole seconds.
+        let changed = before + Duration::from_secs(2);
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(changed)
+            .unwrap();
     }
 
     fn try_sql(&self, query: &str) -> Result<String, String> {
@@ -296,6 +307,7 @@ fn a_user_made_read_only_holds_the_rows_until_he_may_write() {
     assert!(held.parse::<u64>().unwrap() >= 1);
     load.more(300);
     let sent = load.finish();
+    settled(&server);
     old.sql("CREATE TABLE ours AS events");
     old.sql("INSERT INTO ours SELECT * FROM events WHERE s != 'held'");
     assert_exactly_once(|text| old.sql(text), "ours", "n", &sent, &server);

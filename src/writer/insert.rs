@@ -97,7 +97,9 @@ impl Link {
             None => Open::connect(writer).await?,
         };
         let result = open.insert(writer, group, token, current).await;
-        if open.session.phase() == crate::clickhouse::session::Phase::Idle {
+        // Not after an exception either: a session keeps the settings of its login, and a user who was read-only then
+        // stays so, whatever the operator has mended since.
+        if result.is_ok() {
             self.open = Some(open);
         }
         result
