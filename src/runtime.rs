@@ -121,10 +121,20 @@ pub async fn first<T>(left: impl Future<Output = T>, right: impl Future<Output =
 }
 
 /// A wake-up between tasks of one core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Notify {
     waiting: RefCell<Vec<Waker>>,
     generation: Cell<u64>,
+}
+
+impl Default for Notify {
+    /// Room for a few waiting tasks from the start: the first to wait is on a request's way.
+    fn default() -> Self {
+        Notify {
+            waiting: RefCell::new(Vec::with_capacity(16)),
+            generation: Cell::new(0),
+        }
+    }
 }
 
 impl Notify {
