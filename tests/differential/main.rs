@@ -269,6 +269,8 @@ fn every_type_holds_what_clickhouse_itself_would_hold() {
     let mut unknown = Vec::new();
     let mut accepted = 0;
     for seed in seeds() {
+        // Shown with whatever fails.
+        eprintln!("DIFFERENTIAL_SEED={seed}");
         for (index, pair) in (0..).zip(&mut pairs) {
             let mut rng = Rng::with_seed(seed.wrapping_add(index));
             let values: Vec<Value> = (0..ROWS_PER_TYPE)
