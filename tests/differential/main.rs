@@ -81,7 +81,9 @@ const TYPES: &[&str] = &[
     "Tuple(a Tuple(x Int8, y String), `b c` Map(String, String))",
     "Nested(name String, value Float64)",
     "JSON",
-    "JSON(max_dynamic_paths = 2, SKIP b)",
+    // No low `max_dynamic_paths`: with more paths than that, 26.7 cannot read back what it has parsed itself (arrays of
+    // objects among them; ATTEMPT_TO_READ_AFTER_EOF, or CANNOT_ALLOCATE_MEMORY at the INSERT).
+    "JSON(max_dynamic_paths = 1000, SKIP b)",
     "Array(JSON)",
 ];
 
@@ -269,6 +271,8 @@ fn every_type_holds_what_clickhouse_itself_would_hold() {
     let mut unknown = Vec::new();
     let mut accepted = 0;
     for seed in seeds() {
+        // Shown with whatever fails.
+        eprintln!("DIFFERENTIAL_SEED={seed}");
         for (index, pair) in (0..).zip(&mut pairs) {
             let mut rng = Rng::with_seed(seed.wrapping_add(index));
             let values: Vec<Value> = (0..ROWS_PER_TYPE)
