@@ -25,15 +25,9 @@ pub(super) fn parse_ticks(
 ) {
     let mut cache = DateCache::default();
     // As ClickHouse's toDate: a number up to the last day of `Date` is a day, a greater one a time.
-<<<<<<< HEAD
     let days_end = match unit {
         TimeUnit::Days16 | TimeUnit::Days32 => u64::from(u16::MAX) + 1,
         TimeUnit::Seconds32 | TimeUnit::Ticks64(_) => 0,
-=======
-    let days = match unit {
-        TimeUnit::Days16 | TimeUnit::Days32 => 0..u64::from(u16::MAX) + 1,
-        TimeUnit::Seconds32 | TimeUnit::Ticks64(_) => 0..0,
->>>>>>> diff
     };
     ticks.reserve(values.len());
     for (position, &index) in values.iter().enumerate() {
