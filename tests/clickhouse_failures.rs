@@ -253,6 +253,39 @@ fn columns_added_and_dropped_under_load_cost_no_row() {
     assert_eq!(settled(&server).rejected, 0);
 }
 
+/// Its rows go into batches of columns that were given up while it was on the way.
+#[test]
+fn a_request_that_outlives_its_tables_columns_is_inserted() {
+    let engine = Engine::start();
+    engine.sql("CREATE TABLE events (n UInt64, extra UInt64) ENGINE = MergeTree ORDER BY n");
+    let server = serve_ready(engine.tcp_port(), &["--table", "events"]);
+    let row = "{\"n\":1,\"extra\":2}\n";
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let head = format!(
+        "POST /ingest HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        row.len()
+    );
+    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    eventually("the request's head", || {
+        (load::status(&server)["cores"][0]["connections_open"] == 1).then_some(())
+    });
+    engine.sql("ALTER TABLE events ADD COLUMN late String, DROP COLUMN extra");
+    eventually("the change", || {
+        server.log().contains("has changed").then_some(())
+    });
+    // A tick of the core later, when it has put the old columns away.
+    let heartbeats = || load::status(&server)["cores"][0]["heartbeat_age_ms"].as_u64();
+    eventually("ticks", || heartbeats().filter(|age| *age > 20));
+    eventually("ticks", || heartbeats().filter(|age| *age < 20));
+    std::io::Write::write_all(&mut stream, row.as_bytes()).unwrap();
+    let mut reply = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert_eq!(engine.sql("SELECT n, late FROM events"), "1\t");
+    assert_eq!(settled(&server).inserted, 1);
+}
+
 /// INSERTs that failed with this code of ClickHouse's.
 fn failures(server: &Server, code: i32) -> u64 {
     let page = server.admin("/metrics").expect("the admin pages answer").body;
