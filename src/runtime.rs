@@ -47,6 +47,20 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Bound on how long a parse loop delays a timer or an accept (glommio's default is 100 ms).
 const PREEMPT_TIMER: Duration = Duration::from_millis(2);
 
+/// Bound on how long tasks that are ready may be left lying.
+///
+/// glommio 0.9 goes to sleep on ready tasks when its preemption timer fires between arming it and running the
+/// first task: `run_task_queues` returns false then, as if there were none (fixed in the fork, glommio/glommio
+/// pull request 53). A thread that loses its CPU for `PREEMPT_TIMER` at that moment sleeps until the next event,
+/// without one for ever. 64 connections on a busy two-core machine hit it within seconds. A timer is such an event.
+const HEARTBEAT: Duration = Duration::from_millis(5);
+
+async fn heartbeat() {
+    loop {
+        sleep(HEARTBEAT).await;
+    }
+}
+
 /// Starts a thread with an executor on `options.cpu` that runs the future `make` returns.
 ///
 /// # Errors
@@ -66,7 +80,10 @@ where
         .preempt_timer(PREEMPT_TIMER)
         .spin_before_park(options.spin_before_park)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(make)
+        .spawn(move || {
+            spawn(heartbeat());
+            make()
+        })
         .map(CoreThread)
         .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))
 }
