@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -55,6 +57,13 @@ const PREEMPT_TIMER: Duration = Duration::from_millis(2);
 /// without one for ever. 64 connections on a busy two-core machine hit it within seconds. A timer is such an event.
 const HEARTBEAT: Duration = Duration::from_millis(5);
 
+/// Time a new executor has for its first heartbeat before another thread is started in its place: until then
+/// it has no timer, and going to sleep on ready tasks is for ever.
+const START_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Threads tried before a core counts as not starting.
+const START_TRIES: usize = 20;
+
 async fn heartbeat() {
     loop {
         sleep(HEARTBEAT).await;
@@ -70,6 +79,67 @@ where
     M: FnOnce() -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
+    // Whichever thread gets as far as its first heartbeat takes it; one that wakes up later finds nothing and ends.
+    let make = Arc::new(Mutex::new(Some(make)));
+    let (sender, news) = mpsc::channel();
+    let mut threads = Vec::new();
+    while threads.len() < START_TRIES {
+        let make = Arc::clone(&make);
+        let report = Report {
+            sender: sender.clone(),
+            thread: threads.len(),
+        };
+        let thread = executor(name, options)
+            .spawn(move || async move {
+                spawn(heartbeat());
+                sleep(HEARTBEAT).await;
+                let make = make.lock().expect("no holder of this lock panics").take();
+                if let Some(make) = make {
+                    report.send(News::Started);
+                    make().await;
+                }
+            })
+            .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))?;
+        threads.push(CoreThread(thread));
+        match news.recv_timeout(START_PATIENCE) {
+            Ok((thread, News::Started)) => return Ok(threads.swap_remove(thread)),
+            // Nobody else can have taken `make` without saying so first: this one failed, and joining it tells why.
+            Ok((thread, News::Ended)) => threads.swap_remove(thread).join()?,
+            Err(_) => tracing::warn!(
+                core = name,
+                "an executor fell asleep at its start; another takes its place"
+            ),
+        }
+    }
+    Err(io::Error::other(explain_start_error("no executor came to life")))
+}
+
+/// What a starting thread has to say.
+enum News {
+    Started,
+    Ended,
+}
+
+/// Tells which thread started, or that it ended, however it did.
+struct Report {
+    sender: mpsc::Sender<(usize, News)>,
+    thread: usize,
+}
+
+impl Report {
+    fn send(&self, news: News) {
+        // Nobody listens any more once a thread has started.
+        let _ = self.sender.send((self.thread, news));
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.send(News::Ended);
+    }
+}
+
+fn executor(name: &str, options: CoreOptions) -> LocalExecutorBuilder {
     let placement = match options.cpu {
         Some(cpu) => Placement::Fixed(cpu),
         None => Placement::Unbound,
@@ -80,12 +150,6 @@ where
         .preempt_timer(PREEMPT_TIMER)
         .spin_before_park(options.spin_before_park)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || {
-            spawn(heartbeat());
-            make()
-        })
-        .map(CoreThread)
-        .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))
 }
 
 /// Tries to start an executor and throws it away, so that a host without io_uring is told before anything else starts.
