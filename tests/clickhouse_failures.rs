@@ -71,10 +71,10 @@ fn a_killed_clickhouse_loses_and_doubles_nothing() {
     let server = serve_ready(engine.tcp_port(), &[]);
     let load = Load::start(server.port, &Plan::default());
     for _ in 0..3 * scale() {
-        load.more(500);
+        load.more_inserted(200);
         kill_and_await_restart(&engine);
     }
-    load.more(500);
+    load.more_inserted(200);
     check(&engine, load, &server);
 }
 
@@ -83,7 +83,7 @@ fn a_killed_embedded_engine_is_restarted_and_loses_nothing() {
     let server = Server::embedded(&["--limit", "retry_pause_max_ms=500"]);
     let load = Load::start(server.port, &Plan::default());
     for _ in 0..2 * scale() {
-        load.more(500);
+        load.more_inserted(200);
         let pid = server.engine_pid();
         signal(pid, Signal::KILL);
         eventually("another engine", || {
@@ -92,7 +92,7 @@ fn a_killed_embedded_engine_is_restarted_and_loses_nothing() {
                 .find(|child| *child != pid)
         });
     }
-    load.more(500);
+    load.more_inserted(200);
     let sent = load.finish();
     let port = server.clickhouse_http_port;
     let query = |text: &str| eventually("the engine's answer", || common::try_sql(port, text).ok());
@@ -106,13 +106,13 @@ fn a_paused_clickhouse_is_waited_for() {
     let server = serve_ready(engine.tcp_port(), &["--limit", "insert_deadline_ms=700"]);
     let load = Load::start(server.port, &Plan::default());
     for _ in 0..2 * scale() {
-        load.more(500);
+        load.more_inserted(200);
         let pid = engine.embedded.pid();
         signal(pid, Signal::STOP);
         thread::sleep(Duration::from_millis(3_000));
         signal(pid, Signal::CONT);
     }
-    load.more(500);
+    load.more_inserted(200);
     check(&engine, load, &server);
 }
 
@@ -148,7 +148,7 @@ fn a_server_starts_before_its_clickhouse() {
     .unwrap_or_else(|error| panic!("{error}"));
     server.wait_until_ready();
     other.wait_until_ready();
-    load.more(300);
+    load.more_inserted(150);
     let sent = load.finish();
     assert_exactly_once(|text| sql(http_port, text), TABLE, NUMBER, &sent, &server);
 }
@@ -229,20 +229,20 @@ fn columns_added_and_dropped_under_load_cost_no_row() {
     };
     let load = Load::start(server.port, &plan);
     for _ in 0..2 * scale() {
-        load.more(300);
+        load.more_inserted(150);
         engine.sql("ALTER TABLE events ADD COLUMN late LowCardinality(String)");
-        load.more(300);
+        load.more_inserted(150);
         engine.sql("ALTER TABLE events DROP COLUMN extra SETTINGS mutations_sync = 2");
-        load.more(300);
+        load.more_inserted(150);
         engine.sql("ALTER TABLE events MODIFY COLUMN service LowCardinality(String)");
-        load.more(300);
+        load.more_inserted(150);
         // Each ALTER alone: ClickHouse fails one that meets another's mutation.
         engine.sql("ALTER TABLE events MODIFY COLUMN service String");
-        load.more(300);
+        load.more_inserted(150);
         engine.sql("ALTER TABLE events DROP COLUMN late SETTINGS mutations_sync = 2");
         engine.sql("ALTER TABLE events ADD COLUMN extra UInt64");
     }
-    load.more(300);
+    load.more_inserted(150);
     let sent = load.finish();
     assert!(
         sent.statuses.keys().all(|status| matches!(status, 200 | 202)),
@@ -328,7 +328,7 @@ fn a_user_who_may_not_insert_for_a_while_holds_the_rows() {
     ]);
     server.wait_until_ready();
     let load = Load::start(server.port, &Plan::default());
-    load.more(300);
+    load.more_inserted(150);
     let change = |profile: &str, rights: &str| {
         std::fs::write(engine.directory().join("test-users.xml"), users(profile, rights)).unwrap();
         // The embedded engine reads its users when it starts.
@@ -351,7 +351,7 @@ fn a_user_who_may_not_insert_for_a_while_holds_the_rows() {
         assert_eq!(readyz(&server).0, 503);
         change("", ALL);
         server.wait_until_ready();
-        load.more(300);
+        load.more_inserted(150);
     }
     check(&engine, load, &server);
 }
@@ -361,7 +361,7 @@ fn a_table_that_takes_no_rows_for_a_while_holds_them() {
     let engine = Engine::start();
     let server = serve_ready(engine.tcp_port(), &[]);
     let load = Load::start(server.port, &Plan::default());
-    load.more(300);
+    load.more_inserted(150);
     let trouble = [
         // TABLE_IS_PERMANENTLY_READ_ONLY and TOO_MANY_PARTS.
         (
@@ -384,7 +384,7 @@ fn a_table_that_takes_no_rows_for_a_while_holds_them() {
         assert!(page.contains("INSERTs into the default table fail"), "{page}");
         engine.sql(&format!("ALTER TABLE {TABLE} {allow}"));
         server.wait_until_ready();
-        load.more(300);
+        load.more_inserted(150);
     }
     check(&engine, load, &server);
 }
@@ -409,11 +409,11 @@ fn connections_cut_anywhere_double_nothing() {
             (proxy.cuts() >= cuts + 8).then_some(())
         });
         proxy.set(Fault::Delay(2));
-        load.more(300);
+        load.more_inserted(150);
         proxy.set(Fault::Refuse);
         thread::sleep(Duration::from_millis(200));
         proxy.set(Fault::None);
-        load.more(300);
+        load.more_inserted(150);
     }
     check(&engine, load, &server);
 }
@@ -426,7 +426,7 @@ fn an_insert_whose_answer_is_lost_is_not_doubled() {
     let load = Load::start(server.port, &Plan::default());
     for fault in [Fault::LoseAnswer, Fault::CutBeforeAnswer].repeat(scale() as usize) {
         for _ in 0..3 {
-            load.more(100);
+            load.more_inserted(60);
             let cuts = proxy.cuts();
             proxy.set(fault);
             eventually("an answer to be lost", || (proxy.cuts() > cuts).then_some(()));
@@ -455,7 +455,7 @@ fn a_full_server_says_so_and_recovers() {
     ];
     let server = serve_ready(proxy.port, &arguments);
     let load = Load::start(server.port, &Plan::default());
-    load.more(300);
+    load.more_inserted(150);
     proxy.set(Fault::Refuse);
     eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
     let mut client = Client::connect(server.port).unwrap();
@@ -475,7 +475,7 @@ fn a_full_server_says_so_and_recovers() {
             .expect("the connection is kept");
         (answer.status == 202).then_some(())
     });
-    load.more(300);
+    load.more_inserted(150);
     let sent = load.finish();
     assert!(sent.statuses[&503] > 0, "{:?}", sent.statuses);
     // The rows of this test's own client all have the number 9.
@@ -593,7 +593,7 @@ fn a_server_that_drains_under_load_loses_nothing_promised_and_resets_nobody() {
                 ..Plan::default()
             },
         );
-        load.more(300);
+        load.more_inserted(150);
         // Producers cannot connect any more after this and are stopped by their own failure to.
         let drained = thread::scope(|scope| {
             let draining = scope.spawn(|| {
@@ -661,7 +661,7 @@ fn a_full_disk_holds_the_rows_until_there_is_space() {
     .unwrap_or_else(|error| panic!("{error}"));
     let server = serve_ready(tcp_port, &[]);
     let load = Load::start(server.port, &Plan::default());
-    load.more(300);
+    load.more_inserted(150);
     let ballast = disk.0.path().join("ballast");
     let mut file = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write_all(&mut file, &[1; 65_536]).is_ok() {}
@@ -669,7 +669,7 @@ fn a_full_disk_holds_the_rows_until_there_is_space() {
     drop(file);
     std::fs::remove_file(&ballast).unwrap();
     server.wait_until_ready();
-    load.more(300);
+    load.more_inserted(150);
     let sent = load.finish();
     let query = |text: &str| eventually("the engine's answer", || common::try_sql(http_port, text).ok());
     assert_exactly_once(query, TABLE, NUMBER, &sent, &server);

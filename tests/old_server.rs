@@ -243,7 +243,7 @@ fn a_wrong_password_holds_the_rows_until_it_is_right() {
     let server = old.serve("right");
     server.wait_until_ready();
     let load = Load::start(server.port, &plan());
-    load.more(300);
+    load.more_inserted(150);
     // Under load: connections that are open stay, so the server is started anew.
     old.set_writer("changed", "default");
     old.restart();
@@ -253,7 +253,7 @@ fn a_wrong_password_holds_the_rows_until_it_is_right() {
     assert!(page.contains("rows are held"), "{page}");
     old.set_writer("right", "default");
     server.wait_until_ready();
-    load.more(300);
+    load.more_inserted(150);
     let sent = load.finish();
     // This server drops no doubles of plain tables, so a kill in the middle of an INSERT may leave some: what
     // was promised must be there.
@@ -279,7 +279,7 @@ fn a_user_made_read_only_holds_the_rows_until_he_may_write() {
     let server = old.serve("right");
     server.wait_until_ready();
     let load = Load::start(server.port, &plan());
-    load.more(300);
+    load.more_inserted(150);
     old.set_writer("right", "readonly");
     // The profile is a session's for its life. The writer's lasts as long as it works, so another server takes over.
     let other = eventually("another server that is refused", || {
@@ -305,7 +305,7 @@ fn a_user_made_read_only_holds_the_rows_until_he_may_write() {
     other.wait_until_ready();
     let held = old.sql("SELECT count() FROM events WHERE s = 'held'");
     assert!(held.parse::<u64>().unwrap() >= 1);
-    load.more(300);
+    load.more_inserted(150);
     let sent = load.finish();
     settled(&server);
     old.sql("CREATE TABLE ours AS events");

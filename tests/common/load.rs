@@ -129,6 +129,7 @@ impl Sent {
 pub struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
     producers: Vec<JoinHandle<Sent>>,
 }
 
@@ -165,32 +166,32 @@ impl Load {
     pub fn start(port: u16, plan: &Plan) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
+        let confirmed = Arc::new(AtomicU64::new(0));
         let (inserted, memory) = plan.producers;
         let producers = (0..inserted + memory)
             .map(|index| {
-                let (plan, stop, acknowledged) = (plan.clone(), Arc::clone(&stop), Arc::clone(&acknowledged));
+                let (plan, stop) = (plan.clone(), Arc::clone(&stop));
                 let level = if index < inserted { "inserted" } else { "memory" };
-                thread::spawn(move || produce(port, index, level, &plan, &stop, &acknowledged))
+                let counters = [Arc::clone(&acknowledged), Arc::clone(&confirmed)];
+                thread::spawn(move || produce(port, index, level, &plan, &stop, &counters))
             })
             .collect();
         Load {
             stop,
             acknowledged,
+            confirmed,
             producers,
         }
     }
 
-    /// Rows promised so far.
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+    /// Waits until so many more rows were promised at any level.
+    pub fn more(&self, rows: u64) {
+        more(&self.acknowledged, rows);
     }
 
-    /// Waits until so many more rows were promised.
-    pub fn more(&self, rows: u64) {
-        let before = self.acknowledged();
-        eventually("more acknowledged rows", || {
-            (self.acknowledged() >= before + rows).then_some(())
-        });
+    /// Waits until so many more rows were promised at `inserted`.
+    pub fn more_inserted(&self, rows: u64) {
+        more(&self.confirmed, rows);
     }
 
     /// Lets every producer finish its request.
@@ -204,13 +205,20 @@ impl Load {
     }
 }
 
+fn more(counter: &AtomicU64, rows: u64) {
+    let before = counter.load(Ordering::Relaxed);
+    eventually("more acknowledged rows", || {
+        (counter.load(Ordering::Relaxed) >= before + rows).then_some(())
+    });
+}
+
 fn produce(
     port: u16,
     index: u64,
     level: &str,
     plan: &Plan,
     stop: &AtomicBool,
-    acknowledged: &AtomicU64,
+    [acknowledged, confirmed]: &[Arc<AtomicU64>; 2],
 ) -> Sent {
     let mut random = fastrand::Rng::with_seed(seed() ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let target = format!("{}?ack={level}", plan.path);
@@ -240,6 +248,9 @@ fn produce(
                     202 => sent.memory.extend(numbers.clone()),
                     503 => sent.without_retry_after += u64::from(!answer.retry_after),
                     _ => {}
+                }
+                if answer.status == 200 {
+                    confirmed.fetch_add(numbers.end - numbers.start, Ordering::Relaxed);
                 }
                 if matches!(answer.status, 200 | 202) {
                     acknowledged.fetch_add(numbers.end - numbers.start, Ordering::Relaxed);
