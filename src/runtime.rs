@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -47,20 +49,6 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Bound on how long a parse loop delays a timer or an accept (glommio's default is 100 ms).
 const PREEMPT_TIMER: Duration = Duration::from_millis(2);
 
-/// Bound on how long tasks that are ready may be left lying.
-///
-/// glommio 0.9 goes to sleep on ready tasks when its preemption timer fires between arming it and running the
-/// first task: `run_task_queues` returns false then, as if there were none (fixed in the fork, glommio/glommio
-/// pull request 53). A thread that loses its CPU for `PREEMPT_TIMER` at that moment sleeps until the next event,
-/// without one for ever. 64 connections on a busy two-core machine hit it within seconds. A timer is such an event.
-const HEARTBEAT: Duration = Duration::from_millis(5);
-
-async fn heartbeat() {
-    loop {
-        sleep(HEARTBEAT).await;
-    }
-}
-
 /// Starts a thread with an executor on `options.cpu` that runs the future `make` returns.
 ///
 /// # Errors
@@ -74,18 +62,69 @@ where
         Some(cpu) => Placement::Fixed(cpu),
         None => Placement::Unbound,
     };
+    start_pulse()?;
     LocalExecutorBuilder::new(placement)
         .name(name)
         .io_memory(IO_MEMORY_BYTES)
         .preempt_timer(PREEMPT_TIMER)
         .spin_before_park(options.spin_before_park)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || {
-            spawn(heartbeat());
-            make()
-        })
+        .spawn(move || with_pulse(make()))
         .map(CoreThread)
         .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))
+}
+
+/// Bound on how long tasks that are ready may be left lying.
+///
+/// glommio 0.9 goes to sleep on ready tasks when its preemption timer fires between arming it and running the
+/// first task: `run_task_queues` returns false then, as if there were none (fixed in the fork, glommio/glommio
+/// pull request 53). A core that loses its CPU for `PREEMPT_TIMER` at that moment sleeps until the next event,
+/// without one for ever; a timer of its own is no help, because it may have fired just before. 64 connections on a
+/// busy two-core machine hit it within seconds. So a thread wakes every core now and then.
+const PULSE: Duration = Duration::from_millis(10);
+
+/// Wakers of the running cores' main tasks, each with the number of its core.
+static PULSED: Mutex<Vec<(u64, Waker)>> = Mutex::new(Vec::new());
+
+/// Starts the one thread that wakes the cores, if it does not run yet.
+fn start_pulse() -> io::Result<()> {
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().expect("no holder of this lock panics");
+    if !*started {
+        std::thread::Builder::new().name("pulse".into()).spawn(|| {
+            loop {
+                std::thread::sleep(PULSE);
+                for (_, waker) in pulsed().iter() {
+                    waker.wake_by_ref();
+                }
+            }
+        })?;
+        *started = true;
+    }
+    Ok(())
+}
+
+fn pulsed() -> MutexGuard<'static, Vec<(u64, Waker)>> {
+    PULSED.lock().expect("no holder of this lock panics")
+}
+
+/// Runs a core's main future, woken at every pulse until it ends.
+async fn with_pulse(future: impl Future<Output = ()>) {
+    static CORES: AtomicU64 = AtomicU64::new(0);
+    /// Takes the waker back on the core that made it, while its executor still lives.
+    struct Registered(u64);
+    impl Drop for Registered {
+        fn drop(&mut self) {
+            pulsed().retain(|(core, _)| *core != self.0);
+        }
+    }
+    let registered = Registered(CORES.fetch_add(1, Ordering::Relaxed));
+    poll_fn(|cx| {
+        pulsed().push((registered.0, cx.waker().clone()));
+        Poll::Ready(())
+    })
+    .await;
+    future.await;
 }
 
 /// Tries to start an executor and throws it away, so that a host without io_uring is told before anything else starts.
