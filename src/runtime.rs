@@ -10,10 +10,11 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -49,26 +50,12 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Bound on how long a parse loop delays a timer or an accept (glommio's default is 100 ms).
 const PREEMPT_TIMER: Duration = Duration::from_millis(2);
 
-/// Bound on how long tasks that are ready may be left lying.
-///
-/// glommio 0.9 goes to sleep on ready tasks when its preemption timer fires between arming it and running the
-/// first task: `run_task_queues` returns false then, as if there were none (fixed in the fork, glommio/glommio
-/// pull request 53). A thread that loses its CPU for `PREEMPT_TIMER` at that moment sleeps until the next event,
-/// without one for ever. 64 connections on a busy two-core machine hit it within seconds. A timer is such an event.
-const HEARTBEAT: Duration = Duration::from_millis(5);
-
-/// Time a new executor has for its first heartbeat before another thread is started in its place: until then
-/// it has no timer, and going to sleep on ready tasks is for ever.
+/// Time a new executor has to run its first task before another thread is started in its place: until then no pulse
+/// reaches it, and going to sleep on ready tasks (see [`PULSE`]) is for ever.
 const START_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Threads tried before a core counts as not starting.
 const START_TRIES: usize = 20;
-
-async fn heartbeat() {
-    loop {
-        sleep(HEARTBEAT).await;
-    }
-}
 
 /// Starts a thread with an executor on `options.cpu` that runs the future `make` returns.
 ///
@@ -79,7 +66,8 @@ where
     M: FnOnce() -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    // Whichever thread gets as far as its first heartbeat takes it; one that wakes up later finds nothing and ends.
+    start_pulse()?;
+    // Whichever thread runs its first task takes it; one that wakes up later finds nothing and ends.
     let make = Arc::new(Mutex::new(Some(make)));
     let (sender, news) = mpsc::channel();
     let mut threads = Vec::new();
@@ -90,14 +78,14 @@ where
             thread: threads.len(),
         };
         let thread = executor(name, options)
-            .spawn(move || async move {
-                spawn(heartbeat());
-                sleep(HEARTBEAT).await;
-                let make = make.lock().expect("no holder of this lock panics").take();
-                if let Some(make) = make {
-                    report.send(News::Started);
-                    make().await;
-                }
+            .spawn(move || {
+                with_pulse(async move {
+                    let make = make.lock().expect("no holder of this lock panics").take();
+                    if let Some(make) = make {
+                        report.send(News::Started);
+                        make().await;
+                    }
+                })
             })
             .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))?;
         threads.push(CoreThread(thread));
@@ -112,6 +100,76 @@ where
         }
     }
     Err(io::Error::other(explain_start_error("no executor came to life")))
+}
+
+/// Bound on how long tasks that are ready may be left lying.
+///
+/// glommio 0.9 goes to sleep on ready tasks when its preemption timer fires between arming it and running the
+/// first task: `run_task_queues` returns false then, as if there were none (fixed in the fork, glommio/glommio
+/// pull request 53). A core that loses its CPU for `PREEMPT_TIMER` at that moment sleeps until the next event,
+/// without one for ever; a timer of its own is no help, because it may have fired just before. 64 connections on a
+/// busy two-core machine hit it within seconds. So a thread wakes every core now and then.
+const PULSE: Duration = Duration::from_millis(10);
+
+/// A running core as the pulse sees it.
+struct Pulsed {
+    waker: Waker,
+    /// Woken and not yet run: waking a core again that does not run would only pile up wakers in glommio.
+    woken: Arc<AtomicBool>,
+}
+
+/// The running cores.
+static PULSED: Mutex<Vec<Pulsed>> = Mutex::new(Vec::new());
+
+/// Starts the one thread that wakes the cores, if it does not run yet.
+fn start_pulse() -> io::Result<()> {
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().expect("no holder of this lock panics");
+    if !*started {
+        std::thread::Builder::new().name("pulse".into()).spawn(|| {
+            loop {
+                std::thread::sleep(PULSE);
+                for core in pulsed().iter() {
+                    // Relaxed: the flag guards nothing; waking and running are ordered by glommio's own queue.
+                    if !core.woken.swap(true, Ordering::Relaxed) {
+                        core.waker.wake_by_ref();
+                    }
+                }
+            }
+        })?;
+        *started = true;
+    }
+    Ok(())
+}
+
+fn pulsed() -> MutexGuard<'static, Vec<Pulsed>> {
+    PULSED.lock().expect("no holder of this lock panics")
+}
+
+/// Runs a core's main future, woken at every pulse until it ends.
+async fn with_pulse(future: impl Future<Output = ()>) {
+    /// Takes the waker back on the core that made it, while its executor still lives.
+    struct Registered(Arc<AtomicBool>);
+    impl Drop for Registered {
+        fn drop(&mut self) {
+            pulsed().retain(|core| !Arc::ptr_eq(&core.woken, &self.0));
+        }
+    }
+    let registered = Registered(Arc::new(AtomicBool::new(false)));
+    let mut future = pin!(future);
+    let mut is_registered = false;
+    poll_fn(|cx| {
+        if !is_registered {
+            pulsed().push(Pulsed {
+                waker: cx.waker().clone(),
+                woken: Arc::clone(&registered.0),
+            });
+            is_registered = true;
+        }
+        registered.0.store(false, Ordering::Relaxed);
+        future.as_mut().poll(cx)
+    })
+    .await;
 }
 
 /// What a starting thread has to say.
