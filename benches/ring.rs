@@ -177,7 +177,7 @@ fn wake_executor(wakes: u64) -> Histogram<u64> {
         cpu: Some(there_cpu),
         spin_before_park: Duration::ZERO,
     };
-    let core = runtime::spawn_core("bench", options, move || async move {
+    runtime::spawn_core("bench", options, move || async move {
         let mut latencies = empty();
         for _ in 0..wakes {
             let pushed = bell.wait(|| consumer.pop()).await;
@@ -195,9 +195,7 @@ fn wake_executor(wakes: u64) -> Histogram<u64> {
             thread::sleep(PAUSE);
         }
     }
-    let latencies = latencies.recv().expect("the core sends it");
-    core.join().expect("the core ends");
-    latencies
+    latencies.recv().expect("the core sends it")
 }
 
 fn wake_receiver(wakes: u64) -> Histogram<u64> {

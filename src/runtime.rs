@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -28,19 +28,6 @@ pub struct CoreOptions {
     pub cpu: Option<usize>,
     /// Time to look for work before sleeping in the kernel; burns the core while idle.
     pub spin_before_park: Duration,
-}
-
-/// A running core thread.
-pub struct CoreThread(ExecutorJoinHandle<()>);
-
-impl CoreThread {
-    /// Waits for the core's future to end.
-    ///
-    /// # Errors
-    /// When the thread panicked or its executor failed.
-    pub fn join(self) -> io::Result<()> {
-        self.0.join().map_err(|error| io::Error::other(error.to_string()))
-    }
 }
 
 /// Registered buffers serve files only and are allocated three times per executor; the cores have no
@@ -59,9 +46,12 @@ const START_TRIES: usize = 20;
 
 /// Starts a thread with an executor on `options.cpu` that runs the future `make` returns.
 ///
+/// The thread outlives the future and ends with the process: a waker that is still queued when a glommio 0.9 executor
+/// ends queues itself again and again until the stack is full, and pulses come at any time.
+///
 /// # Errors
 /// When io_uring is not available or the CPU cannot be pinned to; see [`explain_start_error`].
-pub fn spawn_core<M, F>(name: &str, options: CoreOptions, make: M) -> io::Result<CoreThread>
+pub fn spawn_core<M, F>(name: &str, options: CoreOptions, make: M) -> io::Result<()>
 where
     M: FnOnce() -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
@@ -84,15 +74,16 @@ where
                     if let Some(make) = make {
                         report.send(News::Started);
                         make().await;
+                        std::future::pending().await
                     }
                 })
             })
             .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))?;
-        threads.push(CoreThread(thread));
+        threads.push(thread);
         match news.recv_timeout(START_PATIENCE) {
-            Ok((thread, News::Started)) => return Ok(threads.swap_remove(thread)),
+            Ok((_, News::Started)) => return Ok(()),
             // Nobody else can have taken `make` without saying so first: this one failed, and joining it tells why.
-            Ok((thread, News::Ended)) => threads.swap_remove(thread).join()?,
+            Ok((thread, News::Ended)) => join(threads.swap_remove(thread))?,
             Err(_) => tracing::warn!(
                 core = name,
                 "an executor fell asleep at its start; another takes its place"
@@ -146,27 +137,20 @@ fn pulsed() -> MutexGuard<'static, Vec<Pulsed>> {
     PULSED.lock().expect("no holder of this lock panics")
 }
 
-/// Runs a core's main future, woken at every pulse until it ends.
+/// Runs a core's main future, woken at every pulse.
 async fn with_pulse(future: impl Future<Output = ()>) {
-    /// Takes the waker back on the core that made it, while its executor still lives.
-    struct Registered(Arc<AtomicBool>);
-    impl Drop for Registered {
-        fn drop(&mut self) {
-            pulsed().retain(|core| !Arc::ptr_eq(&core.woken, &self.0));
-        }
-    }
-    let registered = Registered(Arc::new(AtomicBool::new(false)));
+    let woken = Arc::new(AtomicBool::new(false));
     let mut future = pin!(future);
     let mut is_registered = false;
     poll_fn(|cx| {
         if !is_registered {
             pulsed().push(Pulsed {
                 waker: cx.waker().clone(),
-                woken: Arc::clone(&registered.0),
+                woken: Arc::clone(&woken),
             });
             is_registered = true;
         }
-        registered.0.store(false, Ordering::Relaxed);
+        woken.store(false, Ordering::Relaxed);
         future.as_mut().poll(cx)
     })
     .await;
@@ -219,8 +203,22 @@ pub fn probe() -> io::Result<()> {
         cpu: None,
         spin_before_park: Duration::ZERO,
     };
-    std::panic::catch_unwind(|| spawn_core("probe", options, || async {}))
-        .map_err(|_| io::Error::other(explain_start_error("the executor did not start")))??
+    let (sender, started) = mpsc::channel();
+    // Without a pulse: nothing wakes it, so that it may end.
+    let thread = executor("probe", options)
+        .spawn(move || async move {
+            let _ = sender.send(());
+        })
+        .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))?;
+    match started.recv_timeout(START_PATIENCE) {
+        // It lives, but fell asleep: io_uring works.
+        Err(RecvTimeoutError::Timeout) => Ok(()),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => join(thread),
+    }
+}
+
+fn join(thread: ExecutorJoinHandle<()>) -> io::Result<()> {
+    thread
         .join()
         .map_err(|error| io::Error::other(explain_start_error(&error.to_string())))
 }

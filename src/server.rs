@@ -25,7 +25,7 @@ use crate::ledger::{Ledger, Totals};
 use crate::mapping::Mappings;
 use crate::metrics::{IngestMetrics, LedgerEntry, WriterMetrics};
 use crate::ring::ring;
-use crate::runtime::{self, CoreOptions, CoreThread};
+use crate::runtime::{self, CoreOptions};
 use crate::schema::TableName;
 use crate::writer::{self, WriterConfig};
 
@@ -228,7 +228,8 @@ fn table_names(tables: &[TableSettings], database: &str) -> Vec<TableName> {
 
 /// The running cores and what they count.
 struct Cores {
-    threads: Vec<CoreThread>,
+    /// Ingest cores and the writer.
+    count: usize,
     draining: Arc<AtomicBool>,
     ledger: Arc<Ledger>,
     ingest_metrics: Vec<Arc<IngestMetrics>>,
@@ -250,7 +251,7 @@ impl Cores {
         let count = listeners.len();
         let (mut recorders, histograms) = histogram::channel(count + 1);
         let mut cores = Cores {
-            threads: Vec::with_capacity(count + 1),
+            count: count + 1,
             draining: Arc::new(AtomicBool::new(false)),
             ledger: Arc::new(Ledger::default()),
             ingest_metrics: Vec::with_capacity(count),
@@ -296,15 +297,15 @@ impl Cores {
                 Arc::clone(&writer_bell),
             );
             let options = core_options(settings.topology.ingest[index]);
-            let thread = runtime::spawn_core(&format!("ingest-{index}"), options, move || async move {
+            runtime::spawn_core(&format!("ingest-{index}"), options, move || async move {
                 ingest::run(config, listener).await;
                 // Release pairs with the writer's Acquire: this core's last block is in the ring.
                 running.fetch_sub(1, Ordering::Release);
                 bell.ring();
                 // The main thread is gone only when the process is.
                 let _ = events.send(Event::CoreDone);
-            });
-            cores.threads.push(thread.map_err(ServeError::Runtime)?);
+            })
+            .map_err(ServeError::Runtime)?;
         }
         let config = WriterConfig {
             limits,
@@ -321,11 +322,11 @@ impl Cores {
         };
         let events = events.clone();
         let options = core_options(settings.topology.writer);
-        let thread = runtime::spawn_core("writer", options, move || async move {
+        runtime::spawn_core("writer", options, move || async move {
             writer::run(config).await;
             let _ = events.send(Event::CoreDone);
-        });
-        cores.threads.push(thread.map_err(ServeError::Runtime)?);
+        })
+        .map_err(ServeError::Runtime)?;
         Ok(cores)
     }
 }
@@ -457,7 +458,7 @@ impl Server<'_> {
         // Release pairs with the cores' Acquire.
         self.cores.draining.store(true, Ordering::Release);
         let deadline = Instant::now() + Duration::from_millis(self.settings.limits.drain_deadline_ms);
-        let mut running = self.cores.threads.len();
+        let mut running = self.cores.count;
         while running > 0 {
             match self
                 .inbox
@@ -486,13 +487,6 @@ impl Server<'_> {
                 self.settings.limits.drain_deadline_ms
             );
             return ExitCode::FAILURE;
-        }
-        for thread in self.cores.threads {
-            // It has said that it is done; joining only waits for its executor to end.
-            if let Err(error) = thread.join() {
-                tracing::error!(%error, "a core did not end cleanly");
-                return ExitCode::FAILURE;
-            }
         }
         ExitCode::SUCCESS
     }

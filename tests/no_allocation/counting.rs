@@ -14,7 +14,7 @@ pub struct Counting;
 const THREADS: usize = 256;
 
 /// Traces kept of one thread; the count beside them is exact.
-const TRACES_MAX: usize = 20_000;
+pub const TRACES_MAX: usize = 20_000;
 
 static COUNTS: [AtomicU64; THREADS] = [const { AtomicU64::new(0) }; THREADS];
 static THREAD_IDS: [AtomicU32; THREADS] = [const { AtomicU32::new(0) }; THREADS];
