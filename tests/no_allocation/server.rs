@@ -165,6 +165,8 @@ impl InProcess {
         eventually("/readyz", || {
             (http("GET", admin_port, "/readyz", &[], b"").ok()?.status == 200).then_some(())
         });
+        // The server made every panic end the process, and with it what the test has to say.
+        let _ = std::panic::take_hook();
         InProcess { port, thread }
     }
 
@@ -227,8 +229,6 @@ fn the_ingest_core_allocates_nothing_of_its_own() {
     let core = eventually("the ingest core's thread", || Thread::named("ingest-0"));
     let outcomes = loads.each_ref().map(|load| (load, load.run(server.port, core)));
     server.end();
-    // The server made every panic end the process.
-    let _ = std::panic::take_hook();
     for (load, made) in outcomes {
         let ours: Vec<_> = made.iter().filter(|trace| !trace.is_glommios()).collect();
         println!(
