@@ -1,22 +1,21 @@
-//! A global allocator that counts per thread, and remembers on demand where each allocation came from.
+//! A global allocator that remembers on demand each allocation of a thread, and where it came from.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-/// Counts every allocation of every thread and passes it to the system's allocator.
+/// Passes every allocation to the system's allocator, and remembers those of traced threads.
 pub struct Counting;
 
 /// Threads told apart; all later ones share the last place.
 const THREADS: usize = 256;
 
-/// Traces kept of one thread; the count beside them is exact.
-pub const TRACES_MAX: usize = 20_000;
+/// Allocations remembered at once; a stretch of time that makes more is too long to look at.
+const TRACES_MAX: usize = 20_000;
 
-static COUNTS: [AtomicU64; THREADS] = [const { AtomicU64::new(0) }; THREADS];
 static THREAD_IDS: [AtomicU32; THREADS] = [const { AtomicU32::new(0) }; THREADS];
 static THREADS_SEEN: AtomicUsize = AtomicUsize::new(0);
 static TRACED: [AtomicBool; THREADS] = [const { AtomicBool::new(false) }; THREADS];
@@ -32,19 +31,19 @@ thread_local! {
 // SAFETY: every method hands its arguments to `System` unchanged and returns what `System` returned.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
+        remember(layout.size());
         // SAFETY: the caller keeps this method's contract, which is `System`'s.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
+        remember(layout.size());
         // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count(bytes);
+        remember(bytes);
         // SAFETY: as in `alloc`; `memory` came from `System`, because everything does.
         unsafe { System.realloc(memory, layout, bytes) }
     }
@@ -55,12 +54,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-fn count(bytes: usize) {
+fn remember(bytes: usize) {
     if TRACING.get() {
         return;
     }
     let place = place();
-    COUNTS[place].fetch_add(1, Ordering::Relaxed);
     if TRACED[place].load(Ordering::Relaxed) {
         trace(place, bytes);
     }
@@ -91,7 +89,7 @@ fn trace(place: usize, bytes: usize) {
     TRACING.set(false);
 }
 
-/// A thread whose allocations are counted.
+/// A thread whose allocations can be traced.
 #[derive(Debug, Clone, Copy)]
 pub struct Thread(usize);
 
@@ -113,28 +111,19 @@ impl Thread {
             .map(Thread)
     }
 
-    /// Allocations so far.
-    pub fn count(self) -> u64 {
-        COUNTS[self.0].load(Ordering::Relaxed)
-    }
-
     /// What it allocates while `work` runs, on this or another thread.
-    pub fn traced(self, work: impl FnOnce()) -> Traced {
-        let before = self.count();
+    ///
+    /// # Panics
+    /// When that is more than can be remembered.
+    pub fn traced(self, work: impl FnOnce()) -> Vec<Trace> {
         TRACED[self.0].store(true, Ordering::Relaxed);
         work();
         TRACED[self.0].store(false, Ordering::Relaxed);
-        let count = self.count() - before;
         let mut traces = TRACES.lock().expect("nobody panics while tracing");
-        let traces = traces.extract_if(.., |trace| trace.place == self.0).collect();
-        Traced { count, traces }
+        assert!(traces.len() < TRACES_MAX, "some allocations were not remembered");
+        // One that is being traced right now is found by the next call.
+        traces.extract_if(.., |trace| trace.place == self.0).collect()
     }
-}
-
-/// The allocations of one thread in a stretch of time.
-pub struct Traced {
-    pub count: u64,
-    pub traces: Vec<Trace>,
 }
 
 /// One allocation.

@@ -1,6 +1,6 @@
 //! The ingest path allocates nothing per row or per request once it has warmed up.
 //!
-//! A program of its own, because its global allocator counts.
+//! A program of its own, because its global allocator watches.
 
 #[path = "../common/mod.rs"]
 mod common;
