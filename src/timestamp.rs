@@ -548,7 +548,10 @@ mod tests {
         #[test]
         fn epochs_keep_every_digit(seconds in -99_999_999_999i64..100_000_000_000, nanos in 0u32..1_000_000_000) {
             prop_assert_eq!(UnixTime::from_epoch(seconds), UnixTime { seconds, nanos: 0 });
-            prop_assert_eq!(read(&seconds.to_string()), at(seconds, 0));
+            // Eight digits are a date, as in ClickHouse.
+            if !(10_000_000..100_000_000).contains(&seconds) {
+                prop_assert_eq!(read(&seconds.to_string()), at(seconds, 0));
+            }
             if seconds > 100_000_000 && seconds < 9_000_000_000 {
                 for (per_second, nanos_each) in [(1_000i64, 1_000_000u32), (1_000_000, 1_000), (1_000_000_000, 1)] {
                     let value = seconds * per_second + i64::from(nanos / nanos_each);

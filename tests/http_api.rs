@@ -243,6 +243,16 @@ fn takes_the_last_of_duplicate_keys() {
 }
 
 #[test]
+fn says_that_a_body_without_rows_has_none() {
+    let server = Server::embedded(&[]);
+    for body in ["", "\n \n", "[]"] {
+        let reply = http("POST", server.port, "/ingest", &[], body.as_bytes()).unwrap();
+        let told = json!({"error": "the body holds no rows"});
+        assert_eq!((reply.status, json_of(&reply)), (400, told), "{body:?}");
+    }
+}
+
+#[test]
 fn refuses_what_is_not_served_and_keeps_the_connection() {
     let server = Server::embedded(&[]);
     let mut client = Client::connect(server.port);

@@ -491,6 +491,9 @@ impl Session<'_> {
             (Some(Settled::Kept), None) if *accepted > 0 => {
                 Status::of_rows(*accepted, reply.level == AckLevel::Inserted)
             }
+            (Some(Settled::Kept), None) if errors.count == 0 => {
+                return self.error(reply.envelope, Status::BadRequest, "the body holds no rows");
+            }
             (Some(Settled::Kept), None) if errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
             (Some(Settled::Kept), None) => Status::BadRequest,
         };
