@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
+
 use crate::block::Block;
 use crate::clickhouse::error::{Exception, Verdict};
 use crate::clickhouse::packet::{Login, Query, Setting};
@@ -68,7 +70,7 @@ struct Open {
     connection: Connection,
     session: Session,
     /// Received and not yet taken by the session.
-    inbox: Vec<u8>,
+    inbox: BytesMut,
     out: Vec<u8>,
 }
 
@@ -135,7 +137,7 @@ impl Open {
         let mut open = Open {
             connection,
             session: Session::new(),
-            inbox: Vec::new(),
+            inbox: BytesMut::with_capacity(RECEIVE_BYTES),
             out: Vec::with_capacity(GATHER_BYTES),
         };
         open.allow(writer, limits.connect_deadline_ms);
@@ -305,7 +307,7 @@ impl Open {
             .session
             .feed(&self.inbox)
             .map_err(|error| Failure::Unreachable(format!("ClickHouse broke its protocol: {error}")))?;
-        self.inbox.drain(..consumed);
+        self.inbox.advance(consumed);
         Ok(event)
     }
 
