@@ -50,16 +50,24 @@ impl Lane {
         self.arrived.notify();
     }
 
+    /// Has the lane's tasks look whether the writer has finished.
+    pub(super) fn wake(&self) {
+        self.arrived.notify();
+    }
+
     pub(super) fn show(&self, breaker: BreakerState) {
         self.metrics.blocks_waiting.set(self.queue.borrow().len() as u64);
         self.metrics.in_flight.set(self.in_flight.get());
         self.metrics.set_breaker(breaker);
     }
 
-    /// The next group, when there is one and its time has come.
-    async fn next_group(&self, writer: &Writer) -> Group {
+    /// The next group, when there is one and its time has come; `None` once the writer has finished.
+    async fn next_group(&self, writer: &Writer) -> Option<Group> {
         loop {
             if self.queue.borrow().is_empty() {
+                if writer.finished.get() {
+                    return None;
+                }
                 self.arrived.notified().await;
                 // What other cores are sealing right now shares the INSERT.
                 runtime::yield_now().await;
@@ -75,19 +83,17 @@ impl Lane {
             };
             if wait_ms == 0 {
                 // Nothing was awaited since the queue was seen not to be empty.
-                return take_group(&mut self.queue.borrow_mut(), &writer.limits)
-                    .expect("the queue is not empty");
+                return take_group(&mut self.queue.borrow_mut(), &writer.limits);
             }
             runtime::sleep(Duration::from_millis(wait_ms.min(PACE_POLL_MS))).await;
         }
     }
 }
 
-/// Inserts group after group, for ever.
+/// Inserts group after group until the writer has finished, and then closes its connection.
 pub(super) async fn run(writer: Rc<Writer>, lane: Rc<Lane>) {
     let mut link = Link::default();
-    loop {
-        let group = lane.next_group(&writer).await;
+    while let Some(group) = lane.next_group(&writer).await {
         lane.in_flight.set(lane.in_flight.get() + 1);
         settle_apart(&writer, &lane, &mut link, group).await;
         lane.in_flight.set(lane.in_flight.get() - 1);

@@ -66,6 +66,9 @@ pub type RingEnds = (Consumer<Box<Block>>, Producer<Box<Block>>);
 /// How often deadlines are looked at and counters shown.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Time the lanes have at the end to close their connections.
+const CLOSE_PAUSE: Duration = Duration::from_millis(5);
+
 /// State of the writer core, shared by its tasks.
 struct Writer {
     limits: Limits,
@@ -76,6 +79,8 @@ struct Writer {
     queries: Cell<u64>,
     returns: RefCell<Vec<Producer<Box<Block>>>>,
     draining: Arc<std::sync::atomic::AtomicBool>,
+    /// Every ingest core is done: lanes end and close their connections, for which the embedded engine waits.
+    finished: Cell<bool>,
     metrics: Arc<WriterMetrics>,
     recorder: RefCell<Recorder>,
     clock: Clock,
@@ -104,6 +109,7 @@ pub async fn run(config: WriterConfig) {
         queries: Cell::new(0),
         returns: RefCell::new(returns),
         draining: config.draining,
+        finished: Cell::new(false),
         metrics: config.metrics,
         recorder: RefCell::new(config.recorder),
         clock: config.clock,
@@ -128,10 +134,16 @@ pub async fn run(config: WriterConfig) {
                     .then_some(None)
             })
             .await;
-        let Some(block) = next else { return };
+        let Some(block) = next else { break };
         Writer::lane(&writer, &block).enqueue(block);
         runtime::yield_if_needed().await;
     }
+    writer.finished.set(true);
+    for lane in writer.lanes.borrow().values() {
+        lane.wake();
+    }
+    // The lanes run, and close their connections, before the writer counts as done.
+    runtime::sleep(CLOSE_PAUSE).await;
 }
 
 /// Looks after deadlines and counters while the writer lives.
