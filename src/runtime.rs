@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -356,11 +356,6 @@ impl Watch {
         self.expired.set(false);
     }
 
-    /// Current deadline.
-    pub fn deadline_ms(&self) -> u64 {
-        self.deadline_ms.get()
-    }
-
     /// Expires the watch when its deadline has passed: the pending read or write returns `TimedOut`.
     pub fn check(&self, now_ms: u64) {
         if now_ms >= self.deadline_ms.get() {
@@ -422,11 +417,6 @@ impl Connection {
     /// The deadline shared with the core's tick.
     pub fn watch(&self) -> &Rc<Watch> {
         &self.watch
-    }
-
-    /// The socket, for diagnostics only.
-    pub fn raw_fd(&self) -> i32 {
-        self.stream.as_raw_fd()
     }
 
     /// True once the watch has expired; until then the task is woken when it does.

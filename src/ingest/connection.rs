@@ -111,16 +111,7 @@ enum Next {
 
 /// Serves requests until either side ends the connection.
 pub(super) async fn serve(core: &Rc<Core>, connection: Connection) {
-    let mut session = Session {
-        core,
-        connection,
-        buffer: ReceiveBuffer::new(&core.buffers),
-        out: Vec::with_capacity(1024),
-        replies: VecDeque::new(),
-        uri: Box::default(),
-        progress_bytes: 0,
-        head_since_ms: None,
-    };
+    let mut session = Session::new(core, connection);
     match session.run().await {
         Ok(Next::Linger) => session.linger().await,
         Ok(_) => {}
@@ -138,16 +129,7 @@ pub(super) async fn serve(core: &Rc<Core>, connection: Connection) {
 
 /// Answers one connection more than the core may hold, and ends it.
 pub(super) async fn refuse(core: Rc<Core>, connection: Connection) {
-    let mut session = Session {
-        core: &core,
-        connection,
-        buffer: ReceiveBuffer::new(&core.buffers),
-        out: Vec::new(),
-        replies: VecDeque::new(),
-        uri: Box::default(),
-        progress_bytes: 0,
-        head_since_ms: None,
-    };
+    let mut session = Session::new(&core, connection);
     session.error(
         Envelope::CLOSE,
         Status::ServiceUnavailable,
@@ -158,7 +140,20 @@ pub(super) async fn refuse(core: Rc<Core>, connection: Connection) {
     }
 }
 
-impl Session<'_> {
+impl<'c> Session<'c> {
+    fn new(core: &'c Rc<Core>, connection: Connection) -> Self {
+        Session {
+            core,
+            connection,
+            buffer: ReceiveBuffer::new(&core.buffers),
+            out: Vec::with_capacity(1024),
+            replies: VecDeque::new(),
+            uri: Box::default(),
+            progress_bytes: 0,
+            head_since_ms: None,
+        }
+    }
+
     async fn run(&mut self) -> io::Result<Next> {
         loop {
             self.reply_settled();
