@@ -7,7 +7,7 @@ use crate::schema::DataType;
 use crate::severity;
 
 /// Set in a tape index of a `Role::SeverityNumber` column: the value came under a name of the level, so that a number is one
-/// of syslog's or pino's. Without it a number from 1 to 24 is OpenTelemetry's already.
+/// of syslog's or pino's. Without it a number from 0, "unspecified", to 24 is OpenTelemetry's already.
 pub const FOREIGN_LEVEL: u32 = 1 << 31;
 
 /// A column of severity numbers in an integer type of up to 32 bits.
@@ -49,7 +49,7 @@ fn read_level(value: &Node<'_>, is_foreign: bool) -> Result<u8, ValueError> {
         })?,
     };
     match number {
-        1..=24 if !is_foreign => Ok(number as u8),
+        0..=24 if !is_foreign => Ok(number as u8),
         _ => Ok(severity::number_of_int(number)),
     }
 }

@@ -784,20 +784,23 @@ fn levels_become_names_and_numbers() {
         table: "t".into(),
     });
     let of = |role: Role| schema.columns.iter().find(|column| column.role == role).unwrap();
-    let json = r#"["Info", 30, "50", 3, 9, "odd", null]"#;
+    let json = r#"["Info", 30, "50", 3, 9, "odd", null, 0]"#;
 
     let spec = of(Role::SeverityText);
     let mut column = Column::new(spec, &limits());
     assert_eq!(append(&mut column, json), []);
     assert_eq!(
         shown(&mut column, spec),
-        ["Info", "info", "error", "err", "9", "odd", ""]
+        ["Info", "info", "error", "err", "9", "odd", "", "emerg"]
     );
 
     let spec = of(Role::SeverityNumber);
     let mut column = Column::new(spec, &limits());
     assert_eq!(append(&mut column, json), []);
-    assert_eq!(shown(&mut column, spec), ["9", "9", "17", "3", "9", "0", "0"]);
+    assert_eq!(
+        shown(&mut column, spec),
+        ["9", "9", "17", "3", "9", "0", "0", "0"]
+    );
     column.clear();
     with_values(json, |tape, values| {
         let values: Vec<u32> = values.iter().map(|index| index | FOREIGN_LEVEL).collect();
@@ -808,7 +811,10 @@ fn levels_become_names_and_numbers() {
         };
         column.append(&append, &mut |_, error| panic!("{error}"));
     });
-    assert_eq!(shown(&mut column, spec), ["9", "9", "17", "17", "0", "0", "0"]);
+    assert_eq!(
+        shown(&mut column, spec),
+        ["9", "9", "17", "17", "0", "0", "0", "21"]
+    );
     assert_eq!(append(&mut column, "[true, 1.5]").len(), 2);
 }
 
