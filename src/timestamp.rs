@@ -285,8 +285,14 @@ fn parse_date(date: &[u8; 10]) -> Option<i64> {
     Some(era * 146_097 + day_of_era - 719_468)
 }
 
-/// Year and month (1 to 12) of a day since 1970: the other direction of `parse_date`.
+/// Year and month (1 to 12) of a day since 1970.
 pub fn year_and_month(day: i64) -> (i64, i64) {
+    let (year, month, _) = year_month_day(day);
+    (year, month)
+}
+
+/// Year, month (1 to 12) and day of the month of a day since 1970: the other direction of `parse_date`.
+pub fn year_month_day(day: i64) -> (i64, i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
@@ -294,7 +300,12 @@ pub fn year_and_month(day: i64) -> (i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let month = (shifted_month + 2) % 12 + 1;
-    (year_of_era + era * 400 + i64::from(month <= 2), month)
+    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    (
+        year_of_era + era * 400 + i64::from(month <= 2),
+        month,
+        day_of_month,
+    )
 }
 
 /// The digits from `at` on as nanoseconds, and what follows them. `text` has at least 20 bytes.
@@ -476,7 +487,7 @@ mod tests {
                             },
                             "{text}"
                         );
-                        assert_eq!(year_and_month(expected), (year, month), "{text}");
+                        assert_eq!(year_month_day(expected), (year, month, day), "{text}");
                         expected += 1;
                         accepted += 1;
                     }
