@@ -4,6 +4,10 @@
 //! The modules below stand in the order the bytes travel; reading them top down is reading the way
 //! of a log line. docs/ARCHITECTURE.md argues the decisions and lists the invariants.
 
+// Unit tests draw values from a file of tests/, which names this crate from outside.
+#[cfg(test)]
+extern crate self as ringhouse;
+
 // What is run with.
 pub mod check;
 pub mod cli;

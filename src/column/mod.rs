@@ -43,6 +43,7 @@ mod levels;
 mod low_cardinality;
 mod nested;
 mod overflow;
+pub mod rows;
 mod scalar;
 #[cfg(test)]
 mod tests;
