@@ -45,8 +45,8 @@ impl Gauge {
 }
 
 /// Statuses counted one by one; any other counts as the last, `0`.
-pub const STATUSES: [u16; 20] = [
-    200, 202, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 429, 431, 500, 501, 503, 0,
+pub const STATUSES: [u16; 21] = [
+    200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 417, 429, 431, 500, 501, 503, 0,
 ];
 
 /// Why rows are rejected: the labels of the batch's reasons, and `refused` for rows ClickHouse will never take.

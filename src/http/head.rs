@@ -56,6 +56,8 @@ pub struct Head<'b> {
     pub content_type: &'b [u8],
     /// X-Ringhouse-Ack.
     pub ack: Option<&'b [u8]>,
+    /// Idempotency-Key without its quotes: 1 to [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes of visible ASCII.
+    pub idempotency_key: Option<&'b [u8]>,
     fields: &'b [u8],
 }
 
@@ -139,6 +141,12 @@ pub enum HeadError {
     EncodingStacked,
     /// Expect with something other than `100-continue`.
     Expectation,
+    /// Idempotency-Key is empty, has a byte that is not visible ASCII, or quotes that do not match.
+    IdempotencyKeyInvalid,
+    /// Idempotency-Key is longer than [`IDEMPOTENCY_KEY_BYTES_MAX`].
+    IdempotencyKeyTooLong,
+    /// More than one Idempotency-Key, equal or not.
+    IdempotencyKeyRepeated,
     /// Content-Length is above the limit.
     BodyTooLong {
         /// `Limits::body_bytes_max`.
@@ -212,6 +220,16 @@ impl fmt::Display for HeadError {
                 "More than one Content-Encoding is not supported; compress the body once."
             }
             HeadError::Expectation => "The expectation is not known; the only one supported is 100-continue.",
+            HeadError::IdempotencyKeyInvalid => {
+                "The Idempotency-Key is empty or holds a blank, a quote or a byte outside ASCII; send a UUID, for example."
+            }
+            HeadError::IdempotencyKeyTooLong => {
+                return write!(
+                    f,
+                    "The Idempotency-Key is longer than {IDEMPOTENCY_KEY_BYTES_MAX} bytes; send a UUID, for example."
+                );
+            }
+            HeadError::IdempotencyKeyRepeated => "Idempotency-Key is sent more than once; send it once.",
         })
     }
 }
@@ -220,6 +238,9 @@ impl std::error::Error for HeadError {}
 
 /// Headers the array on the stack has room for; `Limits::headers_max` above it has no effect.
 pub const HEADERS_CAPACITY: usize = 128;
+
+/// Bytes of an Idempotency-Key without its quotes; a UUID has 36.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
 /// Empty lines skipped before a request line. RFC 9112 section 2.2 asks for one, some clients of old sent
 /// one after each body; more than a few is no client.
@@ -312,6 +333,7 @@ struct Reader<'b> {
     keep_alive: bool,
     content_type: &'b [u8],
     ack: Option<&'b [u8]>,
+    idempotency_key: Option<&'b [u8]>,
 }
 
 #[derive(PartialEq)]
@@ -341,6 +363,7 @@ impl<'b> Reader<'b> {
             keep_alive: false,
             content_type: b"",
             ack: None,
+            idempotency_key: None,
         };
         for header in &*request.headers {
             reader.header(header.name.as_bytes(), header.value)?;
@@ -362,6 +385,7 @@ impl<'b> Reader<'b> {
             persistence: reader.persistence(minor),
             content_type: reader.content_type,
             ack: reader.ack,
+            idempotency_key: reader.idempotency_key,
             fields: &lines[request_line..],
         })
     }
@@ -384,6 +408,7 @@ impl<'b> Reader<'b> {
                 self.ack = Some(value);
                 Ok(())
             }
+            15 if is("idempotency-key") => self.idempotency_key(value),
             16 if is("content-encoding") => self.content_encoding(value),
             17 if is("transfer-encoding") => self.transfer_encoding(value),
             _ => Ok(()),
@@ -469,6 +494,28 @@ impl<'b> Reader<'b> {
             true => Err(HeadError::TransferCodingUnsupported),
             false => Err(HeadError::TransferEncodingInvalid),
         }
+    }
+
+    /// Takes both what the draft asks for, a string in quotes (draft-ietf-httpapi-idempotency-key-header section
+    /// 2.1), and what most clients send, the bare key: `"k"` and `k` are one key.
+    fn idempotency_key(&mut self, value: &'b [u8]) -> Result<(), HeadError> {
+        if self.idempotency_key.is_some() {
+            return Err(HeadError::IdempotencyKeyRepeated);
+        }
+        let key = match value {
+            [b'"', key @ .., b'"'] => key,
+            bare => bare,
+        };
+        // A key with its quotes escaped would need a copy, and a quote inside is mostly a second key or a
+        // parameter behind the first. Two headers that a proxy joined have a blank after their comma.
+        if key.is_empty() || !key.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"') {
+            return Err(HeadError::IdempotencyKeyInvalid);
+        }
+        if key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            return Err(HeadError::IdempotencyKeyTooLong);
+        }
+        self.idempotency_key = Some(key);
+        Ok(())
     }
 
     fn framing(&self, minor: u8, limits: &Limits) -> Result<Framing, HeadError> {

@@ -94,10 +94,7 @@ impl Replier {
         }
     }
 
-    /// Appends an ingest reply; `errors` are the index of a refused row and the reason.
-    ///
-    /// `{"accepted":n,"rejected":m,"ack":"wal","errors":[{"row":17,"reason":"..."}]}`. A reason is cut
-    /// after [`REASON_BYTES_MAX`] bytes.
+    /// Appends an ingest reply; `errors` are the index of a refused row and the reason. See [`ingest_body`].
     pub fn ingest<'e>(
         &self,
         out: &mut Vec<u8>,
@@ -105,33 +102,20 @@ impl Replier {
         reply: &IngestReply<'_>,
         errors: impl IntoIterator<Item = (u64, &'e str)>,
     ) {
-        debug_assert!(
-            reply.ack.bytes().all(|byte| byte.is_ascii_alphabetic()),
-            "an ack level is a word"
-        );
         let start = match (reply.status, envelope.persistence) {
             (Status::Ok, Persistence::Keep) => begin_rendered(out, &self.ok),
             (Status::Accepted, Persistence::Keep) => begin_rendered(out, &self.accepted),
             (status, persistence) => self.begin(out, status, persistence, Extra::None),
         };
-        let mut digits = itoa::Buffer::new();
-        out.extend_from_slice(b"{\"accepted\":");
-        out.extend_from_slice(digits.format(reply.accepted).as_bytes());
-        out.extend_from_slice(b",\"rejected\":");
-        out.extend_from_slice(digits.format(reply.rejected).as_bytes());
-        out.extend_from_slice(b",\"ack\":\"");
-        out.extend_from_slice(reply.ack.as_bytes());
-        out.extend_from_slice(b"\",\"errors\":[");
-        let mut separator: &[u8] = b"{\"row\":";
-        for (row, reason) in errors {
-            out.extend_from_slice(separator);
-            separator = b",{\"row\":";
-            out.extend_from_slice(digits.format(row).as_bytes());
-            out.extend_from_slice(b",\"reason\":\"");
-            escape(out, head_of(reason));
-            out.extend_from_slice(b"\"}");
-        }
-        out.extend_from_slice(b"]}");
+        ingest_body(out, reply, errors);
+        finish(out, start, envelope);
+    }
+
+    /// Appends the reply that an earlier request with the same Idempotency-Key had, marked
+    /// `Idempotent-Replayed: true`. `body` is its whole JSON body.
+    pub fn replay(&self, out: &mut Vec<u8>, envelope: Envelope, status: Status, body: &[u8]) {
+        let start = self.begin(out, status, envelope.persistence, Extra::Replayed);
+        out.extend_from_slice(body);
         finish(out, start, envelope);
     }
 
@@ -196,6 +180,7 @@ impl Replier {
                 out.extend_from_slice(b"\r\nAllow: ");
                 out.extend_from_slice(methods.as_bytes());
             }
+            (_, Extra::Replayed) => out.extend_from_slice(b"\r\nIdempotent-Replayed: true"),
             (Status::ServiceUnavailable | Status::TooManyRequests, _) => {
                 out.extend_from_slice(b"\r\nRetry-After: ");
                 out.extend_from_slice(itoa::Buffer::new().format(self.retry_after_s).as_bytes());
@@ -219,12 +204,46 @@ impl Replier {
     }
 }
 
+/// Appends the body of an ingest reply, without its header.
+///
+/// `{"accepted":n,"rejected":m,"ack":"wal","errors":[{"row":17,"reason":"..."}]}`. A reason is cut
+/// after [`REASON_BYTES_MAX`] bytes.
+pub fn ingest_body<'e>(
+    out: &mut Vec<u8>,
+    reply: &IngestReply<'_>,
+    errors: impl IntoIterator<Item = (u64, &'e str)>,
+) {
+    debug_assert!(
+        reply.ack.bytes().all(|byte| byte.is_ascii_alphabetic()),
+        "an ack level is a word"
+    );
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(b"{\"accepted\":");
+    out.extend_from_slice(digits.format(reply.accepted).as_bytes());
+    out.extend_from_slice(b",\"rejected\":");
+    out.extend_from_slice(digits.format(reply.rejected).as_bytes());
+    out.extend_from_slice(b",\"ack\":\"");
+    out.extend_from_slice(reply.ack.as_bytes());
+    out.extend_from_slice(b"\",\"errors\":[");
+    let mut separator: &[u8] = b"{\"row\":";
+    for (row, reason) in errors {
+        out.extend_from_slice(separator);
+        separator = b",{\"row\":";
+        out.extend_from_slice(digits.format(row).as_bytes());
+        out.extend_from_slice(b",\"reason\":\"");
+        escape(out, head_of(reason));
+        out.extend_from_slice(b"\"}");
+    }
+    out.extend_from_slice(b"]}");
+}
+
 /// Bytes of one reason or sentence that are sent.
 pub const REASON_BYTES_MAX: usize = 512;
 
 enum Extra {
     None,
     Allow(&'static str),
+    Replayed,
 }
 
 /// Where the digits of Content-Length and the body begin.
@@ -470,27 +489,43 @@ mod tests {
     }
 
     #[test]
+    fn a_replayed_reply_is_the_stored_body_and_says_so() {
+        let replier = Replier::new(784_111_777, 1);
+        let reply = IngestReply {
+            status: Status::Ok,
+            accepted: 2,
+            rejected: 1,
+            ack: "inserted",
+        };
+        let mut body = Vec::new();
+        ingest_body(&mut body, &reply, [(1, "no")]);
+        for persistence in [Persistence::Keep, Persistence::KeepHttp10, Persistence::Close] {
+            let envelope = Envelope { persistence, ..KEEP };
+            let (mut first, mut again) = (b"before".to_vec(), b"before".to_vec());
+            replier.ingest(&mut first, envelope, &reply, [(1, "no")]);
+            replier.replay(&mut again, envelope, Status::Ok, &body);
+            let (code, headers, json) = read(&again[6..]);
+            assert_eq!(header(&headers, "Idempotent-Replayed"), Some("true"));
+            let (first_code, first_headers, first_json) = read(&first[6..]);
+            assert_eq!(header(&first_headers, "Idempotent-Replayed"), None);
+            assert_eq!((code, json), (first_code, first_json));
+            assert_eq!(
+                header(&headers, "Connection"),
+                header(&first_headers, "Connection")
+            );
+        }
+        let bare = Envelope {
+            without_body: true,
+            ..KEEP
+        };
+        let mut out = Vec::new();
+        replier.replay(&mut out, bare, Status::Accepted, &body);
+        assert!(out.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
     fn every_status_line_carries_its_code() {
-        use Status::*;
-        for status in [
-            Ok,
-            Accepted,
-            BadRequest,
-            NotFound,
-            MethodNotAllowed,
-            RequestTimeout,
-            LengthRequired,
-            ContentTooLarge,
-            UriTooLong,
-            UnsupportedMediaType,
-            ExpectationFailed,
-            TooManyRequests,
-            HeaderFieldsTooLarge,
-            InternalServerError,
-            NotImplemented,
-            ServiceUnavailable,
-            VersionNotSupported,
-        ] {
+        for status in Status::ALL {
             let mut out = Vec::new();
             Replier::new(0, 1).error(&mut out, Envelope::CLOSE, status, "Why.");
             assert_eq!(read(&out).0, status.code());

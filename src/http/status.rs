@@ -16,6 +16,8 @@ pub enum Status {
     MethodNotAllowed = 405,
     /// The client sent too little in the time it has.
     RequestTimeout = 408,
+    /// A request with the same Idempotency-Key is not answered yet.
+    Conflict = 409,
     /// A body was needed and its length is not given.
     LengthRequired = 411,
     /// Body or line above the limit.
@@ -52,6 +54,33 @@ impl Status {
         }
     }
 
+    /// Every status, in the order of the codes.
+    pub const ALL: [Status; 18] = [
+        Status::Ok,
+        Status::Accepted,
+        Status::BadRequest,
+        Status::NotFound,
+        Status::MethodNotAllowed,
+        Status::RequestTimeout,
+        Status::Conflict,
+        Status::LengthRequired,
+        Status::ContentTooLarge,
+        Status::UriTooLong,
+        Status::UnsupportedMediaType,
+        Status::ExpectationFailed,
+        Status::TooManyRequests,
+        Status::HeaderFieldsTooLarge,
+        Status::InternalServerError,
+        Status::NotImplemented,
+        Status::ServiceUnavailable,
+        Status::VersionNotSupported,
+    ];
+
+    /// The status with this code, if it is one of ours.
+    pub fn from_code(code: u16) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| status.code() == code)
+    }
+
     /// The three-digit code.
     pub fn code(self) -> u16 {
         self as u16
@@ -66,6 +95,7 @@ impl Status {
             Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
             Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\n",
             Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
+            Status::Conflict => "HTTP/1.1 409 Conflict\r\n",
             Status::LengthRequired => "HTTP/1.1 411 Length Required\r\n",
             Status::ContentTooLarge => "HTTP/1.1 413 Content Too Large\r\n",
             Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
@@ -91,5 +121,14 @@ mod tests {
         assert_eq!(Status::of_rows(3, false), Status::Accepted);
         assert_eq!(Status::of_rows(0, true), Status::BadRequest);
         assert_eq!(Status::of_rows(0, false), Status::BadRequest);
+    }
+
+    #[test]
+    fn finds_each_status_by_its_code_and_no_other() {
+        for status in Status::ALL {
+            assert_eq!(Status::from_code(status.code()), Some(status));
+        }
+        assert!(Status::ALL.is_sorted_by_key(|status| status.code()));
+        assert_eq!([0, 201, 418, 999].map(Status::from_code), [None; 4]);
     }
 }

@@ -56,12 +56,75 @@ fn reads_what_the_ingest_path_needs() {
 }
 
 #[test]
+fn reads_an_idempotency_key_with_or_without_its_quotes() {
+    let longest = "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX);
+    let quoted = format!("\"{longest}\"");
+    let visible: String = ('!'..='~').filter(|&byte| byte != '"').collect();
+    let cases = [
+        ("k", "k"),
+        ("\"k\"", "k"),
+        (
+            " \t8e03978e-40d5-43dd-bc93-6894a57f9324 \t",
+            "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        ),
+        ("  \"a,b;c=d\" ", "a,b;c=d"),
+        (&visible, &visible),
+        (&longest, &longest),
+        (&quoted, &longest),
+    ];
+    for (value, key) in cases {
+        let text = post(&format!("idempotency-KEY:{value}\r\n"));
+        assert_eq!(head(&text).idempotency_key, Some(key.as_bytes()), "{value:?}");
+    }
+    assert_eq!(head(GET).idempotency_key, None);
+}
+
+#[test]
+fn rejects_idempotency_keys_that_are_none_too_long_or_two() {
+    use HeadError::*;
+    let longer = "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX + 1);
+    let quoted = format!("\"{longer}\"");
+    let cases = [
+        ("", IdempotencyKeyInvalid),
+        (" \t", IdempotencyKeyInvalid),
+        ("\"", IdempotencyKeyInvalid),
+        ("\"\"", IdempotencyKeyInvalid),
+        ("\" \"", IdempotencyKeyInvalid),
+        ("\"a", IdempotencyKeyInvalid),
+        ("a\"", IdempotencyKeyInvalid),
+        ("a b", IdempotencyKeyInvalid),
+        ("\"a b\"", IdempotencyKeyInvalid),
+        ("a\tb", IdempotencyKeyInvalid),
+        ("a, b", IdempotencyKeyInvalid),
+        ("\"a\",\"b\"", IdempotencyKeyInvalid),
+        ("\"a\";p", IdempotencyKeyInvalid),
+        ("\"a\\\"b\"", IdempotencyKeyInvalid),
+        ("\u{e9}", IdempotencyKeyInvalid),
+        ("a\u{1}", HeaderValue),
+        ("a\u{7f}", HeaderValue),
+        (&longer, IdempotencyKeyTooLong),
+        (&quoted, IdempotencyKeyTooLong),
+        ("k\r\nIdempotency-Key: k", IdempotencyKeyRepeated),
+        ("k\r\nX: y\r\nidempotency-key: \"l\"", IdempotencyKeyRepeated),
+    ];
+    for (value, expected) in cases {
+        let error = refusal(&post(&format!("Idempotency-Key: {value}\r\n")));
+        assert_eq!(
+            (error, error.status()),
+            (expected, Status::BadRequest),
+            "{value:?}"
+        );
+    }
+}
+
+#[test]
 fn every_prefix_of_a_head_is_partial_and_what_follows_changes_nothing() {
     let texts = [
         GET.to_string(),
         format!("\r\n\r\n{GET}"),
         post("Content-Length: 3\r\n"),
         post("Transfer-Encoding: chunked\r\nConnection: close, x\r\nExpect: 100-continue\r\n"),
+        post("Idempotency-Key: \"k\"\r\n"),
         "OPTIONS * HTTP/1.0\r\n\r\n".to_string(),
     ];
     for text in &texts {
@@ -81,6 +144,7 @@ fn every_prefix_of_a_refused_head_is_partial_or_refused() {
     let texts = [
         post("Content-Length: 3\r\nContent-Length: 4\r\n"),
         post("Transfer-Encoding: gzip\r\n"),
+        post("Idempotency-Key: k\r\nIdempotency-Key: k\r\n"),
         "GET / HTTP/2.0\r\n\r\n".to_string(),
         "GET / HTTP/1.1\nHost: a\n\n".to_string(),
         post(" folded: x\r\n"),
