@@ -177,6 +177,14 @@ limits! {
     retry_after_s: u32 = 1, 1..=3600;
     /// Time between two readings of the tables' columns.
     schema_refresh_ms: u64 = 5_000, 100..=24 * HOUR_MS;
+    /// Idempotency keys remembered, in flight and answered.
+    idempotency_keys_max: usize = 100_000, 1..=100_000_000;
+    /// Memory of all idempotency keys with their replies; some 340 bytes each when the key is a UUID.
+    idempotency_bytes_max: usize = 32 * 1024 * 1024, 64 * KIB..=64 * GIB;
+    /// Time a reply is kept for the duplicates of its request.
+    idempotency_ttl_ms: u64 = 24 * HOUR_MS, 1000..=30 * 24 * HOUR_MS;
+    /// Body, after de-chunking and inflating, of a request with an idempotency key: it is taken as a whole or not at all.
+    idempotent_body_bytes_max: usize = 1024 * 1024, 1024..=GIB;
 }
 
 fn check_range(

@@ -24,6 +24,7 @@ impl Limits {
             acks_bytes: self.acks_per_core * ACK_BYTES,
             histograms_bytes: crate::histogram::RECORDER_BYTES,
             writer_bytes: WRITER_BYTES + crate::histogram::RECORDER_BYTES,
+            idempotency_bytes: self.idempotency_bytes_max,
         }
     }
 
@@ -52,7 +53,7 @@ const ACK_BYTES: usize = 128;
 /// The writer sends blocks from where they lie; its own are the socket and decode buffers and the group lists.
 const WRITER_BYTES: usize = 4 * 1024 * 1024;
 
-/// The worst case of [`Limits::memory`], by what takes it. Bytes; all but the last are per ingest core.
+/// The worst case of [`Limits::memory`], by what takes it. Bytes; all but the last two are per ingest core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Ingest cores the total counts.
@@ -73,6 +74,8 @@ pub struct Memory {
     pub histograms_bytes: usize,
     /// The writer core, once.
     pub writer_bytes: usize,
+    /// Idempotency keys with their replies, once.
+    pub idempotency_bytes: usize,
 }
 
 impl Memory {
@@ -89,7 +92,7 @@ impl Memory {
 
     /// Bytes of the whole process.
     pub fn total_bytes(&self) -> usize {
-        self.ingest_cores * self.per_core_bytes() + self.writer_bytes
+        self.ingest_cores * self.per_core_bytes() + self.writer_bytes + self.idempotency_bytes
     }
 }
 
@@ -99,7 +102,7 @@ impl fmt::Display for Memory {
         write!(
             f,
             "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, body buffers {}, parser {}, open batches {}, \
-             sealed blocks {}, acks {}, histograms {}) + writer {} MiB",
+             sealed blocks {}, acks {}, histograms {}) + writer {} MiB + idempotency keys {} MiB",
             mib(self.total_bytes()),
             self.ingest_cores,
             mib(self.per_core_bytes()),
@@ -111,6 +114,7 @@ impl fmt::Display for Memory {
             mib(self.acks_bytes),
             mib(self.histograms_bytes),
             mib(self.writer_bytes),
+            mib(self.idempotency_bytes),
         )
     }
 }

@@ -123,6 +123,7 @@ fn adds_up_the_memory_by_hand() {
         batches_per_table: 3,
         blocks_per_core: 4,
         acks_per_core: 7,
+        idempotency_bytes_max: 70_000,
         ..Limits::default()
     };
     let memory = limits.memory(3);
@@ -135,7 +136,7 @@ fn adds_up_the_memory_by_hand() {
     assert_eq!(memory.acks_bytes, 7 * 128);
     let per_core = 50_960 + 5_000_000 + 63_000 + 1_200_000 + 401_100 + 896 + memory.histograms_bytes;
     assert_eq!(memory.per_core_bytes(), per_core);
-    assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes);
+    assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes + 70_000);
 }
 
 #[test]
