@@ -5,7 +5,7 @@ mod listener;
 mod readiness;
 mod status;
 
-pub use client::{FetchError, fetch};
+pub use client::{ExchangeError, FetchError, Reply, Request, exchange, fetch};
 pub use readiness::Readiness;
 
 use crate::histogram::{self, Measure, Reader};

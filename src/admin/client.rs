@@ -1,4 +1,4 @@
-//! Fetches one admin page of a running server.
+//! Asks a running server one thing over HTTP.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,32 +13,106 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Fetches `path` (with its query) and returns the page. Blocks the thread.
 ///
-/// One HTTP/1.0 request on a connection of its own: the page ends where the connection does (RFC 9112, 6.3).
-///
 /// # Errors
 /// Nobody listens there, or what answers is no admin page.
 pub fn fetch(admin: SocketAddr, path: &str) -> Result<String, FetchError> {
-    let unreachable = |source| FetchError::Unreachable { admin, source };
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).map_err(unreachable)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
-    // In one piece: a server may answer and close after the first.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(unreachable)?;
-    let mut reply = Vec::new();
-    stream
-        .take(PAGE_BYTES_MAX)
-        .read_to_end(&mut reply)
-        .map_err(unreachable)?;
-    read_reply(&reply)
+    let request = Request {
+        method: "GET",
+        host: &admin.to_string(),
+        path,
+        headers: &[],
+        body: b"",
+    };
+    match exchange(admin, &request, PATIENCE) {
+        Ok(Reply { status: 200, body }) => Ok(body),
+        Ok(Reply { status, body: page }) => Err(FetchError::Refused { status, page }),
+        Err(ExchangeError::Io(source)) => Err(FetchError::Unreachable { admin, source }),
+        Err(ExchangeError::NotHttp) => Err(FetchError::NotAPage),
+        Err(ExchangeError::Truncated) => Err(FetchError::Truncated),
+    }
 }
 
-fn read_reply(reply: &[u8]) -> Result<String, FetchError> {
+/// A request, but for its framing.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Method.
+    pub method: &'a str,
+    /// Host as a URL has it.
+    pub host: &'a str,
+    /// Path with its query, percent-encoded.
+    pub path: &'a str,
+    /// Further headers: name and value.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Body; without one no Content-Length is sent.
+    pub body: &'a [u8],
+}
+
+/// What a server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Body.
+    pub body: String,
+}
+
+/// Sends a request and returns the reply, whatever its status. Blocks the thread.
+///
+/// One HTTP/1.0 request on a connection of its own: the reply ends where the connection does (RFC 9112, 6.3). `patience`
+/// holds for accepting and between two pieces of the reply. After [`ExchangeError::Io`] and [`ExchangeError::Truncated`]
+/// it is unknown whether the server has done what it was asked.
+///
+/// # Errors
+/// Nobody listens there, the connection ends early, or what answers speaks no HTTP.
+pub fn exchange(to: SocketAddr, request: &Request<'_>, patience: Duration) -> Result<Reply, ExchangeError> {
+    let mut stream = TcpStream::connect_timeout(&to, patience).map_err(ExchangeError::Io)?;
+    stream
+        .set_read_timeout(Some(patience))
+        .map_err(ExchangeError::Io)?;
+    stream
+        .set_write_timeout(Some(patience))
+        .map_err(ExchangeError::Io)?;
+    // In one piece: a server may answer and close after the first.
+    let written = stream.write_all(&request.encode());
+    // A server that does not want the body may answer and close before it has all of it: that is an answer.
+    let mut bytes = Vec::new();
+    let read = stream.take(PAGE_BYTES_MAX).read_to_end(&mut bytes);
+    match (read_reply(&bytes), written.and(read)) {
+        (Ok(reply), _) => Ok(reply),
+        (Err(_), Err(error)) => Err(ExchangeError::Io(error)),
+        (Err(error), Ok(_)) => Err(error),
+    }
+}
+
+impl Request<'_> {
+    fn encode(&self) -> Vec<u8> {
+        let Request {
+            method,
+            host,
+            path,
+            headers,
+            body,
+        } = self;
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n");
+        for (name, value) in *headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+}
+
+fn read_reply(reply: &[u8]) -> Result<Reply, ExchangeError> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
     let body = match head.parse(reply) {
         Ok(httparse::Status::Complete(end)) => &reply[end..],
-        Ok(httparse::Status::Partial) | Err(_) => return Err(FetchError::NotAPage),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(ExchangeError::NotHttp),
     };
     let length = head
         .headers
@@ -49,18 +123,38 @@ fn read_reply(reply: &[u8]) -> Result<String, FetchError> {
             .ok()
             .and_then(|text| text.parse().ok());
         if told != Some(body.len()) {
-            return Err(FetchError::Truncated);
+            return Err(ExchangeError::Truncated);
         }
     }
-    let page = String::from_utf8(body.to_vec()).map_err(|_| FetchError::NotAPage)?;
-    match head.code {
-        Some(200) => Ok(page),
-        status => Err(FetchError::Refused {
-            status: status.unwrap_or(0),
-            page,
-        }),
+    let body = String::from_utf8(body.to_vec()).map_err(|_| ExchangeError::NotHttp)?;
+    Ok(Reply {
+        status: head.code.unwrap_or(0),
+        body,
+    })
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum ExchangeError {
+    /// The server does not answer.
+    Io(io::Error),
+    /// What answers speaks no HTTP, or no UTF-8.
+    NotHttp,
+    /// The connection ended inside the reply.
+    Truncated,
+}
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExchangeError::Io(error) => error.fmt(f),
+            ExchangeError::NotHttp => f.write_str("what answers there speaks no HTTP"),
+            ExchangeError::Truncated => f.write_str("the connection ended inside the reply"),
+        }
     }
 }
+
+impl std::error::Error for ExchangeError {}
 
 /// Why a page cannot be shown.
 #[derive(Debug)]
