@@ -164,10 +164,7 @@ impl Settings {
             Some(path) => Written::from_file(path)?,
             None => Written::default(),
         };
-        let home = variable("XDG_DATA_HOME")
-            .map(PathBuf::from)
-            .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")));
-        Settings::resolve(upper.over(file), home.as_deref(), cpus)
+        Settings::resolve(upper.over(file), data_home(variable).as_deref(), cpus)
     }
 
     /// Makes every choice that was left open and checks what was chosen.
@@ -195,10 +192,7 @@ impl Settings {
         }
         let clickhouse = clickhouse(&written)?;
         let embedded = matches!(clickhouse, ClickHouse::Embedded { .. });
-        let data_dir = written.data_dir.unwrap_or_else(|| match data_home {
-            Some(home) => home.join("ringhouse"),
-            None => PathBuf::from("/var/lib/ringhouse"),
-        });
+        let data_dir = written.data_dir.unwrap_or_else(|| default_data_dir(data_home));
         let log_level = written.log_level.unwrap_or_else(|| "info".to_owned());
         crate::telemetry::check_filter(&log_level)?;
         Ok(Settings {
@@ -219,6 +213,39 @@ impl Settings {
     /// These settings as a configuration file, complete and without secrets.
     pub fn to_toml(&self) -> String {
         toml::to_string(&Written::from(self)).expect("every field has a TOML form")
+    }
+}
+
+/// The data directory `serve` would use, for a command that needs nothing else of the settings.
+///
+/// # Errors
+/// A variable or the file `RINGHOUSE_CONFIG` names cannot be read.
+pub fn data_dir(
+    flag: Option<PathBuf>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = flag {
+        return Ok(path);
+    }
+    let environment = Written::from_environment(variable)?;
+    let written = match (environment.data_dir, environment.config) {
+        (None, Some(file)) => Written::from_file(&file)?.data_dir,
+        (written, _) => written,
+    };
+    Ok(written.unwrap_or_else(|| default_data_dir(data_home(variable).as_deref())))
+}
+
+/// The directory programs of this user keep data in.
+fn data_home(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    variable("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")))
+}
+
+fn default_data_dir(data_home: Option<&Path>) -> PathBuf {
+    match data_home {
+        Some(home) => home.join("ringhouse"),
+        None => PathBuf::from("/var/lib/ringhouse"),
     }
 }
 

@@ -443,3 +443,29 @@ fn refuses_a_password_that_cannot_be_read_by_naming_its_file() {
     let refused = Settings::load(Written::default(), &variable, &CPUS).unwrap_err();
     assert!(matches!(refused, ConfigError::PasswordFile { ref path, .. } if path == Path::new("/nowhere")));
 }
+
+#[test]
+fn finds_the_data_directory_where_serve_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ringhouse.toml");
+    std::fs::write(&file, "data_dir = \"/of-file\"\n").unwrap();
+    let mut variables = std::collections::HashMap::from([("HOME", "/home/u".to_owned())]);
+    let found = |flag: Option<&str>, variables: &std::collections::HashMap<&str, String>| {
+        let variable = |name: &str| variables.get(name).cloned();
+        let path = data_dir(flag.map(PathBuf::from), &variable).unwrap();
+        if flag.is_none() {
+            let settings = Settings::load(Written::default(), &variable, &[0, 1]).unwrap();
+            assert_eq!(settings.data_dir, path);
+        }
+        path.to_str().unwrap().to_owned()
+    };
+    assert_eq!(found(None, &Default::default()), "/var/lib/ringhouse");
+    assert_eq!(found(None, &variables), "/home/u/.local/share/ringhouse");
+    variables.insert("XDG_DATA_HOME", "/x".to_owned());
+    assert_eq!(found(None, &variables), "/x/ringhouse");
+    variables.insert("RINGHOUSE_CONFIG", file.to_str().unwrap().to_owned());
+    assert_eq!(found(None, &variables), "/of-file");
+    variables.insert("RINGHOUSE_DATA_DIR", "/of-variable".to_owned());
+    assert_eq!(found(None, &variables), "/of-variable");
+    assert_eq!(found(Some("/of-flag"), &variables), "/of-flag");
+}
