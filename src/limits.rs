@@ -185,6 +185,10 @@ limits! {
     idempotency_ttl_ms: u64 = 24 * HOUR_MS, 1000..=30 * 24 * HOUR_MS;
     /// Body, after de-chunking and inflating, of a request with an idempotency key: it is taken as a whole or not at all.
     idempotent_body_bytes_max: usize = 1024 * 1024, 1024..=GIB;
+    /// Dead letters kept on disk; beyond it the oldest file is deleted, loudly.
+    dead_letter_bytes_max: u64 = GIB, MIB..=1024 * GIB;
+    /// One file of dead letters: what is deleted at once, and what a command rewrites while an append waits.
+    dead_letter_file_bytes_max: u64 = 16 * MIB, 64 * KIB..=GIB;
 }
 
 fn check_range(
@@ -285,6 +289,13 @@ impl Limits {
             "batch_age_ms plus insert_interval_ms",
             self.batch_age_ms + self.insert_interval_ms,
             "a request that waits for its INSERT must outlast the batch it waits in",
+        )?;
+        at_least(
+            "dead_letter_bytes_max",
+            self.dead_letter_bytes_max,
+            "dead_letter_file_bytes_max",
+            self.dead_letter_file_bytes_max,
+            "a full file must fit the store",
         )?;
         Ok(())
     }

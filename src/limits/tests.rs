@@ -90,6 +90,7 @@ fn rejects_pairs_that_contradict() {
         (vec![("blocks_per_core", 2)], "blocks_per_core"),
         (vec![("retry_pause_min_ms", 9000)], "retry_pause_max_ms"),
         (vec![("ack_deadline_ms", 900)], "ack_deadline_ms"),
+        (vec![("dead_letter_bytes_max", 1 << 20)], "dead_letter_bytes_max"),
     ] {
         let mut written = LimitsWritten::default();
         for (key, value) in &assignments {
