@@ -43,6 +43,7 @@ pub mod writer;
 // What was promised and what was kept.
 pub mod ack;
 pub mod idempotency;
+pub mod dead_letter;
 pub mod ledger;
 
 // Control plane: schemas, the embedded engine, admin pages, shutdown.

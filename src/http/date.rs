@@ -37,7 +37,7 @@ fn two_digits(place: &mut [u8], value: u64) {
 ///
 /// Years are counted from 1 March 0000, so that the leap day is the last of its year and a month's first
 /// day is (153 m + 2) / 5; 400 of these years have 146,097 days, 719,468 of them before 1970.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;
     let day_of_era = days % 146_097;
