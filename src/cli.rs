@@ -5,7 +5,8 @@
 
 use crate::ack::AckLevel;
 use crate::admin::{self, FetchError};
-use crate::config::{ConfigError, LogFormat, Secret, Written, set_limit, split_table_name};
+use crate::config::{self, ConfigError, LogFormat, Secret, Written, set_limit, split_table_name};
+use crate::dead_letter;
 use crate::histogram::Measure;
 use crate::limits::LimitsWritten;
 use crate::schema::{TableName, TableSchema};
@@ -16,6 +17,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Takes logs in over HTTP at the full speed of each CPU core and puts them into ClickHouse.
 #[derive(Debug, Parser)]
@@ -54,6 +56,10 @@ pub enum Command {
     Schema(SchemaArgs),
     /// Prints the latency histograms of a running server
     Histograms(HistogramsArgs),
+    /// Lists, shows, replays or drops the rows that ClickHouse refused for their content
+    ///
+    /// They are JSON lines under DIRECTORY/dead-letters. Every command may run beside a running server.
+    DeadLetters(DeadLettersArgs),
     /// Runs the embedded ClickHouse in this process until standard input closes; `serve --embedded` starts it
     #[command(hide = true)]
     EmbeddedEngine(EngineArgs),
@@ -225,6 +231,81 @@ pub enum HistogramFormat {
     Log,
 }
 
+/// Options of `dead-letters`.
+#[derive(Debug, Args)]
+pub struct DeadLettersArgs {
+    /// Data directory of the server [env: RINGHOUSE_DATA_DIR] [default: ~/.local/share/ringhouse]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    pub data_dir: Option<PathBuf>,
+
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: DeadLettersCommand,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Prints rows, bytes and times per table and reason
+    List(SelectionArgs),
+    /// Prints them as JSON lines, oldest first
+    Show {
+        /// Which ones.
+        #[command(flatten)]
+        selection: SelectionArgs,
+
+        /// At most so many
+        #[arg(long, value_name = "ROWS")]
+        limit: Option<u64>,
+    },
+    /// Posts them to a running server and removes those it has inserted
+    ///
+    /// Without a selection all of them. A row that is rejected again stays, with the new reason. A batch without an answer is
+    /// sent again by the next replay, under the same Idempotency-Key: send it to the same server. Fails unless every row sent
+    /// is in ClickHouse.
+    Replay {
+        /// Which ones.
+        #[command(flatten)]
+        selection: SelectionArgs,
+
+        /// The server, as http://HOST:PORT
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+        to: dead_letter::Target,
+    },
+    /// Deletes them for good
+    #[command(group = clap::ArgGroup::new("what").args(["table", "ids", "all"]).required(true).multiple(true))]
+    Drop {
+        /// Which ones.
+        #[command(flatten)]
+        selection: SelectionArgs,
+
+        /// All of them
+        #[arg(long, conflicts_with_all = ["table", "ids"])]
+        all: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SelectionArgs {
+    /// Those of one table, as database.table
+    #[arg(long, value_name = "NAME", value_parser = full_table_name)]
+    pub table: Option<String>,
+
+    /// The one with this id; repeat for more
+    #[arg(long = "id", value_name = "ID")]
+    pub ids: Vec<String>,
+}
+
+impl From<SelectionArgs> for dead_letter::Selection {
+    fn from(args: SelectionArgs) -> dead_letter::Selection {
+        dead_letter::Selection {
+            table: args.table,
+            ids: args.ids.into_iter().collect(),
+        }
+    }
+}
+
 /// Options of the hidden `embedded-engine`.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
@@ -290,6 +371,63 @@ pub fn print_histograms(args: &HistogramsArgs) -> Result<(), PrintError> {
     print(&admin::fetch(args.admin, &args.path()).map_err(PrintError::Fetch)?)
 }
 
+/// The body of `dead-letters`. Fails also without an error: when rows that were to be replayed stay.
+///
+/// # Errors
+/// The data directory is not known, its store cannot be used, or the server takes no rows.
+pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError> {
+    let data_dir = config::data_dir(args.data_dir, &|name| std::env::var(name).ok())
+        .map_err(DeadLettersError::Config)?;
+    let out = &mut io::stdout().lock();
+    match args.command {
+        DeadLettersCommand::List(selection) => dead_letter::list(&data_dir, &selection.into(), out)?,
+        DeadLettersCommand::Show { selection, limit } => {
+            dead_letter::show(&data_dir, &selection.into(), limit, out)?;
+        }
+        DeadLettersCommand::Drop { selection, .. } => {
+            let removed = dead_letter::remove(&data_dir, &selection.into())?;
+            let _ = writeln!(out, "dropped {} rows, {} bytes", removed.rows, removed.bytes);
+        }
+        DeadLettersCommand::Replay { selection, to } => {
+            let mut replayed = dead_letter::Replayed::default();
+            let result = dead_letter::replay(&data_dir, &selection.into(), &to, &mut replayed);
+            // Also when it stopped halfway; whoever closed the output does not want it.
+            let _ = writeln!(out, "{replayed}");
+            result?;
+            if replayed.moved + replayed.kept > 0 {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why `dead-letters` did not come to its end.
+#[derive(Debug)]
+pub enum DeadLettersError {
+    /// Where the data directory is cannot be read.
+    Config(ConfigError),
+    /// The command failed.
+    Command(dead_letter::CommandError),
+}
+
+impl From<dead_letter::CommandError> for DeadLettersError {
+    fn from(error: dead_letter::CommandError) -> DeadLettersError {
+        DeadLettersError::Command(error)
+    }
+}
+
+impl fmt::Display for DeadLettersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeadLettersError::Config(error) => error.fmt(f),
+            DeadLettersError::Command(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DeadLettersError {}
+
 fn print(text: &str) -> Result<(), PrintError> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         // Whoever reads has seen enough, as `head` does.
@@ -324,6 +462,14 @@ impl std::error::Error for PrintError {}
 /// Lets clap list the histograms and name the nearest one.
 fn measures() -> clap::builder::PossibleValuesParser {
     Measure::ALL.map(Measure::name).into()
+}
+
+/// A table as dead letters name it: never without its database.
+fn full_table_name(text: &str) -> Result<String, String> {
+    match text.split_once('.') {
+        Some((database, table)) if !database.is_empty() && !table.is_empty() => Ok(text.to_owned()),
+        _ => Err("dead letters name a table as database.table".to_owned()),
+    }
 }
 
 /// Lets clap list the levels and name the nearest one.
@@ -398,6 +544,68 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(refused.contains("'parse'"), "{refused}");
+    }
+
+    fn dead_letters_command(arguments: &[&str]) -> Result<DeadLettersArgs, String> {
+        let arguments = ["ringhouse", "dead-letters"].iter().chain(arguments);
+        match Arguments::try_parse_from(arguments).map(|arguments| arguments.command) {
+            Ok(Command::DeadLetters(arguments)) => Ok(arguments),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn takes_the_data_directory_before_and_behind_the_command() {
+        for arguments in [["--data-dir=/d", "list"], ["list", "--data-dir=/d"]] {
+            let args = dead_letters_command(&arguments).unwrap();
+            assert_eq!(args.data_dir, Some(PathBuf::from("/d")));
+        }
+    }
+
+    #[test]
+    fn selects_dead_letters_by_table_and_id() {
+        let args =
+            dead_letters_command(&["show", "--table=d.t", "--id=a", "--id", "b", "--limit=3"]).unwrap();
+        let DeadLettersCommand::Show { selection, limit } = args.command else {
+            panic!("{args:?}");
+        };
+        let selection = dead_letter::Selection::from(selection);
+        assert_eq!((selection.table.as_deref(), limit), (Some("d.t"), Some(3)));
+        assert_eq!(selection.ids, ["a".to_owned(), "b".to_owned()].into());
+        for table in ["t", "d.", ".t"] {
+            let refused = dead_letters_command(&["list", "--table", table]).unwrap_err();
+            assert!(refused.contains("as database.table"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn drops_dead_letters_only_when_told_which() {
+        for accepted in [
+            &["--all"][..],
+            &["--id=a"],
+            &["--table=d.t"],
+            &["--table=d.t", "--id=a"],
+        ] {
+            dead_letters_command(&[&["drop"], accepted].concat()).unwrap();
+        }
+        for refused in [&[][..], &["--all", "--id=a"], &["--all", "--table=d.t"]] {
+            dead_letters_command(&[&["drop"], refused].concat()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn replays_to_the_server_of_this_machine_unless_told_otherwise() {
+        let to = |arguments: &[&str]| {
+            dead_letters_command(arguments).map(|args| match args.command {
+                DeadLettersCommand::Replay { to, .. } => to.to_string(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(to(&["replay"]).as_deref(), Ok("http://127.0.0.1:8080"));
+        assert_eq!(to(&["replay", "--to=http://h:1/"]).as_deref(), Ok("http://h:1"));
+        let refused = to(&["replay", "--to=h:1"]).unwrap_err();
+        assert!(refused.contains("http://HOST:PORT"), "{refused}");
     }
 
     #[test]

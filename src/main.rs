@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Histograms(args) => cli::print_histograms(&args)
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
+        Command::DeadLetters(args) => cli::dead_letters(args).map_err(Into::into),
         Command::EmbeddedEngine(args) => run_engine_child(&args.arguments),
     };
     result.unwrap_or_else(|error| {
