@@ -1,7 +1,8 @@
 //! ClickHouse as this program meets it: native protocol, endpoints, schema reading, the embedded engine.
 //!
 //! `wire`, `frame`, `packet` and `session` are the insert path: sans-IO, built here, driven by the
-//! writer core. `endpoint`, `control` and `embedded` are the control plane.
+//! writer core. `endpoint`, `control` and `embedded` are the control plane; `endpoints` serves
+//! both.
 
 pub mod error;
 pub mod frame;
@@ -12,3 +13,4 @@ pub mod wire;
 pub mod control;
 pub mod embedded;
 pub mod endpoint;
+pub mod endpoints;
