@@ -234,6 +234,7 @@ mod tests {
             partition: PartitionKey::None,
             left_out: Vec::new(),
             fingerprint,
+            shares_deduplication: false,
         })
     }
 

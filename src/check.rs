@@ -19,8 +19,8 @@ pub fn check(settings: &Settings) -> ExitCode {
         eprintln!("ringhouse: the embedded ClickHouse starts with `serve`; its tables are not checked");
         return ExitCode::SUCCESS;
     }
-    let config = match server::remote_endpoint(settings) {
-        Ok(endpoint) => server::control_config(settings, endpoint),
+    let config = match settings.clickhouse.endpoints() {
+        Ok(endpoints) => server::control_config(settings, endpoints),
         Err(error) => {
             eprintln!("ringhouse: {error}");
             return ExitCode::FAILURE;
@@ -38,7 +38,7 @@ pub fn check(settings: &Settings) -> ExitCode {
         Err(error) => {
             eprintln!(
                 "ringhouse: {} does not answer, its tables are not checked: {error}",
-                config.endpoint
+                server::list(&config.endpoints)
             );
             ExitCode::SUCCESS
         }
@@ -60,8 +60,11 @@ fn is_servable(report: &CheckReport, config: &ControlConfig) -> bool {
 fn describe(report: &CheckReport, config: &ControlConfig) -> String {
     let mut text = format!(
         "ringhouse: ClickHouse {} at {}\n",
-        report.server_version, config.endpoint
+        report.server_version, report.endpoint
     );
+    for (endpoint, error) in &report.failed {
+        let _ = writeln!(text, "ringhouse: {endpoint} is not checked: {error}");
+    }
     for name in &report.missing {
         let what = if config.create_tables && *name == config.default_table {
             "does not exist and will be created"

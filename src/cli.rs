@@ -5,7 +5,7 @@
 
 use crate::ack::AckLevel;
 use crate::admin::{self, FetchError};
-use crate::config::{self, ConfigError, LogFormat, Secret, Written, set_limit, split_table_name};
+use crate::config::{self, ConfigError, LogFormat, Urls, Written, set_limit, split_table_name};
 use crate::dead_letter;
 use crate::histogram::Measure;
 use crate::limits::LimitsWritten;
@@ -104,12 +104,18 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FORMAT", help_heading = "General")]
     pub log_format: Option<LogFormat>,
 
-    /// ClickHouse's native port [env: RINGHOUSE_CLICKHOUSE] [default: tcp://default@127.0.0.1:9000/default]
+    /// ClickHouse's native port; repeat for its replicas [env: RINGHOUSE_CLICKHOUSE] [default: tcp://default@127.0.0.1:9000/default]
     ///
-    /// As tcp://user:password@host:9000/database. Every user of a machine sees its command lines: give the password by
-    /// RINGHOUSE_CLICKHOUSE_PASSWORD or by file instead; either stands above the one in the URL.
+    /// As tcp://user:password@host:9000/database, comma-separated or repeated for several servers: the replicas of one
+    /// shard, which hold the same Replicated tables in the same database (or servers with one Distributed table). One is
+    /// used while it works; when it fails, the one that failed least recently is. Plain MergeTree tables on several
+    /// servers share nothing: each row is on the server that was in use, and rows whose INSERT broke off are held
+    /// until the server that had them is back. --create-tables creates a plain table where it finds none.
+    ///
+    /// Every user of a machine sees its command lines: give the password by RINGHOUSE_CLICKHOUSE_PASSWORD or by file
+    /// instead; either stands above those in the URLs, for all servers. In a URL write a comma as %2C.
     #[arg(long, value_name = "URL", help_heading = "ClickHouse")]
-    pub clickhouse: Option<Secret>,
+    pub clickhouse: Vec<Urls>,
 
     /// File that holds nothing but ClickHouse's password [env: RINGHOUSE_CLICKHOUSE_PASSWORD_FILE]
     #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
@@ -328,7 +334,7 @@ impl SettingsArgs {
             config: self.config,
             listen: self.listen,
             admin: self.admin,
-            clickhouse: self.clickhouse,
+            clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,
             embedded: self.embedded,

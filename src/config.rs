@@ -1,12 +1,15 @@
 //! What was written (file, environment, flags), and what is run with.
 
 mod error;
+mod urls;
 mod written;
 
 pub use error::ConfigError;
+pub use urls::Urls;
 pub use written::{LogFormat, TableConfig, Written, set_limit};
 
 use crate::ack::AckLevel;
+use crate::clickhouse::endpoint::Endpoint;
 use crate::limits::Limits;
 use crate::topology::Topology;
 use serde::{Deserialize, Serialize, Serializer};
@@ -46,11 +49,11 @@ pub struct Settings {
 /// The ClickHouse rows go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClickHouse {
-    /// A server somebody else runs.
+    /// Servers somebody else runs.
     Remote {
-        /// `tcp://user:password@host:port/database`.
-        url: Secret,
-        /// Password from its own file or variable; stands above the URL's.
+        /// `tcp://user:password@host:port/database` of each replica; never empty.
+        urls: Vec<Secret>,
+        /// Password from its own file or variable; stands above the URLs'.
         password: Option<Secret>,
     },
     /// A child process of ours, listening on loopback.
@@ -60,6 +63,20 @@ pub enum ClickHouse {
         /// HTTP, for people and their tools.
         http_port: Option<u16>,
     },
+}
+
+impl ClickHouse {
+    /// The servers somebody else runs, the preferred one first; none when the engine is our own, which has its
+    /// endpoint once it runs.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`] for these addresses.
+    pub fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
+        match self {
+            ClickHouse::Remote { urls, password } => urls::endpoints(urls, password.as_ref()),
+            ClickHouse::Embedded { .. } => Ok(Vec::new()),
+        }
+    }
 }
 
 /// One table rows may go into.
@@ -106,6 +123,8 @@ impl Secret {
         };
         // The last `@`: a password may hold one.
         match rest.rsplit_once('@') {
+            // What is no address may be the first half of a password that holds a comma.
+            None if self.0.parse::<Endpoint>().is_err() => format!("{scheme}://***"),
             None => self.0.clone(),
             Some((user_info, host)) => {
                 let user = user_info.split(':').next().unwrap_or_default();
@@ -264,11 +283,12 @@ fn clickhouse(written: &Written) -> Result<ClickHouse, ConfigError> {
             (None, Some(path)) => Some(read_password(path)?),
             (None, None) => None,
         };
-        let url = written
-            .clickhouse
-            .clone()
-            .unwrap_or_else(|| Secret::new(CLICKHOUSE_URL));
-        return Ok(ClickHouse::Remote { url, password });
+        let urls = match &written.clickhouse {
+            Some(urls) => urls.as_slice().to_vec(),
+            None => vec![Secret::new(CLICKHOUSE_URL)],
+        };
+        urls::endpoints(&urls, password.as_ref())?;
+        return Ok(ClickHouse::Remote { urls, password });
     }
     let tcp_port = written.embedded_tcp_port.unwrap_or(EMBEDDED_TCP_PORT);
     let http_port = written.embedded_http_port.unwrap_or(EMBEDDED_HTTP_PORT);

@@ -1,6 +1,8 @@
 //! Counters of one core each, written by that core alone and read by anyone.
 
+mod endpoint;
 mod prometheus;
+pub use endpoint::EndpointMetrics;
 pub use prometheus::{CONTENT_TYPE, Sources, render};
 
 use std::collections::BTreeMap;
@@ -229,10 +231,24 @@ pub struct WriterMetrics {
     pub connects: Counter,
     /// Tries to connect that failed.
     pub connects_failed: Counter,
+    endpoints: Vec<EndpointMetrics>,
     tables: Mutex<BTreeMap<String, Arc<TableMetrics>>>,
 }
 
 impl WriterMetrics {
+    /// Counters for a writer that inserts into these servers, named by their addresses without passwords.
+    pub fn of(endpoints: impl Iterator<Item = String>) -> WriterMetrics {
+        WriterMetrics {
+            endpoints: endpoints.map(EndpointMetrics::of).collect(),
+            ..WriterMetrics::default()
+        }
+    }
+
+    /// Each server's counters, in the order they were written.
+    pub fn endpoints(&self) -> &[EndpointMetrics] {
+        &self.endpoints
+    }
+
     /// The counters of a table (`database.table`), made on first use. Takes a lock: ask once and keep the handle.
     pub fn table(&self, name: &str) -> Arc<TableMetrics> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);

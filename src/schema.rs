@@ -92,6 +92,9 @@ pub struct TableSchema {
     pub left_out: Vec<(String, String)>,
     /// Hash of everything above: blocks carry it.
     pub fingerprint: u64,
+    /// An INSERT repeated on another replica is recognised there: the tokens are in Keeper and not on one server. No
+    /// part of the fingerprint, because no byte of a block depends on it.
+    pub shares_deduplication: bool,
 }
 
 /// Shared handle; cores compare it by pointer.
@@ -222,9 +225,16 @@ impl TableSchema {
             partition,
             left_out,
             fingerprint: 0,
+            shares_deduplication: false,
         };
         schema.fingerprint = schema.hash();
         Ok(schema)
+    }
+
+    /// The same table with its engine known, as `system.tables` names it.
+    pub fn with_engine(mut self, engine: &str) -> TableSchema {
+        self.shares_deduplication = shares_deduplication(engine);
+        self
     }
 
     /// The same table with unknown keys going to the column at `overflow`, as a configuration may ask.
@@ -275,6 +285,11 @@ impl TableSchema {
         }
         hash
     }
+}
+
+/// Whether the replicas of a table with this engine know each other's INSERTs. Shared engines are ClickHouse Cloud's.
+pub fn shares_deduplication(engine: &str) -> bool {
+    engine.starts_with("Replicated") || engine.starts_with("Shared")
 }
 
 impl TableName {
@@ -402,6 +417,25 @@ mod tests {
             (vec![raw("a", "Date", ""), raw("b", "String", "")], "a"),
         ] {
             assert_ne!(base, of(&columns, key), "{columns:?} {key}");
+        }
+    }
+
+    #[test]
+    fn the_engine_says_whether_replicas_share_tokens_and_changes_no_fingerprint() {
+        let of = |engine: &str| {
+            TableSchema::from_columns(name(), &[raw("a", "String", "")], "")
+                .unwrap()
+                .with_engine(engine)
+        };
+        for (engine, shares) in [
+            ("MergeTree", false),
+            ("Distributed", false),
+            ("ReplicatedMergeTree", true),
+            ("ReplicatedReplacingMergeTree", true),
+            ("SharedMergeTree", true),
+        ] {
+            assert_eq!(of(engine).shares_deduplication, shares, "{engine}");
+            assert_eq!(of(engine).fingerprint, of("Null").fingerprint, "{engine}");
         }
     }
 

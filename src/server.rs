@@ -15,9 +15,10 @@ use crate::admin::{self, AdminState, Readiness, Started};
 use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::control::{self, Control, ControlConfig};
 use crate::clickhouse::embedded::{Embedded, EmbeddedConfig, EmbeddedError};
-use crate::clickhouse::endpoint::{Endpoint, EndpointError, Secret};
+use crate::clickhouse::endpoint::Endpoint;
+use crate::clickhouse::endpoints::Endpoints;
 use crate::clock::Clock;
-use crate::config::{ClickHouse, Settings, TableSettings};
+use crate::config::{ClickHouse, ConfigError, Settings, TableSettings};
 use crate::doorbell::Doorbell;
 use crate::histogram::{self, Reader};
 use crate::ingest::{self, IngestConfig};
@@ -36,8 +37,8 @@ pub enum ServeError {
     Runtime(io::Error),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
-    /// The ClickHouse URL is none.
-    Endpoint(EndpointError),
+    /// A ClickHouse URL is none.
+    Endpoint(ConfigError),
     /// The embedded engine cannot be provided or does not start.
     Embedded(EmbeddedError),
     /// The operating system gave no thread, no signal handler or no random bytes.
@@ -54,7 +55,7 @@ impl fmt::Display for ServeError {
                     "cannot listen on {address}: {error}; choose another address with --listen or --admin"
                 )
             }
-            ServeError::Endpoint(error) => write!(f, "--clickhouse: {error}"),
+            ServeError::Endpoint(error) => error.fmt(f),
             ServeError::Embedded(error) => error.fmt(f),
             ServeError::System(error) => write!(f, "the system refused what the server needs: {error}"),
         }
@@ -89,14 +90,14 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let listeners = bind_ingest(settings.listen, settings.topology.ingest.len())?;
     let admin_listener =
         TcpListener::bind(settings.admin).map_err(|error| ServeError::Listen(settings.admin, error))?;
-    let (embedded, endpoint) = provide_clickhouse(settings)?;
-    let tables = table_names(&settings.tables, &endpoint.database);
+    let (embedded, endpoints) = provide_clickhouse(settings)?;
+    let tables = table_names(&settings.tables, &endpoints[0].database);
     let control =
-        control::start_control(control_config(settings, endpoint.clone())).map_err(ServeError::System)?;
+        control::start_control(control_config(settings, endpoints.clone())).map_err(ServeError::System)?;
     let (events, inbox) = mpsc::channel();
     let listen = listeners[0].local_addr().map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(settings, &endpoint, &tables, &control, listeners, &events)?;
+    let cores = Cores::start(settings, &endpoints, &tables, &control, listeners, &events)?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
@@ -116,7 +117,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     )
     .map_err(ServeError::System)?;
     forward_signals(events).map_err(ServeError::System)?;
-    announce(settings, listen, admin_address, &endpoint, embedded.as_ref());
+    announce(settings, listen, admin_address, &endpoints, embedded.as_ref());
     let server = Server {
         settings,
         control,
@@ -167,9 +168,12 @@ fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Se
     Ok(listeners)
 }
 
-fn provide_clickhouse(settings: &Settings) -> Result<(Option<Embedded>, Endpoint), ServeError> {
+fn provide_clickhouse(settings: &Settings) -> Result<(Option<Embedded>, Vec<Endpoint>), ServeError> {
     match &settings.clickhouse {
-        ClickHouse::Remote { .. } => Ok((None, remote_endpoint(settings)?)),
+        ClickHouse::Remote { .. } => {
+            let endpoints = settings.clickhouse.endpoints().map_err(ServeError::Endpoint)?;
+            Ok((None, endpoints))
+        }
         ClickHouse::Embedded { tcp_port, http_port } => {
             let embedded = Embedded::start(EmbeddedConfig {
                 directory: settings.data_dir.join("clickhouse"),
@@ -181,41 +185,29 @@ fn provide_clickhouse(settings: &Settings) -> Result<(Option<Embedded>, Endpoint
             })
             .map_err(ServeError::Embedded)?;
             let endpoint = embedded.endpoint();
-            Ok((Some(embedded), endpoint))
+            Ok((Some(embedded), vec![endpoint]))
         }
     }
 }
 
-/// The ClickHouse somebody else runs.
-///
-/// # Errors
-/// Its URL is none.
-///
-/// # Panics
-/// When the settings ask for the embedded one.
-pub(crate) fn remote_endpoint(settings: &Settings) -> Result<Endpoint, ServeError> {
-    let ClickHouse::Remote { url, password } = &settings.clickhouse else {
-        panic!("the embedded ClickHouse has its endpoint once it runs");
-    };
-    let mut endpoint: Endpoint = url.expose().parse().map_err(ServeError::Endpoint)?;
-    if let Some(password) = password {
-        endpoint.password = Secret::new(password.expose());
-    }
-    Ok(endpoint)
-}
-
-/// What the control thread is to look after.
-pub(crate) fn control_config(settings: &Settings, endpoint: Endpoint) -> ControlConfig {
-    let tables = table_names(&settings.tables, &endpoint.database);
+/// What the control thread is to look after. `endpoints` must not be empty.
+pub(crate) fn control_config(settings: &Settings, endpoints: Vec<Endpoint>) -> ControlConfig {
+    let tables = table_names(&settings.tables, &endpoints[0].database);
     ControlConfig {
         default_table: tables[0].clone(),
         tables: tables[1..].to_vec(),
-        endpoint,
+        endpoints,
         only_listed: false,
         create_tables: settings.create_tables,
         ttl_days: None,
         limits: settings.limits,
     }
+}
+
+/// Addresses for people, without passwords.
+pub(crate) fn list(endpoints: &[Endpoint]) -> String {
+    let texts: Vec<String> = endpoints.iter().map(Endpoint::to_string).collect();
+    texts.join(", ")
 }
 
 fn table_names(tables: &[TableSettings], database: &str) -> Vec<TableName> {
@@ -240,7 +232,7 @@ struct Cores {
 impl Cores {
     fn start(
         settings: &Settings,
-        endpoint: &Endpoint,
+        endpoints: &[Endpoint],
         tables: &[TableName],
         control: &Control,
         listeners: Vec<TcpListener>,
@@ -255,7 +247,7 @@ impl Cores {
             draining: Arc::new(AtomicBool::new(false)),
             ledger: Arc::new(Ledger::default()),
             ingest_metrics: Vec::with_capacity(count),
-            writer_metrics: Arc::new(WriterMetrics::default()),
+            writer_metrics: Arc::new(WriterMetrics::of(endpoints.iter().map(Endpoint::to_string))),
             histograms,
         };
         let mappings = Arc::new(Mappings::new(
@@ -309,7 +301,7 @@ impl Cores {
         }
         let config = WriterConfig {
             limits,
-            endpoint: endpoint.clone(),
+            endpoints: Endpoints::new(endpoints.to_vec()),
             catalog: Arc::clone(control.catalog()),
             boot_id: boot_id().map_err(ServeError::System)?,
             rings,
@@ -363,15 +355,16 @@ fn announce(
     settings: &Settings,
     listen: SocketAddr,
     admin: SocketAddr,
-    endpoint: &Endpoint,
+    endpoints: &[Endpoint],
     embedded: Option<&Embedded>,
 ) {
     let mut text = format!(
         "ringhouse: listening on http://{listen}\n\
          ringhouse: admin on http://{admin} (/livez /readyz /metrics /histograms /status)\n\
-         ringhouse: clickhouse at {endpoint}\n\
+         ringhouse: clickhouse at {}\n\
          ringhouse: {}\n\
          ringhouse: at most {} MiB of memory for {} ingest cores\n",
+        list(endpoints),
         settings.topology,
         settings
             .limits
@@ -388,7 +381,7 @@ fn announce(
         let table = &settings.tables[0];
         let table = format!(
             "{}.{}",
-            table.database.as_deref().unwrap_or(&endpoint.database),
+            table.database.as_deref().unwrap_or(&endpoints[0].database),
             table.table
         );
         text.push_str(&format!(
@@ -438,8 +431,8 @@ impl Server<'_> {
     fn look_around(&self) {
         let state = self.control.readiness();
         self.readiness.set_clickhouse_reachable(state.connected);
-        if let Some(version) = &state.server_version {
-            self.readiness.set_clickhouse_version(version);
+        if let (Some(version), Some(endpoint)) = (&state.server_version, &state.endpoint) {
+            self.readiness.set_clickhouse_version(version, endpoint);
         }
         self.readiness
             .set_clickhouse_error(state.last_error.map(|error| error.to_string()));

@@ -18,7 +18,7 @@ fn config(endpoint: Endpoint, create_tables: bool) -> ControlConfig {
             database: endpoint.database.clone(),
             table: "otel_logs".to_owned(),
         },
-        endpoint,
+        endpoints: vec![endpoint],
         tables: Vec::new(),
         only_listed: false,
         create_tables,

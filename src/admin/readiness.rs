@@ -17,6 +17,7 @@ pub struct Readiness {
     inserts_fail: AtomicBool,
     draining: AtomicBool,
     clickhouse_version: Mutex<Option<String>>,
+    clickhouse_endpoint: Mutex<Option<String>>,
 }
 
 impl Readiness {
@@ -31,6 +32,7 @@ impl Readiness {
             inserts_fail: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             clickhouse_version: Mutex::new(None),
+            clickhouse_endpoint: Mutex::new(None),
         }
     }
 
@@ -69,14 +71,16 @@ impl Readiness {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The version ClickHouse told.
-    pub fn set_clickhouse_version(&self, version: &str) {
-        let mut told = self
-            .clickhouse_version
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if told.as_deref() != Some(version) {
-            *told = Some(version.to_owned());
+    /// The version ClickHouse told, and which server told it.
+    pub fn set_clickhouse_version(&self, version: &str, endpoint: &str) {
+        for (told, now) in [
+            (&self.clickhouse_version, version),
+            (&self.clickhouse_endpoint, endpoint),
+        ] {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.as_deref() != Some(now) {
+                *told = Some(now.to_owned());
+            }
         }
     }
 
@@ -141,6 +145,11 @@ impl Readiness {
             reason,
             ack: self.ack,
             clickhouse_reachable: self.clickhouse_reachable.load(Ordering::Relaxed),
+            clickhouse_endpoint: self
+                .clickhouse_endpoint
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             table_known: self.table_known.load(Ordering::Relaxed),
             pools_have_room,
             draining: self.draining.load(Ordering::Relaxed),
@@ -156,6 +165,8 @@ pub(super) struct Readyz {
     reason: Option<String>,
     ack: AckLevel,
     clickhouse_reachable: bool,
+    /// The server that answered last.
+    clickhouse_endpoint: Option<String>,
     table_known: bool,
     pools_have_room: bool,
     draining: bool,

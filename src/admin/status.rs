@@ -3,7 +3,7 @@
 use super::readiness::Readyz;
 use super::{AdminState, json, unix_ms};
 use crate::limits::{Limits, Memory};
-use crate::metrics::{IngestMetrics, LedgerEntry, TableMetrics};
+use crate::metrics::{EndpointMetrics, IngestMetrics, LedgerEntry, TableMetrics};
 use crate::topology::Topology;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,7 +22,7 @@ struct Status<'a> {
     topology: &'a Topology,
     tables: &'a [String],
     cores: Vec<CoreStatus>,
-    writer: WriterStatus,
+    writer: WriterStatus<'a>,
     ledger: Vec<LedgerEntry>,
     limits: &'a Limits,
     memory_max_bytes: usize,
@@ -51,11 +51,23 @@ struct CoreStatus {
 }
 
 #[derive(Serialize)]
-struct WriterStatus {
+struct WriterStatus<'a> {
     heartbeat_age_ms: u64,
     connects: u64,
     connects_failed: u64,
+    endpoints: Vec<EndpointStatus<'a>>,
     tables: Vec<TableStatus>,
+}
+
+#[derive(Serialize)]
+struct EndpointStatus<'a> {
+    endpoint: &'a str,
+    connected: bool,
+    connects: u64,
+    failures: u64,
+    /// Unix time in milliseconds, 0 before the first.
+    last_failed_ms: u64,
+    held_rows: u64,
 }
 
 #[derive(Serialize)]
@@ -103,6 +115,7 @@ pub(super) async fn page(State(state): State<Arc<AdminState>>) -> Response {
             heartbeat_age_ms: now_ms.saturating_sub(state.writer.heartbeat_ms.get()),
             connects: state.writer.connects.get(),
             connects_failed: state.writer.connects_failed.get(),
+            endpoints: state.writer.endpoints().iter().map(endpoint_status).collect(),
             tables: state
                 .writer
                 .tables()
@@ -137,6 +150,17 @@ fn core_status(index: usize, cpu: Option<usize>, core: &IngestMetrics, now_ms: u
         ring_depth: core.ring_depth.get(),
         pool_free: core.pool_free.get(),
         acks_waiting: core.acks_waiting.get(),
+    }
+}
+
+fn endpoint_status(server: &EndpointMetrics) -> EndpointStatus<'_> {
+    EndpointStatus {
+        endpoint: &server.endpoint,
+        connected: server.connected.get() == 1,
+        connects: server.connects.get(),
+        failures: server.failures.get(),
+        last_failed_ms: server.last_failed_ms.get(),
+        held_rows: server.held_rows.get(),
     }
 }
 

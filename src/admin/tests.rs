@@ -1,7 +1,7 @@
 use super::*;
 use crate::ack::AckLevel;
 use crate::histogram::Recorder;
-use crate::metrics::BreakerState;
+use crate::metrics::{BreakerState, WriterMetrics};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -20,7 +20,9 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
     let (recorders, histograms) = histogram::channel(3);
     let state = Arc::new(AdminState {
         ingest: vec![Arc::default(), Arc::default()],
-        writer: Arc::default(),
+        writer: Arc::new(WriterMetrics::of(
+            ["tcp://a:9000", "tcp://b:9000"].map(String::from).into_iter(),
+        )),
         histograms,
         ledger: Box::new(|| {
             vec![LedgerEntry {
@@ -232,9 +234,14 @@ fn serves_histograms_in_each_form() {
 #[test]
 fn shows_cores_tables_ledger_and_limits() {
     let server = serve(AckLevel::Memory);
-    server.state.readiness.set_clickhouse_version("26.7.3");
+    server
+        .state
+        .readiness
+        .set_clickhouse_version("26.7.3", "tcp://a:9000");
     server.state.ingest[1].request(202);
     server.state.ingest[1].reject("time", 4);
+    server.state.writer.endpoints()[0].fail(5);
+    server.state.writer.endpoints()[1].connect();
     let table = server.state.writer.table("d.t");
     table.rows.add(6);
     table.set_breaker(BreakerState::HalfOpen);
@@ -243,11 +250,19 @@ fn shows_cores_tables_ledger_and_limits() {
     assert_eq!(status, 200);
     assert_eq!(page["clickhouse_version"], "26.7.3");
     assert_eq!(page["ready"]["ready"], true);
+    assert_eq!(page["ready"]["clickhouse_endpoint"], "tcp://a:9000");
     assert_eq!(page["cores"][1]["cpu"], 2);
     assert_eq!(page["cores"][1]["requests"], serde_json::json!({ "202": 1 }));
     assert_eq!(
         page["cores"][1]["rows_rejected"],
         serde_json::json!({ "time": 4 })
+    );
+    assert_eq!(
+        page["writer"]["endpoints"],
+        serde_json::json!([
+            { "endpoint": "tcp://a:9000", "connected": false, "connects": 0, "failures": 1, "last_failed_ms": 5, "held_rows": 0 },
+            { "endpoint": "tcp://b:9000", "connected": true, "connects": 1, "failures": 0, "last_failed_ms": 0, "held_rows": 0 },
+        ])
     );
     assert_eq!(page["writer"]["tables"][0]["breaker"], "half_open");
     assert_eq!(

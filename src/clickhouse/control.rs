@@ -19,8 +19,9 @@ use futures_util::{FutureExt, TryStreamExt};
 
 use crate::catalog::Catalog;
 use crate::clickhouse::endpoint::Endpoint;
+use crate::clickhouse::endpoints::{Endpoints, Round};
 use crate::limits::Limits;
-use crate::schema::{QuotedName, RawColumn, Schema, TableName, TableSchema};
+use crate::schema::{QuotedName, RawColumn, Schema, TableName, TableSchema, shares_deduplication};
 
 /// Least time between two readings, however many ask: a burst of unknown table names costs one.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(250);
@@ -34,16 +35,16 @@ const MESSAGE_CHARS_MAX: usize = 300;
 /// What the control thread is started with.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
-    /// Where ClickHouse is.
-    pub endpoint: Endpoint,
+    /// Where ClickHouse is: replicas of one shard with one database, the preferred one first. Never empty.
+    pub endpoints: Vec<Endpoint>,
     /// Table of requests that name none; created when `create_tables`.
     pub default_table: TableName,
     /// Tables of other databases to serve too, or with `only_listed` the only tables to serve.
     pub tables: Vec<TableName>,
-    /// Serve `default_table` and `tables` and nothing else. Otherwise every insertable table of the endpoint's
+    /// Serve `default_table` and `tables` and nothing else. Otherwise every insertable table of the endpoints'
     /// database is served.
     pub only_listed: bool,
-    /// Create the endpoint's database and the default table (with its database) when they are missing.
+    /// Create the endpoints' database and the default table (with its database) when the server that is read has none.
     pub create_tables: bool,
     /// Days rows of a created default table are kept; `None` = for ever.
     pub ttl_days: Option<u32>,
@@ -51,11 +52,20 @@ pub struct ControlConfig {
     pub limits: Limits,
 }
 
+impl ControlConfig {
+    /// Database of tables that are named without one.
+    fn database(&self) -> &str {
+        &self.endpoints[0].database
+    }
+}
+
 /// Whether ClickHouse answers, for `/readyz` and `/status`.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     /// The last reading succeeded.
     pub connected: bool,
+    /// The server that answered last, as an address without its password.
+    pub endpoint: Option<String>,
     /// Version of the server that answered last, such as `26.7.2.1`.
     pub server_version: Option<String>,
     /// Why the last reading failed, when it did.
@@ -76,6 +86,8 @@ pub enum ControlError {
     },
     /// No connection, a broken one, or no answer in time.
     Connection(String),
+    /// What each of several servers failed with, by address, in the order they were written.
+    Every(Vec<(String, ControlError)>),
 }
 
 impl fmt::Display for ControlError {
@@ -85,6 +97,16 @@ impl fmt::Display for ControlError {
                 write!(f, "ClickHouse refused with code {code}: {message}")
             }
             ControlError::Connection(reason) => write!(f, "ClickHouse does not answer: {reason}"),
+            ControlError::Every(failures) => {
+                write!(
+                    f,
+                    "none of {} ClickHouse servers answers as it should",
+                    failures.len()
+                )?;
+                failures
+                    .iter()
+                    .try_for_each(|(endpoint, error)| write!(f, "; {endpoint}: {error}"))
+            }
         }
     }
 }
@@ -167,8 +189,9 @@ async fn keep_reading(config: &ControlConfig, control: &Control) {
     let pause_max = Duration::from_millis(config.limits.retry_pause_max_ms).max(REFRESH_INTERVAL_MIN);
     let mut pause = REFRESH_INTERVAL_MIN;
     let mut report_of = BTreeMap::new();
+    let mut reader = Reader::new(config);
     loop {
-        let read = guarded(read_tables(config)).await;
+        let read = reader.read(config).await;
         let readable = read.is_ok();
         match read {
             Ok(reading) => {
@@ -190,12 +213,82 @@ async fn keep_reading(config: &ControlConfig, control: &Control) {
     }
 }
 
+/// Reads from the server that answered last, and from the others in turn when it does not.
+struct Reader {
+    endpoints: Endpoints,
+    /// What each server failed with last, by its index.
+    errors: Vec<Option<ControlError>>,
+}
+
+impl Reader {
+    fn new(config: &ControlConfig) -> Reader {
+        Reader {
+            endpoints: Endpoints::new(config.endpoints.clone()),
+            errors: vec![None; config.endpoints.len()],
+        }
+    }
+
+    /// The first reading that succeeds, or why none did.
+    async fn read(&mut self, config: &ControlConfig) -> Result<Reading, ControlError> {
+        let list = Arc::clone(self.endpoints.list());
+        loop {
+            let index = self.endpoints.pick();
+            let error = match guarded(read_tables(config, &list[index])).await {
+                Ok(reading) => {
+                    self.endpoints.answered();
+                    self.errors[index] = None;
+                    return Ok(reading);
+                }
+                Err(error) => error,
+            };
+            let before = self.errors[index].take();
+            let error = kept_reason(before.as_ref(), error);
+            let round = self.endpoints.failed(index);
+            // Said once per reason, not once per try; what every server fails with is said by `note_failure`.
+            if round == Round::GoesOn && before.as_ref() != Some(&error) {
+                tracing::warn!(endpoint = %list[index], "{error}; the next server is asked");
+            }
+            self.errors[index] = Some(error);
+            if round == Round::Over {
+                return Err(self.every_error(&list));
+            }
+        }
+    }
+
+    fn every_error(&self, list: &[Endpoint]) -> ControlError {
+        let failures = list.iter().zip(&self.errors);
+        let mut failures: Vec<(String, ControlError)> = failures
+            .filter_map(|(endpoint, error)| Some((endpoint.to_string(), error.clone()?)))
+            .collect();
+        assert_eq!(
+            failures.len(),
+            list.len(),
+            "a round is over when every server failed"
+        );
+        match failures.len() {
+            1 => failures.remove(0).1,
+            _ => ControlError::Every(failures),
+        }
+    }
+}
+
+/// A server that refuses a login closes the connection, and now and then only that is seen: what it said before is
+/// still the reason.
+fn kept_reason(before: Option<&ControlError>, now: ControlError) -> ControlError {
+    let closed = matches!(&now, ControlError::Connection(reason) if reason == CLOSED_IN_ANSWER);
+    match before {
+        Some(refusal @ ControlError::Server { .. }) if closed => refusal.clone(),
+        _ => now,
+    }
+}
+
 fn publish(control: &Control, reading: Reading, report_of: &mut BTreeMap<TableName, String>) {
     let first = {
         let mut readiness = control.readiness.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !readiness.connected;
+        let first = !readiness.connected || readiness.endpoint.as_ref() != Some(&reading.endpoint);
         *readiness = Readiness {
             connected: true,
+            endpoint: Some(reading.endpoint.clone()),
             server_version: Some(reading.version.clone()),
             last_error: None,
             failures: 0,
@@ -204,6 +297,7 @@ fn publish(control: &Control, reading: Reading, report_of: &mut BTreeMap<TableNa
     };
     if first {
         tracing::info!(
+            endpoint = reading.endpoint,
             version = reading.version,
             tables = reading.served.len(),
             "ClickHouse answers"
@@ -227,19 +321,6 @@ fn publish(control: &Control, reading: Reading, report_of: &mut BTreeMap<TableNa
 
 fn note_failure(control: &Control, error: ControlError) {
     let mut readiness = control.readiness.lock().unwrap_or_else(PoisonError::into_inner);
-    // A server that refuses a login closes the connection, and now and then only that is seen: what it said
-    // before is still the reason.
-    let closed = matches!(&error, ControlError::Connection(reason) if reason == CLOSED_IN_ANSWER);
-    let error = match readiness.last_error.take() {
-        Some(refusal @ ControlError::Server { .. }) if closed => {
-            readiness.last_error = Some(refusal.clone());
-            refusal
-        }
-        before => {
-            readiness.last_error = before;
-            error
-        }
-    };
     // Said once per reason, not once per try.
     if readiness.last_error.as_ref() != Some(&error) {
         tracing::warn!("{error}; rows are held and it is asked again");
@@ -263,6 +344,8 @@ async fn guarded<T>(work: impl Future<Output = Result<T, ControlError>>) -> Resu
 /// One look at ClickHouse.
 #[derive(Debug, Default)]
 struct Reading {
+    /// Who was asked.
+    endpoint: String,
     version: String,
     served: Vec<Schema>,
     /// Tables that would be served but cannot be, with the reason.
@@ -280,10 +363,10 @@ struct Described {
     create: String,
 }
 
-async fn read_tables(config: &ControlConfig) -> Result<Reading, ControlError> {
-    let mut session = Session::open(&config.endpoint, &config.limits).await?;
+async fn read_tables(config: &ControlConfig, endpoint: &Endpoint) -> Result<Reading, ControlError> {
+    let mut session = Session::open(endpoint, &config.limits).await?;
     if config.create_tables {
-        for database in [&config.endpoint.database, &config.default_table.database] {
+        for database in [config.database(), &config.default_table.database] {
             session
                 .run(&format!("CREATE DATABASE IF NOT EXISTS {}", QuotedName(database)))
                 .await?;
@@ -296,6 +379,7 @@ async fn read_tables(config: &ControlConfig) -> Result<Reading, ControlError> {
             .await?;
     }
     let mut reading = Reading {
+        endpoint: endpoint.to_string(),
         version: session.one("SELECT version()").await?,
         ..Reading::default()
     };
@@ -338,7 +422,7 @@ async fn read_tables(config: &ControlConfig) -> Result<Reading, ControlError> {
         }
         let raw = columns.remove(&name).unwrap_or_default();
         match TableSchema::from_columns(name.clone(), &raw, &partition_key) {
-            Ok(schema) => reading.served.push(Arc::new(schema)),
+            Ok(schema) => reading.served.push(Arc::new(schema.with_engine(&engine))),
             Err(error) => reading.refused.push((name.clone(), error.to_string())),
         }
         reading.described.push(Described {
@@ -355,7 +439,7 @@ async fn read_tables(config: &ControlConfig) -> Result<Reading, ControlError> {
 fn filter(config: &ControlConfig, name_column: &str) -> String {
     let mut terms = Vec::new();
     if !config.only_listed {
-        terms.push(format!("database = {}", quoted(&config.endpoint.database)));
+        terms.push(format!("database = {}", quoted(config.database())));
     }
     for table in std::iter::once(&config.default_table).chain(&config.tables) {
         terms.push(format!(
@@ -463,26 +547,46 @@ pub struct TableReport {
 /// What `ringhouse check` found out.
 #[derive(Debug)]
 pub struct CheckReport {
-    /// The server's version.
+    /// The server whose tables these are, as an address without its password.
+    pub endpoint: String,
+    /// Its version.
     pub server_version: String,
+    /// Servers that do not answer as they should, and why.
+    pub failed: Vec<(String, ControlError)>,
     /// The served tables, ascending by name.
     pub tables: Vec<TableReport>,
     /// Listed tables (the default one among them) that do not exist.
     pub missing: Vec<TableName>,
 }
 
-/// Reads the live tables once and reports how rows map to them. Creates nothing. Blocks; call it from no event loop.
+/// Reads the live tables of every server once and reports how rows map to those of the first that answers, and where
+/// the others differ. Creates nothing. Blocks; call it from no event loop.
 ///
 /// # Errors
 ///
-/// When ClickHouse does not answer or refuses.
+/// When no ClickHouse answers, or each refuses.
 pub fn check(config: &ControlConfig) -> Result<CheckReport, ControlError> {
     let config = ControlConfig {
         create_tables: false,
         ..config.clone()
     };
     let event_loop = event_loop().map_err(|error| ControlError::Connection(error.to_string()))?;
-    let reading = event_loop.block_on(guarded(read_tables(&config)))?;
+    let mut failed = Vec::new();
+    let mut readings = Vec::new();
+    for endpoint in &config.endpoints {
+        match event_loop.block_on(guarded(read_tables(&config, endpoint))) {
+            Ok(reading) => readings.push(reading),
+            Err(error) => failed.push((endpoint.to_string(), error)),
+        }
+    }
+    if readings.is_empty() {
+        return Err(match failed.len() {
+            1 => failed.remove(0).1,
+            _ => ControlError::Every(failed),
+        });
+    }
+    let reading = readings.remove(0);
+    let several = config.endpoints.len() > 1;
     let mut tables: Vec<TableReport> = reading
         .described
         .into_iter()
@@ -493,7 +597,15 @@ pub fn check(config: &ControlConfig) -> Result<CheckReport, ControlError> {
                 (Some(schema), _) => Ok(Arc::clone(schema)),
                 (None, refused) => Err(refused.map_or_else(String::new, |(_, reason)| reason.clone())),
             };
-            let warnings = warnings(&table);
+            let mut warnings = warnings(&table);
+            if several && !shares_deduplication(&table.engine) {
+                warnings.push(format!(
+                    "several servers are given, but {} shares nothing between them: each row is on the one that was in \
+                     use, and rows whose INSERT broke off are held until their server is back; use a Replicated engine",
+                    table.engine
+                ));
+            }
+            warnings.extend(readings.iter().filter_map(|other| difference(&table.name, served, other)));
             TableReport {
                 name: table.name,
                 engine: table.engine,
@@ -510,17 +622,34 @@ pub fn check(config: &ControlConfig) -> Result<CheckReport, ControlError> {
         .cloned()
         .collect();
     Ok(CheckReport {
+        endpoint: reading.endpoint,
         server_version: reading.version,
+        failed,
         tables,
         missing,
     })
 }
 
+/// What another server has in place of this table, when not the same.
+fn difference(name: &TableName, served: Option<&Schema>, other: &Reading) -> Option<String> {
+    let there = other.served.iter().find(|schema| schema.name == *name);
+    match (served, there) {
+        (Some(here), Some(there)) if here.fingerprint != there.fingerprint => Some(format!(
+            "it has other columns or another partition key on {}: rows that fit here may be held there",
+            other.endpoint
+        )),
+        (Some(_), None) => Some(format!(
+            "{} does not have it, or not so that rows could go there",
+            other.endpoint
+        )),
+        _ => None,
+    }
+}
+
 fn warnings(table: &Described) -> Vec<String> {
     let mut warnings = Vec::new();
-    let plain = table.engine.ends_with("MergeTree") && !table.engine.starts_with("Replicated");
-    // Shared (ClickHouse Cloud) engines deduplicate like Replicated ones.
-    if plain && !table.engine.starts_with("Shared") && deduplication_window(&table.create) == 0 {
+    let plain = table.engine.ends_with("MergeTree") && !shares_deduplication(&table.engine);
+    if plain && deduplication_window(&table.create) == 0 {
         warnings.push(format!(
             "an INSERT whose outcome got lost is doubled when it is retried: ALTER TABLE {}.{} MODIFY SETTING \
              non_replicated_deduplication_window = 1000",
@@ -554,10 +683,10 @@ mod tests {
             table: table.into(),
         };
         ControlConfig {
-            endpoint: Endpoint {
+            endpoints: vec![Endpoint {
                 database: "it's".into(),
                 ..Endpoint::local(1)
-            },
+            }],
             default_table: name("it's", "logs"),
             tables: vec![name("other", "back\\slash")],
             only_listed,
@@ -636,7 +765,7 @@ mod tests {
     #[test]
     fn a_server_that_closes_at_once_is_a_lost_connection() {
         let config = ControlConfig {
-            endpoint: server(drop),
+            endpoints: vec![server(drop)],
             ..config(true)
         };
         assert!(matches!(check(&config), Err(ControlError::Connection(_))));
@@ -649,7 +778,7 @@ mod tests {
             let _ = io::Read::read(&mut stream, &mut [0; 4096]);
         };
         let config = ControlConfig {
-            endpoint: server(read_hello_and_close),
+            endpoints: vec![server(read_hello_and_close)],
             ..config(true)
         };
         assert!(matches!(check(&config), Err(ControlError::Connection(_))));
@@ -658,7 +787,7 @@ mod tests {
     #[test]
     fn a_server_that_stays_silent_is_a_lost_connection_in_time() {
         let config = ControlConfig {
-            endpoint: server(std::mem::forget),
+            endpoints: vec![server(std::mem::forget)],
             ..config(true)
         };
         assert!(matches!(check(&config), Err(ControlError::Connection(_))));
@@ -672,7 +801,7 @@ mod tests {
             .unwrap()
             .port();
         let control = start_control(ControlConfig {
-            endpoint: Endpoint::local(closed),
+            endpoints: vec![Endpoint::local(closed)],
             ..config(true)
         })
         .unwrap();
@@ -685,5 +814,58 @@ mod tests {
             control.catalog().lookup(None, None),
             crate::catalog::Lookup::NotYetKnown
         ));
+    }
+
+    #[test]
+    fn every_server_is_asked_before_the_reading_fails_and_each_says_why() {
+        let config = ControlConfig {
+            endpoints: vec![server(drop), server(std::mem::forget)],
+            ..config(true)
+        };
+        let reasons = |error: ControlError| match error {
+            ControlError::Every(failures) => failures.into_iter().map(|(endpoint, _)| endpoint).collect(),
+            other => vec![other.to_string()],
+        };
+        let both: Vec<String> = config.endpoints.iter().map(Endpoint::to_string).collect();
+        assert_eq!(reasons(check(&config).unwrap_err()), both);
+        let mut reader = Reader::new(&config);
+        for _ in 0..2 {
+            let error = event_loop().unwrap().block_on(reader.read(&config)).unwrap_err();
+            assert_eq!(
+                reasons(error),
+                both,
+                "in the order they were written, whoever was asked first"
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_that_differs_elsewhere_is_told() {
+        let name = TableName {
+            database: "d".into(),
+            table: "t".into(),
+        };
+        let schema = |column: &str| {
+            let raw = RawColumn {
+                name: column.into(),
+                type_name: "String".into(),
+                ..RawColumn::default()
+            };
+            Arc::new(TableSchema::from_columns(name.clone(), &[raw], "").unwrap())
+        };
+        let other = |served: Vec<Schema>| Reading {
+            endpoint: "tcp://b:9000".into(),
+            served,
+            ..Reading::default()
+        };
+        let here = schema("a");
+        assert_eq!(difference(&name, Some(&here), &other(vec![schema("a")])), None);
+        let told = difference(&name, Some(&here), &other(vec![schema("b")])).unwrap();
+        assert!(
+            told.contains("other columns") && told.contains("tcp://b:9000"),
+            "{told}"
+        );
+        let told = difference(&name, Some(&here), &other(Vec::new())).unwrap();
+        assert!(told.contains("does not have it"), "{told}");
     }
 }

@@ -1,5 +1,6 @@
 //! Why a configuration cannot be run with. Always the operator's to fix; no message holds a secret.
 
+use crate::clickhouse::endpoint::EndpointError;
 use crate::limits::LimitError;
 use crate::topology::TopologyError;
 use std::fmt;
@@ -54,6 +55,21 @@ pub enum ConfigError {
     SameAddress(SocketAddr),
     /// An embedded ClickHouse and one elsewhere asked for in one layer, which this names.
     TwoClickHouses(&'static str),
+    /// An address of ClickHouse is none. Without its text, which may hold a password.
+    ClickHouse {
+        /// Which one, from 1.
+        number: usize,
+        /// How many there are.
+        count: usize,
+        /// What is wrong with it.
+        error: EndpointError,
+    },
+    /// `clickhouse` is an empty list.
+    NoClickHouse,
+    /// Two addresses of one server, `host:port`.
+    ClickHouseTwice(String),
+    /// The addresses name two databases.
+    ClickHouseDatabases(String, String),
     /// A key that means something only beside `embedded`.
     NeedsEmbedded(&'static str),
     /// The embedded engine must listen on the native protocol.
@@ -167,6 +183,22 @@ impl fmt::Display for ConfigError {
                     "{layer} asks for both `clickhouse` and `embedded`; choose the one that shall hold the rows"
                 )
             }
+            ConfigError::ClickHouse { count: 1, error, .. } => write!(f, "clickhouse: {error}"),
+            ConfigError::ClickHouse { number, count, error } => write!(
+                f,
+                "clickhouse, address {number} of {count}: {error}; a comma separates two addresses, write one in a \
+                 password as %2C"
+            ),
+            ConfigError::NoClickHouse => f.write_str("clickhouse must name at least one address"),
+            ConfigError::ClickHouseTwice(authority) => write!(
+                f,
+                "clickhouse names {authority} twice; name each replica once, under one account"
+            ),
+            ConfigError::ClickHouseDatabases(first, other) => write!(
+                f,
+                "clickhouse names the databases `{first}` and `{other}`; replicas of one shard hold the same tables, so \
+                 all addresses must name one database"
+            ),
             ConfigError::NeedsEmbedded(key) => {
                 write!(f, "{key} means something only together with `embedded`")
             }

@@ -31,7 +31,7 @@ fn runs_with_defaults_when_nothing_is_written() {
     assert_eq!(
         settings.clickhouse,
         ClickHouse::Remote {
-            url: Secret::new("tcp://default@127.0.0.1:9000/default"),
+            urls: vec![Secret::new("tcp://default@127.0.0.1:9000/default")],
             password: None
         }
     );
@@ -90,7 +90,7 @@ fn lets_an_upper_layer_choose_another_clickhouse() {
     assert_eq!(
         chosen(remote.over(embedded)),
         ClickHouse::Remote {
-            url: Secret::new("tcp://a:9000"),
+            urls: vec![Secret::new("tcp://a:9000")],
             password: None
         }
     );
@@ -140,7 +140,7 @@ fn lists_the_keys_the_file_has() {
     let mut settings = resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'").unwrap();
     let embedded = Written::from(&settings);
     settings.clickhouse = ClickHouse::Remote {
-        url: Secret::new("tcp://a"),
+        urls: vec![Secret::new("tcp://a")],
         password: None,
     };
     let mut remote = Written::from(&settings);
@@ -277,10 +277,10 @@ fn never_prints_a_password() {
     let settings = resolve(&toml).unwrap();
     match &settings.clickhouse {
         ClickHouse::Remote {
-            url,
+            urls,
             password: Some(password),
         } => {
-            assert_eq!(url.expose(), "tcp://u:hunter2@h:9000/d");
+            assert_eq!(urls[0].expose(), "tcp://u:hunter2@h:9000/d");
             assert_eq!(
                 password.expose(),
                 "hunter2",
@@ -311,6 +311,102 @@ fn never_prints_a_password() {
 }
 
 #[test]
+fn accepts_several_addresses_however_they_are_written() {
+    let urls = |settings: Settings| match settings.clickhouse {
+        ClickHouse::Remote { urls, .. } => urls,
+        other => panic!("{other:?}"),
+    };
+    let expected = ["tcp://u:a%2Cb@h1/d", "tcp://h2:9001/d", "tcp://h3/d"].map(Secret::new);
+    for toml in [
+        "clickhouse = 'tcp://u:a%2Cb@h1/d, tcp://h2:9001/d,tcp://h3/d'",
+        "clickhouse = ['tcp://u:a%2Cb@h1/d', 'tcp://h2:9001/d', 'tcp://h3/d']",
+        "clickhouse = ['tcp://u:a%2Cb@h1/d,tcp://h2:9001/d', 'tcp://h3/d,']",
+    ] {
+        assert_eq!(urls(resolve(toml).unwrap()), expected, "{toml}");
+    }
+    let variable = |name: &str| {
+        (name == "RINGHOUSE_CLICKHOUSE").then(|| "tcp://u:a%2Cb@h1/d,tcp://h2:9001/d, tcp://h3/d".to_owned())
+    };
+    let settings = Settings::load(Written::default(), &variable, &CPUS).unwrap();
+    let endpoints = settings.clickhouse.endpoints().unwrap();
+    assert_eq!(endpoints[0].password.expose(), "a,b");
+    assert_eq!(endpoints[1].authority(), "h2:9001");
+    assert_eq!(urls(settings), expected);
+
+    let variable = |name: &str| match name {
+        "RINGHOUSE_CLICKHOUSE" => Some("tcp://u:p1@h1,tcp://v@h2".to_owned()),
+        "RINGHOUSE_CLICKHOUSE_PASSWORD" => Some("p2".to_owned()),
+        _ => None,
+    };
+    let settings = Settings::load(Written::default(), &variable, &CPUS).unwrap();
+    for endpoint in settings.clickhouse.endpoints().unwrap() {
+        assert_eq!(endpoint.password.expose(), "p2", "the one password is for all");
+    }
+}
+
+#[test]
+fn rejects_addresses_that_are_no_replicas() {
+    for (toml, sentence) in [
+        (
+            "clickhouse = ['tcp://a/logs', 'tcp://b/other']",
+            "clickhouse names the databases `logs` and `other`",
+        ),
+        (
+            "clickhouse = 'tcp://a,tcp://b/d'",
+            "the databases `default` and `d`",
+        ),
+        (
+            "clickhouse = 'tcp://a,tcp://A:9000'",
+            "clickhouse names A:9000 twice",
+        ),
+        (
+            "clickhouse = 'tcp://u@a,tcp://v@a'",
+            "clickhouse names a:9000 twice",
+        ),
+        ("clickhouse = []", "clickhouse must name at least one address"),
+        ("clickhouse = ','", "clickhouse must name at least one address"),
+        (
+            "clickhouse = 'http://a'",
+            "clickhouse: the ClickHouse address must be",
+        ),
+        (
+            "clickhouse = 'tcp://u:1,hunter2@a'",
+            "clickhouse, address 2 of 2:",
+        ),
+        (
+            "clickhouse = 'tcp://u:hunter2,x@a'",
+            "write one in a password as %2C",
+        ),
+        (
+            "clickhouse = 5",
+            "line 1, `clickhouse`: invalid type: integer `5`, expected a string or an array",
+        ),
+    ] {
+        let refusal = refusal(toml);
+        assert!(refusal.contains(sentence), "{toml}: {refusal}");
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+}
+
+#[test]
+fn never_prints_the_password_of_any_address() {
+    let toml = "clickhouse = 'tcp://u:hunter2@a/d,tcp://v:hunter2@b/d'";
+    let written = Written::from_toml(toml).unwrap();
+    let settings = resolve(toml).unwrap();
+    for printed in [
+        format!("{written:?}"),
+        format!("{settings:?}"),
+        settings.to_toml(),
+    ] {
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(
+            printed.contains("tcp://u:***@a/d") && printed.contains("tcp://v:***@b/d"),
+            "{printed}"
+        );
+    }
+}
+
+#[test]
 fn keeps_the_password_of_the_layer_that_names_one() {
     let lower = Written {
         clickhouse_password: Some(Secret::new("lower")),
@@ -326,7 +422,7 @@ fn keeps_the_password_of_the_layer_that_names_one() {
         (None, Some("/upper".into()))
     );
     let url_only = Written {
-        clickhouse: Some(Secret::new("tcp://a")),
+        clickhouse: Some("tcp://a".parse().unwrap()),
         ..Written::default()
     };
     assert_eq!(
@@ -339,6 +435,7 @@ fn keeps_the_password_of_the_layer_that_names_one() {
 fn prints_a_file_that_resolves_to_the_same_settings() {
     for toml in [
         "",
+        "clickhouse = ['tcp://a/d', 'tcp://b/d']",
         "embedded = true\nembedded_http_port = 0\ndata_dir = '/d'\nack = 'memory'\nlog_format = 'json'",
         "tables = ['a.b', 'c']\ningest_cores = '0,2'\nwriter_core = 3\n[mapping.'a.b']\ncolumns = { '@ts' = 'time' }\n\
          overflow = 'rest'\n[limits]\nbatch_age_ms = 7",
@@ -417,6 +514,9 @@ fn loads_flags_as_clap_reads_them() {
                 create_tables = false\ntables = ['a', 'b.c']\ndata_dir = '/d'\ningest_cores = [0, 2, 3]\nwriter_core = 1\n\
                 ack = 'memory'\nlog_level = 'debug'\nlog_format = 'json'\n[limits]\nbatch_age_ms = 1000\ndepth_max = 9";
     assert_eq!(settings, resolve(file).unwrap());
+
+    let flags = written(&["--clickhouse=tcp://a,tcp://b", "--clickhouse", "tcp://c"]).unwrap();
+    assert_eq!(flags.clickhouse, Some("tcp://a,tcp://b,tcp://c".parse().unwrap()));
 
     for (arguments, sentence) in [
         (vec!["--lisen=0.0.0.0:1"], "--listen"),

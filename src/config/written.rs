@@ -1,6 +1,6 @@
 //! One layer of configuration as written: every choice may be left open.
 
-use super::{ClickHouse, ConfigError, Secret, Settings};
+use super::{ClickHouse, ConfigError, Secret, Settings, Urls};
 use crate::ack::AckLevel;
 use crate::limits::{Limits, LimitsWritten, nearest};
 use crate::topology::CoreChoice;
@@ -22,8 +22,8 @@ pub struct Written {
     pub listen: Option<SocketAddr>,
     /// Address of the admin pages.
     pub admin: Option<SocketAddr>,
-    /// URL of ClickHouse.
-    pub clickhouse: Option<Secret>,
+    /// URLs of ClickHouse: the replicas of one shard.
+    pub clickhouse: Option<Urls>,
     /// Password of ClickHouse; environment only, a file would be copied around with it.
     #[serde(skip)]
     pub clickhouse_password: Option<Secret>,
@@ -233,7 +233,7 @@ impl From<&Settings> for Written {
             ..Written::default()
         };
         match &settings.clickhouse {
-            ClickHouse::Remote { url, .. } => written.clickhouse = Some(url.clone()),
+            ClickHouse::Remote { urls, .. } => written.clickhouse = Some(urls.clone().into()),
             ClickHouse::Embedded { tcp_port, http_port } => {
                 written.embedded = Some(true);
                 written.embedded_tcp_port = Some(*tcp_port);

@@ -1,6 +1,6 @@
 //! Every counter as Prometheus text.
 
-use super::{IngestMetrics, LedgerEntry, TableMetrics, WriterMetrics};
+use super::{EndpointMetrics, IngestMetrics, LedgerEntry, TableMetrics, WriterMetrics};
 use crate::histogram::{HistogramSet, Measure};
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
@@ -182,6 +182,7 @@ impl Sources {
             None,
             [(UNLABELLED, self.writer.connects_failed.get())],
         )?;
+        self.encode_endpoints(page)?;
         let tables = self.writer.tables();
         page.counter(
             "inserts",
@@ -266,6 +267,48 @@ impl Sources {
             "Breaker: 0 closed, 1 half open, 2 open.",
             None,
             per_table(&tables, |table| table.breaker() as u64),
+        )
+    }
+
+    fn encode_endpoints(&self, page: &mut Page<'_>) -> fmt::Result {
+        fn each<V>(
+            servers: &[EndpointMetrics],
+            value: fn(&EndpointMetrics) -> V,
+        ) -> impl Iterator<Item = (Labels<1>, V)> {
+            servers
+                .iter()
+                .map(move |server| ([("endpoint", server.endpoint.clone())], value(server)))
+        }
+        let servers = self.writer.endpoints();
+        page.counter(
+            "endpoint_connects",
+            "Connections made to this ClickHouse server.",
+            None,
+            each(servers, |server| server.connects.get()),
+        )?;
+        page.counter(
+            "endpoint_failures",
+            "Failures of this ClickHouse server after which another one was tried, or it again.",
+            None,
+            each(servers, |server| server.failures.get()),
+        )?;
+        page.gauge(
+            "endpoint_connected",
+            "Whether the last that is known of this ClickHouse server is an answer.",
+            None,
+            each(servers, |server| server.connected.get()),
+        )?;
+        page.gauge(
+            "endpoint_last_failure_timestamp",
+            "Unix time of this ClickHouse server's last failure, 0 before the first.",
+            Some(Unit::Seconds),
+            each(servers, |server| server.last_failed_ms.get() as f64 / 1e3),
+        )?;
+        page.gauge(
+            "endpoint_held_rows",
+            "Rows whose INSERT broke off, held until this ClickHouse server answers.",
+            None,
+            each(servers, |server| server.held_rows.get()),
         )
     }
 

@@ -23,7 +23,7 @@ pub enum State {
 /// How often a lane looks again while another lane's probe is under way.
 const PROBE_POLL_MS: u64 = 10;
 
-/// The breaker of one ClickHouse endpoint. Reads no clock: time comes in as milliseconds.
+/// The breaker towards ClickHouse, be it one server or several. Reads no clock: time comes in as milliseconds.
 #[derive(Debug)]
 pub struct Breaker {
     state: State,
@@ -46,7 +46,7 @@ impl Breaker {
         self.state
     }
 
-    /// Asks to send. Every `Go` must be followed by `succeeded` or `failed`.
+    /// Asks to send. Every `Go` must be followed by `succeeded`, `failed` or `moved_on`.
     pub fn admit(&mut self, now_ms: u64) -> Admission {
         match self.state {
             State::Closed => Admission::Go,
@@ -73,6 +73,15 @@ impl Breaker {
         }
         self.state = State::Open;
         self.retry_at_ms = now_ms + self.backoff.next_pause_ms();
+    }
+
+    /// One server could not be reached or did not answer, and another has not been tried yet: no reason to pause, but a
+    /// probe has not succeeded either. The next caller is the next probe, at once.
+    pub fn moved_on(&mut self, now_ms: u64) {
+        if self.state == State::HalfOpen {
+            self.state = State::Open;
+            self.retry_at_ms = now_ms;
+        }
     }
 }
 
@@ -146,6 +155,28 @@ mod tests {
             panic!("open right after a failure")
         };
         assert!(pause <= 100, "{pause}");
+    }
+
+    #[test]
+    fn a_probe_that_moves_on_is_followed_by_another_at_once() {
+        let mut breaker = Breaker::new(100, 1000, 1);
+        breaker.moved_on(0);
+        assert_eq!(breaker.admit(0), Admission::Go, "closed, it stays so");
+        breaker.failed(0);
+        breaker.moved_on(0);
+        assert!(
+            matches!(breaker.admit(0), Admission::WaitMs(_)),
+            "a pause is not cut short"
+        );
+        assert_eq!(breaker.admit(1000), Admission::Go);
+        breaker.moved_on(1000);
+        assert_eq!(breaker.admit(1000), Admission::Go);
+        assert!(
+            matches!(breaker.admit(1000), Admission::WaitMs(_)),
+            "one probe at a time"
+        );
+        breaker.failed(1000);
+        assert!(matches!(breaker.admit(1000), Admission::WaitMs(_)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::runtime::Connection;
 use crate::schema::{PartitionKey, TableSchema};
 
 use super::Writer;
+use super::failover;
 use super::group::Group;
 
 /// Why an INSERT did not succeed. The rows stay with the caller.
@@ -64,6 +66,12 @@ impl fmt::Display for Failure {
 #[derive(Default)]
 pub(super) struct Link {
     open: Option<Open>,
+    /// The one server it may connect to, because nobody else knows what became of the rows.
+    pub(super) only: Option<usize>,
+    /// The server of the last INSERT.
+    pub(super) endpoint: usize,
+    /// The last INSERT failed, and its rows may be in the table.
+    pub(super) outcome_unknown: bool,
 }
 
 struct Open {
@@ -81,6 +89,14 @@ const GATHER_BYTES: usize = 64 * 1024;
 const RECEIVE_BYTES: usize = 4 * 1024;
 
 impl Link {
+    /// One to this server and no other.
+    pub(super) fn only(endpoint: usize) -> Link {
+        Link {
+            only: Some(endpoint),
+            ..Link::default()
+        }
+    }
+
     /// Sends the group as one INSERT and waits for its outcome. `current` is the table as the catalog knows it.
     pub(super) async fn insert(
         &mut self,
@@ -89,16 +105,27 @@ impl Link {
         token: &str,
         current: Option<&TableSchema>,
     ) -> Result<(), Failure> {
+        self.outcome_unknown = false;
+        let asked_ms = writer.clock.now_ms();
         let mut open = match self.open.take() {
             // A kept connection may have been closed by the server since. Asking costs a round trip of
             // microseconds once per INSERT, and a failure here is not an INSERT of unknown outcome.
             Some(mut open) => match open.ping(writer).await {
                 Ok(()) => open,
-                Err(_) => Open::connect(writer).await?,
+                // Silent for all of the deadline: it would not greet a new connection either.
+                Err(failure) if writer.clock.now_ms() - asked_ms >= writer.limits.connect_deadline_ms => {
+                    return Err(failure);
+                }
+                Err(_) => self.connect(writer).await?,
             },
-            None => Open::connect(writer).await?,
+            None => self.connect(writer).await?,
         };
         let result = open.insert(writer, group, token, current).await;
+        self.outcome_unknown = match &result {
+            Ok(()) => false,
+            Err(Failure::Unreachable(_)) => open.session.data_sent(),
+            Err(Failure::Exception { verdict, .. }) => *verdict == Verdict::OutcomeUnknown,
+        };
         // Not after an exception either: a session keeps the settings of its login, and a user who was read-only then
         // stays so, whatever the operator has mended since.
         if result.is_ok() {
@@ -106,21 +133,30 @@ impl Link {
         }
         result
     }
+
+    async fn connect(&mut self, writer: &Writer) -> Result<Open, Failure> {
+        self.endpoint = self.only.unwrap_or_else(|| writer.endpoints.borrow().pick());
+        Open::connect(writer, self.endpoint).await
+    }
 }
 
 impl Open {
-    async fn connect(writer: &Writer) -> Result<Open, Failure> {
-        let result = Open::try_connect(writer).await;
+    async fn connect(writer: &Writer, index: usize) -> Result<Open, Failure> {
+        let result = Open::try_connect(writer, index).await;
         match &result {
-            Ok(_) => writer.metrics.connects.add(1),
+            Ok(_) => {
+                writer.metrics.connects.add(1);
+                failover::connected(writer, index);
+            }
             Err(_) => writer.metrics.connects_failed.add(1),
         }
         result
     }
 
-    async fn try_connect(writer: &Writer) -> Result<Open, Failure> {
+    async fn try_connect(writer: &Writer, index: usize) -> Result<Open, Failure> {
         let limits = &writer.limits;
-        let endpoint = &writer.endpoint;
+        let endpoints = Arc::clone(writer.endpoints.borrow().list());
+        let endpoint = &endpoints[index];
         let unreachable = |what: &str, error: &dyn fmt::Display| {
             Failure::Unreachable(format!("{what} {endpoint}: {error}"))
         };

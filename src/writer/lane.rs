@@ -14,6 +14,7 @@ use crate::runtime::{self, Notify};
 
 use super::Writer;
 use super::breaker::{Admission, Backoff};
+use super::failover;
 use super::group::{Group, take_group};
 use super::insert::{Failure, Link};
 use super::pace::Pace;
@@ -94,23 +95,39 @@ impl Lane {
 pub(super) async fn run(writer: Rc<Writer>, lane: Rc<Lane>) {
     let mut link = Link::default();
     while let Some(group) = lane.next_group(&writer).await {
-        lane.in_flight.set(lane.in_flight.get() + 1);
-        settle_apart(&writer, &lane, &mut link, group).await;
-        lane.in_flight.set(lane.in_flight.get() - 1);
+        let token = writer.next_token();
+        insert_apart(&writer, &lane, &mut link, group, token).await;
     }
+}
+
+/// Settles a group, beginning with this token, while it counts as in flight.
+pub(super) async fn insert_apart(
+    writer: &Rc<Writer>,
+    lane: &Rc<Lane>,
+    link: &mut Link,
+    group: Group,
+    token: String,
+) {
+    lane.in_flight.set(lane.in_flight.get() + 1);
+    settle_apart(writer, lane, link, group, token).await;
+    lane.in_flight.set(lane.in_flight.get() - 1);
 }
 
 /// Settles a group. One that is refused for its content is halved until the guilty blocks stand alone: they must not take
 /// their neighbours along. Each half has a token of its own, which doubles nothing: ClickHouse checks all of an
 /// INSERT of this size before it writes any of it.
-async fn settle_apart(writer: &Writer, lane: &Lane, link: &mut Link, group: Group) {
-    let mut groups = vec![group];
-    while let Some(group) = groups.pop() {
-        let outcome = settle(writer, lane, link, &group).await;
+async fn settle_apart(writer: &Rc<Writer>, lane: &Rc<Lane>, link: &mut Link, group: Group, token: String) {
+    let mut groups = vec![(group, token)];
+    while let Some((group, token)) = groups.pop() {
+        let Some(outcome) = settle(writer, lane, link, &group, &token).await else {
+            let held = failover::hold(Rc::clone(writer), Rc::clone(lane), group, link.endpoint, token);
+            runtime::spawn(held);
+            continue;
+        };
         if let Outcome::Refused(reason) = &outcome {
             if group.blocks.len() > 1 {
                 let [first, second] = group.halves();
-                groups.extend([second, first]);
+                groups.extend([second, first].map(|half| (half, writer.next_token())));
                 continue;
             }
             let table = &group.blocks[0].sealed_schema().name;
@@ -123,26 +140,37 @@ async fn settle_apart(writer: &Writer, lane: &Lane, link: &mut Link, group: Grou
     }
 }
 
-/// Tries until ClickHouse has confirmed the group or refused it for its content.
-async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) -> Outcome {
+/// Tries until ClickHouse has confirmed the group or refused it for its content. `None`: the rows must wait for the server
+/// they were sent to.
+async fn settle(
+    writer: &Writer,
+    lane: &Lane,
+    link: &mut Link,
+    group: &Group,
+    token: &str,
+) -> Option<Outcome> {
     let table = &group.blocks[0].sealed_schema().name;
-    let token = writer.next_token();
     let limits = &writer.limits;
     let mut backoff = Backoff::new(
         limits.retry_pause_min_ms,
         limits.retry_pause_max_ms,
         writer.clock.now_ns(),
     );
-    let mut misfits = 0;
+    let (mut misfits, mut refusals) = (0, 0);
+    let misfits_max = MISFITS_MAX * writer.servers() as u32;
     let mut tries = 0_u64;
     loop {
-        wait_for_breaker(writer).await;
+        // Rows held for one server are no news of the others, nor wait for them.
+        let held = link.only.is_some();
+        if !held {
+            wait_for_breaker(writer).await;
+        }
         lane.pace
             .borrow_mut()
             .started(writer.clock.now_ms(), group.partitions.len().max(1));
         let started_ns = writer.clock.now_ns();
         let current = writer.current_schema(table);
-        let result = link.insert(writer, group, &token, current.as_deref()).await;
+        let result = link.insert(writer, group, token, current.as_deref()).await;
         writer
             .recorder
             .borrow_mut()
@@ -150,44 +178,51 @@ async fn settle(writer: &Writer, lane: &Lane, link: &mut Link, group: &Group) ->
         tries += 1;
         let failure = match result {
             Ok(()) => {
-                writer.breaker.borrow_mut().succeeded();
-                lane.metrics.failing.set(0);
+                failover::answered(writer, link);
+                if !held {
+                    lane.metrics.failing.set(0);
+                }
                 count_insert(writer, lane, group);
                 if tries > 1 {
                     tracing::info!(%table, rows = group.rows, tries, "inserted after retries");
                 }
-                return Outcome::Inserted;
+                return Some(Outcome::Inserted);
             }
             Err(failure) => failure,
         };
         lane.metrics.fail(failure.verdict_name(), failure.code());
-        lane.metrics.failing.set(tries);
+        if !held {
+            lane.metrics.failing.set(tries);
+        }
         let pause_ms = match &failure {
-            Failure::Unreachable(_) => {
-                writer.breaker.borrow_mut().failed(writer.clock.now_ms());
-                0
-            }
+            Failure::Unreachable(_) => failover::unanswered(writer, link, &mut backoff),
             Failure::Exception { verdict, exception } => {
-                writer.breaker.borrow_mut().succeeded();
+                failover::answered(writer, link);
                 if *verdict == Verdict::SchemaChanged {
                     writer.catalog.request_refresh();
                     let built_for = group.blocks[0].sealed_schema();
                     // While the columns are those of the block, as far as we know, the rows are held.
                     misfits += u32::from(current.is_some_and(|now| now.fingerprint != built_for.fingerprint));
                 }
-                if *verdict == Verdict::Refused || misfits > MISFITS_MAX {
+                if *verdict == Verdict::Refused || misfits > misfits_max {
                     lane.metrics.failing.set(0);
-                    return Outcome::Refused(exception.summary().into());
+                    return Some(Outcome::Refused(exception.summary().into()));
                 }
-                backoff.next_pause_ms()
+                refusals += 1;
+                failover::refused(writer, link, refusals, &mut backoff)
             }
         };
         lane.metrics.retries.add(1);
         // The first failure and then every doubling: an hour of trying is a dozen lines.
         if tries.is_power_of_two() {
-            tracing::warn!(%table, rows = group.rows, tries, failure = %failure, "INSERT failed, rows are held");
+            let endpoint = failover::address(writer, link);
+            tracing::warn!(%table, rows = group.rows, endpoint, tries, failure = %failure, "INSERT failed, rows are held");
         }
-        runtime::sleep(Duration::from_millis(pause_ms)).await;
+        if failover::must_wait(writer, link, group) {
+            lane.metrics.failing.set(0);
+            return None;
+        }
+        failover::pause(writer, link, group, pause_ms).await;
     }
 }
 

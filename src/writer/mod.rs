@@ -3,12 +3,14 @@
 //! Each table has a lane: a queue of blocks and, by default, one INSERT in flight that carries everything the
 //! queue held when it started. A lane holds its group until ClickHouse has confirmed or refused it; every retry sends
 //! the same blocks in the same order under the same deduplication token. What a failure means is decided in
-//! `clickhouse::error`, when to try again in [`breaker`], when to start in [`pace`], what goes together in [`group`].
+//! `clickhouse::error`, when to try again in [`breaker`], when to start in [`pace`], what goes together in [`group`],
+//! which of several servers it goes to in `failover`.
 
 pub mod breaker;
 pub mod group;
 pub mod pace;
 
+mod failover;
 mod insert;
 mod lane;
 
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use crate::block::Block;
 use crate::catalog::{Catalog, Lookup};
-use crate::clickhouse::endpoint::Endpoint;
+use crate::clickhouse::endpoints::Endpoints;
 use crate::clock::Clock;
 use crate::doorbell::Doorbell;
 use crate::histogram::Recorder;
@@ -39,7 +41,7 @@ pub struct WriterConfig {
     /// Bounds.
     pub limits: Limits,
     /// ClickHouse.
-    pub endpoint: Endpoint,
+    pub endpoints: Endpoints,
     /// Told when ClickHouse says that a table's columns are not those of a block.
     pub catalog: Arc<Catalog>,
     /// Names this process in deduplication tokens; no other process may use it.
@@ -72,7 +74,7 @@ const CLOSE_PAUSE: Duration = Duration::from_millis(5);
 /// State of the writer core, shared by its tasks.
 struct Writer {
     limits: Limits,
-    endpoint: Endpoint,
+    endpoints: RefCell<Endpoints>,
     catalog: Arc<Catalog>,
     boot_id: String,
     inserts: Cell<u64>,
@@ -102,7 +104,7 @@ pub async fn run(config: WriterConfig) {
     let seed = config.clock.unix_ns() as u64;
     let writer = Rc::new(Writer {
         limits,
-        endpoint: config.endpoint,
+        endpoints: RefCell::new(config.endpoints),
         catalog: config.catalog,
         boot_id: config.boot_id,
         inserts: Cell::new(0),

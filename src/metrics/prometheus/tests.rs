@@ -142,7 +142,9 @@ fn check_buckets(samples: &[Sample]) {
 fn sources(cores: usize) -> Sources {
     Sources {
         ingest: (0..cores).map(|_| Arc::default()).collect(),
-        writer: Arc::default(),
+        writer: Arc::new(WriterMetrics::of(
+            ["tcp://a:9000", "tcp://b:9000"].map(String::from).into_iter(),
+        )),
         ledger: Vec::new(),
         histograms: HistogramSet::new(),
         started_s: 1.5,
@@ -204,6 +206,10 @@ fn renders_every_count_under_its_labels() {
         core.reject(reason, at as u64 + 5);
     }
     core.reject("a reason of tomorrow", 4);
+    let server = &sources.writer.endpoints()[1];
+    server.connect();
+    server.fail(2_250);
+    server.held_rows.set(9);
     let table = sources.writer.table("d.\"odd\\\n");
     table.inserts.add(7);
     table.bytes_raw.add(70);
@@ -262,6 +268,17 @@ fn renders_every_count_under_its_labels() {
         ),
         4.0
     );
+    for (name, expected) in [
+        ("connects_total", [0.0, 1.0]),
+        ("failures_total", [0.0, 1.0]),
+        ("connected", [0.0, 0.0]),
+        ("last_failure_timestamp_seconds", [0.0, 2.25]),
+        ("held_rows", [0.0, 9.0]),
+    ] {
+        let name = format!("ringhouse_endpoint_{name}");
+        let values = ["tcp://a:9000", "tcp://b:9000"].map(|at| value(&samples, &name, &[("endpoint", at)]));
+        assert_eq!(values, expected, "{name}");
+    }
     let table = ("table", "d.\"odd\\\n");
     assert_eq!(value(&samples, "ringhouse_inserts_total", &[table]), 7.0);
     assert_eq!(
