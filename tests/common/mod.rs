@@ -148,9 +148,18 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 
 /// Runs SQL over ClickHouse's HTTP interface in database `default`; the result as ClickHouse prints it (TabSeparated
 /// when the query names no format), without the last newline.
+///
+/// A SELECT that meets a broken connection is asked again for up to [`PATIENCE`]: the embedded engine ends its process on
+/// a reset of any connection, and its supervisor starts it again. Other statements may have had their effect.
 pub fn try_sql(http_port: u16, query: &str) -> Result<String, String> {
-    let reply =
-        http("POST", http_port, "/?database=default", &[], query.as_bytes()).map_err(|e| e.to_string())?;
+    let started = Instant::now();
+    let ask = || http("POST", http_port, "/?database=default", &[], query.as_bytes());
+    let mut reply = ask();
+    while reply.is_err() && query.starts_with("SELECT") && started.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(50));
+        reply = ask();
+    }
+    let reply = reply.map_err(|error| error.to_string())?;
     match reply.status {
         200 => Ok(reply.body.strip_suffix('\n').unwrap_or(&reply.body).to_owned()),
         _ => Err(reply.body),
