@@ -5,6 +5,8 @@ mod common;
 mod load;
 #[path = "common/proxy.rs"]
 mod proxy;
+#[path = "common/small_disk.rs"]
+mod small_disk;
 
 use std::thread;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use load::{Client, Load, Plan, assert_exactly_once, readyz, scale, seed, settled
 use proxy::{Fault, Proxy};
 use ringhouse::clickhouse::embedded::{Embedded, EmbeddedConfig};
 use rustix::process::Signal;
+use small_disk::SmallDisk;
 
 const TABLE: &str = "otel_logs";
 
@@ -617,41 +620,14 @@ fn a_server_that_drains_under_load_loses_nothing_promised_and_resets_nobody() {
     assert_eq!(engine.embedded.restarts(), 0, "the engine saw a reset");
 }
 
-/// A file system of a few megabytes, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(bytes: u64) -> Option<SmallDisk> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
-            .arg(directory.path())
-            .output();
-        mounted
-            .is_ok_and(|output| output.status.success())
-            .then_some(SmallDisk(directory))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the engine that wrote there may be a moment from its end.
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.0.path())
-            .status();
-    }
-}
-
 #[test]
 fn a_full_disk_holds_the_rows_until_there_is_space() {
     let Some(disk) = SmallDisk::mount(64 << 20) else {
-        eprintln!("skipped: mounting a small file system needs root");
         return;
     };
     let (tcp_port, http_port) = (free_port(), free_port());
     let engine = Embedded::start(EmbeddedConfig {
-        directory: disk.0.path().join("clickhouse"),
+        directory: disk.path().join("clickhouse"),
         tcp_port: Some(tcp_port),
         http_port,
         memory_bytes_max: Some(2 << 30),
@@ -662,12 +638,9 @@ fn a_full_disk_holds_the_rows_until_there_is_space() {
     let server = serve_ready(tcp_port, &[]);
     let load = Load::start(server.port, &Plan::default());
     load.more_inserted(150);
-    let ballast = disk.0.path().join("ballast");
-    let mut file = std::fs::File::create(&ballast).unwrap();
-    while std::io::Write::write_all(&mut file, &[1; 65_536]).is_ok() {}
+    let ballast = disk.fill();
     eventually("/readyz to tell", || (readyz(&server).0 == 503).then_some(()));
-    drop(file);
-    std::fs::remove_file(&ballast).unwrap();
+    drop(ballast);
     server.wait_until_ready();
     load.more_inserted(150);
     let sent = load.finish();
