@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{BINARY, Engine, Server, eventually, free_port, signal, sql};
-use load::{Client, Load, Plan, assert_exactly_once, readyz, scale, seed, settled};
+use load::{Client, Load, Plan, assert_exactly_once, producers, readyz, scale, seed, settled};
 use proxy::{Fault, Proxy};
 use ringhouse::clickhouse::embedded::{Embedded, EmbeddedConfig};
 use rustix::process::Signal;
@@ -178,7 +178,7 @@ fn a_table_that_is_dropped_and_created_again_holds_its_rows() {
         let load = Load::start(
             server.port,
             &Plan {
-                producers: (0, 2),
+                producers: producers(0, 2, 40),
                 ..Plan::default()
             },
         );
@@ -400,7 +400,7 @@ fn connections_cut_anywhere_double_nothing() {
     let load = Load::start(
         server.port,
         &Plan {
-            rows_max: 400,
+            producers: producers(3, 2, 400),
             ..Plan::default()
         },
     );
@@ -592,7 +592,7 @@ fn a_server_that_drains_under_load_loses_nothing_promised_and_resets_nobody() {
         let load = Load::start(
             server.port,
             &Plan {
-                producers: (2, 2),
+                producers: producers(2, 2, 40),
                 ..Plan::default()
             },
         );

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::{Server, eventually, free_port, http, signal};
-use load::{Load, Plan, assert_exactly_once, readyz, settled};
+use load::{Load, Plan, assert_exactly_once, producers, readyz, settled};
 use rustix::process::Signal;
 
 /// Where the package puts it; not every PATH has /usr/sbin.
@@ -348,8 +348,7 @@ fn an_old_revision_takes_the_types_it_knows() {
     let load = Load::start(
         server.port,
         &Plan {
-            producers: (2, 1),
-            rows_max: 2_000,
+            producers: producers(2, 1, 2_000),
             ..plan_with_all_columns()
         },
     );

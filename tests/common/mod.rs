@@ -310,23 +310,33 @@ impl Server {
     /// The same in a directory of the caller's, for restarts.
     pub fn start_in(directory: &Path, arguments: &[&str]) -> Server {
         let (output, log) = (directory.join("stdout.txt"), directory.join("stderr.txt"));
-        let child = Command::new(BINARY)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-                "--data-dir",
-            ])
-            .arg(directory.join("data"))
+        let mut server = Server::spawn(&directory.join("data"), output, log, arguments);
+        server.wait_until_it_listens();
+        server
+    }
+
+    /// One of many lives over the same data, with files of its own in `logs`. It need not listen yet.
+    pub fn spawn_life(data: &Path, logs: &Path, life: u64, arguments: &[&str]) -> Server {
+        let file = |name: &str| logs.join(format!("{life:04}-{name}.txt"));
+        Server::spawn(data, file("stdout"), file("stderr"), arguments)
+    }
+
+    fn spawn(data: &Path, output: PathBuf, log: PathBuf, arguments: &[&str]) -> Server {
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--admin", "127.0.0.1:0"]);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let child = command
+            .arg("--data-dir")
+            .arg(data)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(File::create(&output).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut server = Server {
+        Server {
             child,
             port: 0,
             admin_port: 0,
@@ -335,7 +345,11 @@ impl Server {
             output,
             log,
             directory: None,
-        };
+        }
+    }
+
+    /// Learns the ports it prints.
+    pub fn wait_until_it_listens(&mut self) {
         let announced = |server: &Server, what: &str| {
             let output = fs::read_to_string(&server.output).unwrap_or_default();
             let line = output.lines().find(|l| l.starts_with(what))?.to_owned();
@@ -351,10 +365,9 @@ impl Server {
                 announced(server, what)
             })
         };
-        server.port = wait_for(&mut server, "ringhouse: listening on ");
-        server.admin_port = wait_for(&mut server, "ringhouse: admin on ");
-        server.clickhouse_port = announced(&server, "ringhouse: clickhouse at ").unwrap_or(0);
-        server
+        self.port = wait_for(self, "ringhouse: listening on ");
+        self.admin_port = wait_for(self, "ringhouse: admin on ");
+        self.clickhouse_port = announced(self, "ringhouse: clickhouse at ").unwrap_or(0);
     }
 
     pub fn wait_until_ready(&self) {
@@ -394,6 +407,12 @@ impl Server {
 
     pub fn signal(&self, which: Signal) {
         signal(self.pid(), which);
+    }
+
+    /// SIGKILL, and its end.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap()
     }
 
     /// Waits for the server to end by itself.

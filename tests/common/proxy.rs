@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ struct Shared {
     fault: Mutex<Fault>,
     random: Mutex<fastrand::Rng>,
     cuts: AtomicU64,
-    /// One for each connection: set to have it cut.
-    connections: Mutex<Vec<Arc<Link>>>,
+    /// Connections that may still be cut. Their sockets close when both directions have ended.
+    connections: Mutex<Vec<Weak<Link>>>,
 }
 
 struct Link {
@@ -97,7 +97,9 @@ impl Shared {
 
     fn cut_all(&self) {
         for link in self.connections.lock().unwrap().drain(..) {
-            self.cut(&link);
+            if let Some(link) = link.upgrade() {
+                self.cut(&link);
+            }
         }
     }
 
@@ -116,7 +118,10 @@ impl Shared {
             ended: AtomicBool::new(false),
             cut: AtomicBool::new(false),
         });
-        self.connections.lock().unwrap().push(Arc::clone(&link));
+        let mut connections = self.connections.lock().unwrap();
+        connections.retain(|link| link.strong_count() > 0);
+        connections.push(Arc::downgrade(&link));
+        drop(connections);
         for upward in [true, false] {
             let (shared, link) = (Arc::clone(self), Arc::clone(&link));
             thread::spawn(move || shared.carry(&link, upward));
