@@ -1,6 +1,6 @@
 # Two commands: `make run` and `make test`. The ClickHouse they need is fetched once by the program itself.
 
-.PHONY: run test loom lint fmt bench fuzz prerequisites
+.PHONY: run test crash-test loom lint fmt bench fuzz prerequisites
 
 run: prerequisites
 	cargo build --release --locked --bin ringhouse
@@ -10,6 +10,12 @@ run: prerequisites
 test: prerequisites loom
 	cargo test --locked --lib --bins --tests --benches
 	cargo test --locked --doc
+
+# Processes killed and paused, connections cut, logs damaged, CYCLES times: what was lost, what was doubled.
+# RINGHOUSE_CRASH_SEED repeats a schedule.
+CYCLES ?= 250
+crash-test: prerequisites
+	CYCLES=$(CYCLES) cargo test --locked --release --test crash -- --nocapture --test-threads=1
 
 # Every interleaving of the doorbell. Optimized: loom runs tens of thousands of executions.
 loom: prerequisites

@@ -350,6 +350,13 @@ impl Server {
 
     /// Learns the ports it prints.
     pub fn wait_until_it_listens(&mut self) {
+        if let Err(status) = self.try_wait_until_it_listens() {
+            panic!("ringhouse ended at its start: {status}");
+        }
+    }
+
+    /// The same; its exit status when it ends before.
+    pub fn try_wait_until_it_listens(&mut self) -> Result<(), ExitStatus> {
         let announced = |server: &Server, what: &str| {
             let output = fs::read_to_string(&server.output).unwrap_or_default();
             let line = output.lines().find(|l| l.starts_with(what))?.to_owned();
@@ -358,16 +365,15 @@ impl Server {
             digits.parse::<u16>().ok()
         };
         let wait_for = |server: &mut Server, what: &str| {
-            eventually(what, || {
-                if let Some(status) = server.child.try_wait().unwrap() {
-                    panic!("ringhouse ended at its start: {status}");
-                }
-                announced(server, what)
+            eventually(what, || match server.child.try_wait().unwrap() {
+                Some(status) => Some(Err(status)),
+                None => announced(server, what).map(Ok),
             })
         };
-        self.port = wait_for(self, "ringhouse: listening on ");
-        self.admin_port = wait_for(self, "ringhouse: admin on ");
+        self.port = wait_for(self, "ringhouse: listening on ")?;
+        self.admin_port = wait_for(self, "ringhouse: admin on ")?;
         self.clickhouse_port = announced(self, "ringhouse: clickhouse at ").unwrap_or(0);
+        Ok(())
     }
 
     pub fn wait_until_ready(&self) {
