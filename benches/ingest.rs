@@ -1,9 +1,11 @@
 //! What one ingest core takes over HTTP: the real server, a real ClickHouse, real sockets.
 //!
-//! Claims: rows and requests a second of the ingest core's own CPU time at `ack=memory`, in the same run beside a
-//! glommio core that reads the same requests and answers each with a fixed reply: what the sockets alone cost.
-//! The wall clock is printed too, but on a small machine it measures the load generator, the writer and ClickHouse as
-//! well, which share its CPUs. Does not claim: anything of several cores or of a network.
+//! Claims: rows and requests a second of the ingest core's own CPU time at `ack=memory` and at `ack=wal`, in the same run
+//! beside a glommio core that reads the same requests and answers each with a fixed reply: what the sockets alone cost.
+//! What `wal` costs beside `memory`, by the core's time and by the clock; what a steady 100,000 rows a second at `wal` take
+//! of all the server's threads; how soon a single row is answered. The wall clock is printed too, but on a small
+//! machine it measures the load generator, the writer and ClickHouse as well, which share its CPUs. Does not claim:
+//! anything of several cores or of a network.
 //!
 //! Every reply is checked, and after each run ClickHouse must hold as many rows as were accepted.
 //!
@@ -27,11 +29,16 @@ struct Size {
     runs: usize,
     rows: usize,
     requests: usize,
+    /// Seconds of the steady load.
+    steady_s: u64,
+    /// Single rows whose latency is taken.
+    singles: usize,
 }
 
 /// Requests of one kind.
 struct Load {
     name: &'static str,
+    ack: &'static str,
     /// Rows of one request.
     rows: usize,
     connections: usize,
@@ -54,21 +61,25 @@ fn main() {
     let size = if test {
         Size {
             runs: 1,
-            rows: 8_000,
+            rows: 32_000,
             requests: 640,
+            steady_s: 1,
+            singles: 20,
         }
     } else {
         Size {
             runs: 5,
-            rows: 1_000_000,
+            rows: 1_600_000,
             requests: 128_000,
+            steady_s: 10,
+            singles: 500,
         }
     };
     let cpus = topology::available();
     let bare = Bare::start(cpus[0]);
     // The comma makes it a list of one CPU, not a count.
     let cores = format!("--ingest-cores={},", cpus[0]);
-    let server = Server::embedded(&[&cores, "--ack=memory"]);
+    let server = Server::embedded(&[&cores, "--ack", "memory"]);
     // The server learns of a table by itself; the row that asks for it is one of its rows.
     let probe = |table: &str| {
         let target = format!("/ingest/{table}?ack=inserted");
@@ -80,34 +91,130 @@ fn main() {
     let ingest = eventually("the ingest core's thread", || thread_of(server.pid(), "ingest-0"));
     let idle_kib = memory_kib(server.pid(), "VmRSS");
 
+    let mut sent = 0;
     for table in ["null_logs", "otel_logs"] {
-        for load in loads(&size, table) {
-            let mut ratios = Vec::new();
-            let mut times = Vec::new();
+        for [memory, wal] in loads(&size, table) {
+            let mut results = [Vec::new(), Vec::new()];
+            let mut ratios = [Vec::new(), Vec::new()];
             for _ in 0..size.runs {
-                let bare = measure(bare.thread, || load.run(bare.port, None));
-                let wanted = inserted(&server) + load.rows_sent() as u64;
-                let ours = measure(ingest, || load.run(server.port, Some(load.rows)));
-                eventually("the rows in ClickHouse", || {
-                    (inserted(&server) == wanted).then_some(())
-                });
-                ratios.push(ours.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
-                times.push(ours);
+                let bare = measure(bare.thread, || memory.run(bare.port, None));
+                for (load, (times, ratios)) in [&memory, &wal]
+                    .into_iter()
+                    .zip(results.iter_mut().zip(&mut ratios))
+                {
+                    let wanted = inserted(&server) + load.rows_sent() as u64;
+                    let ours = measure(ingest, || load.run(server.port, Some(load.rows)));
+                    eventually("the rows in ClickHouse", || {
+                        (inserted(&server) == wanted).then_some(())
+                    });
+                    ratios.push(ours.cpu.as_secs_f64() / bare.cpu.as_secs_f64());
+                    times.push(ours);
+                    if table == "otel_logs" {
+                        sent += load.rows_sent();
+                    }
+                }
             }
-            load.report(table, &times, median(ratios));
+            memory.report(table, &results[0], median(ratios[0].clone()));
+            wal.report(table, &results[1], median(ratios[1].clone()));
+            report_cost(memory.name, table, &results);
         }
     }
+    steady(&server, size.steady_s);
+    single_rows(&server, size.singles);
     let stored: usize = server
         .sql("SELECT count() FROM otel_logs")
         .parse()
         .expect("a number");
-    let sent: usize = loads(&size, "otel_logs").iter().map(Load::rows_sent).sum();
-    assert_eq!(stored, size.runs * sent + 1, "every row is in its table once");
+    assert_eq!(stored, sent + 1, "every row is in its table once");
     println!(
         "memory of the server: {:.1} MiB idle, {:.1} MiB at most",
         idle_kib as f64 / 1024.0,
         memory_kib(server.pid(), "VmHWM") as f64 / 1024.0
     );
+}
+
+/// What `wal` gives of what `memory` gives, run by run.
+fn report_cost(name: &str, table: &str, [memory, wal]: &[Vec<Took>; 2]) {
+    let ratio = |of: fn(&Took) -> Duration| {
+        let pairs = memory.iter().zip(wal);
+        median(
+            pairs
+                .map(|(memory, wal)| of(memory).as_secs_f64() / of(wal).as_secs_f64())
+                .collect(),
+        )
+    };
+    println!(
+        "{name} into {table}: wal gives {:.2} of memory by core time, {:.2} by the clock",
+        ratio(|took| took.cpu),
+        ratio(|took| took.wall),
+    );
+}
+
+/// 100,000 rows a second in requests of 8,192 rows, each due at its time, over one connection at `wal`.
+fn steady(server: &Server, seconds: u64) {
+    const ROWS: usize = 8192;
+    const ROWS_A_SECOND: u64 = 100_000;
+    let load = Load {
+        name: "steady",
+        ack: "wal",
+        rows: ROWS,
+        connections: 1,
+        requests: 1,
+        request: request("null_logs", "wal", &lines(ROWS)),
+    };
+    let mut stream = connect(server.port);
+    let mut reply = [0; 4096];
+    let interval = Duration::from_nanos(ROWS as u64 * 1_000_000_000 / ROWS_A_SECOND);
+    let requests = (seconds * ROWS_A_SECOND).div_ceil(ROWS as u64);
+    let expected = format!("{{\"accepted\":{ROWS},");
+    let wanted = inserted(server) + requests * ROWS as u64;
+    let (started, before) = (Instant::now(), process_time(server.pid()));
+    for number in 0..requests as u32 {
+        thread::sleep((started + interval * number).saturating_duration_since(Instant::now()));
+        stream.write_all(&load.request).expect("the server reads");
+        load.read_reply(&mut stream, &mut reply, Some(&expected));
+    }
+    thread::sleep((started + interval * requests as u32).saturating_duration_since(Instant::now()));
+    let (took, wall) = (process_time(server.pid()) - before, started.elapsed());
+    eventually("the rows in ClickHouse", || {
+        (inserted(server) == wanted).then_some(())
+    });
+    println!(
+        "a steady {:.0} rows/s at wal, {ROWS} a request: {:.1} % of one core, all threads of the server together, over {:.1} s",
+        requests as f64 * ROWS as f64 / wall.as_secs_f64(),
+        took.as_secs_f64() / wall.as_secs_f64() * 100.0,
+        wall.as_secs_f64(),
+    );
+}
+
+/// One row a request, one after the other, over one connection: an idle server's latency.
+fn single_rows(server: &Server, count: usize) {
+    for ack in ["memory", "wal"] {
+        let load = Load {
+            name: "single rows",
+            ack,
+            rows: 1,
+            connections: 1,
+            requests: count,
+            request: request("null_logs", ack, &lines(1)),
+        };
+        let mut stream = connect(server.port);
+        let mut reply = [0; 4096];
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            thread::sleep(Duration::from_millis(5));
+            let started = Instant::now();
+            stream.write_all(&load.request).expect("the server reads");
+            load.read_reply(&mut stream, &mut reply, Some("{\"accepted\":1,"));
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        println!(
+            "one row every 5 ms at {ack}: answered in {:.2} ms at the median, {:.2} ms at p99 of {count}",
+            times[count / 2],
+            times[count * 99 / 100],
+        );
+    }
 }
 
 impl Load {
@@ -151,7 +258,11 @@ impl Load {
             let length = stream.read(reply).expect("the server answers");
             let text = std::str::from_utf8(&reply[..length]).expect("ASCII");
             if !text.starts_with("HTTP/1.1 503") {
-                assert!(text.starts_with("HTTP/1.1 202"), "{text}");
+                let status = if self.ack == "memory" { 202 } else { 200 };
+                assert!(
+                    text.starts_with(&format!("HTTP/1.1 {status}")) || expected.is_none(),
+                    "{text}"
+                );
                 assert!(expected.is_none_or(|expected| text.contains(expected)), "{text}");
                 return;
             }
@@ -175,9 +286,10 @@ impl Load {
         let cpu = median(times.iter().map(|took| took.cpu.as_secs_f64()).collect());
         let wall = median(times.iter().map(|took| took.wall.as_secs_f64()).collect());
         println!(
-            "{} into {table}: {} of core time ({} by the clock), {ratio:.2} times the core time of the bare responder; \
+            "{} at {} into {table}: {} of core time ({} by the clock), {ratio:.2} times the core time of the bare responder; \
              median of {} runs of {requests} requests",
             self.name,
+            self.ack,
             rate(cpu),
             rate(wall),
             times.len(),
@@ -185,23 +297,32 @@ impl Load {
     }
 }
 
-fn loads(size: &Size, table: &str) -> [Load; 2] {
-    let load = |name, rows: usize, connections, requests| Load {
-        name,
-        rows,
-        connections,
-        requests,
-        request: request(table, &lines(rows)),
+/// Each at both ack levels.
+fn loads(size: &Size, table: &str) -> [[Load; 2]; 2] {
+    let load = |name, rows: usize, connections, requests| {
+        ["memory", "wal"].map(|ack| Load {
+            name,
+            ack,
+            rows,
+            connections,
+            requests,
+            request: request(table, ack, &lines(rows)),
+        })
     };
     [
-        load("1,000 logs a request, 4 connections", 1000, 4, size.rows / 4000),
+        load(
+            "1,000 logs a request, 32 connections",
+            1000,
+            32,
+            size.rows / 32_000,
+        ),
         load("one log a request, 64 connections", 1, 64, size.requests / 64),
     ]
 }
 
-fn request(table: &str, body: &[u8]) -> Vec<u8> {
+fn request(table: &str, ack: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /ingest/{table} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
+        "POST /ingest/{table}?ack={ack} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
@@ -285,6 +406,16 @@ fn cpu_time(ThreadId(process, thread): ThreadId) -> Duration {
             .and_then(|ns| ns.parse().ok())
             .expect("a number"),
     )
+}
+
+/// CPU time of all threads of a process.
+fn process_time(process: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the server runs");
+    tasks
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .map(|thread| cpu_time(ThreadId(process, thread)))
+        .sum()
 }
 
 fn measure(thread: ThreadId, work: impl FnOnce()) -> Took {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringhouse::batch::TableSink;
-use ringhouse::block::Block;
 use ringhouse::clickhouse::frame::FrameEncoder;
 use ringhouse::json::{Parser, RowErrors, RowForm, RowsText, Split, Splitter};
 use ringhouse::limits::Limits;
@@ -133,7 +132,7 @@ struct Core {
     sink: TableSink,
     encoder: FrameEncoder,
     errors: RowErrors,
-    block: Block,
+    frames: Vec<u8>,
     rows_sealed: u64,
 }
 
@@ -149,7 +148,7 @@ impl Core {
             sink: TableSink::new(schema, &MappingConfig::default(), limits),
             encoder: FrameEncoder::new(),
             errors: RowErrors::new(limits),
-            block: Block::with_capacity(FrameEncoder::bound(2 * limits.batch_bytes_max), 0),
+            frames: Vec::with_capacity(FrameEncoder::bound(2 * limits.batch_bytes_max)),
             rows_sealed: 0,
         }
     }
@@ -168,9 +167,9 @@ impl Core {
     }
 
     fn seal(&mut self, batch: usize) {
-        self.block.clear();
-        self.sink.seal(batch, &mut self.encoder, &mut self.block);
-        self.rows_sealed += u64::from(self.block.rows);
+        self.frames.clear();
+        let block = self.sink.seal(batch, &mut self.encoder, &mut self.frames);
+        self.rows_sealed += u64::from(block.rows);
     }
 
     /// Seals what is open; returns all rows sealed so far.

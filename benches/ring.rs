@@ -25,9 +25,9 @@ use ringhouse::topology;
 /// In place of a block: something a pointer is needed for.
 type Item = Box<u64>;
 
-/// Items that are under way at once: as many as a core has blocks.
+/// Items that are under way at once: as many as a core's ring holds.
 fn pool() -> usize {
-    Limits::default().blocks_per_core
+    Limits::default().ring_blocks
 }
 
 /// The first and the last CPU this process may run on; the same one when there is only one.

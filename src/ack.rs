@@ -7,25 +7,32 @@
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::task::{Context, Poll, Waker};
 
 /// How safe a row is when its request is answered with success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckLevel {
     /// 202: parsed and typed, in a batch. Lost when the process dies.
     Memory,
-    /// 200: ClickHouse has confirmed the INSERT.
+    /// 200: in the write-ahead log, fdatasync'ed. Lost when the disk dies.
     #[default]
+    Wal,
+    /// 200: ClickHouse has confirmed the INSERT.
     Inserted,
 }
 
 impl AckLevel {
+    /// Every level, the weakest first.
+    pub const ALL: [AckLevel; 3] = [AckLevel::Memory, AckLevel::Wal, AckLevel::Inserted];
+
     /// The level's name in replies, headers and configuration.
     pub fn name(self) -> &'static str {
         match self {
             AckLevel::Memory => "memory",
+            AckLevel::Wal => "wal",
             AckLevel::Inserted => "inserted",
         }
     }
@@ -34,7 +41,7 @@ impl AckLevel {
     pub fn status(self) -> u16 {
         match self {
             AckLevel::Memory => 202,
-            AckLevel::Inserted => 200,
+            AckLevel::Wal | AckLevel::Inserted => 200,
         }
     }
 }
@@ -51,7 +58,7 @@ pub struct UnknownAckLevel;
 
 impl fmt::Display for UnknownAckLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the ack level is `memory` or `inserted`")
+        f.write_str("the ack level is `memory`, `wal` or `inserted`")
     }
 }
 
@@ -63,30 +70,32 @@ impl FromStr for AckLevel {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "memory" => Ok(AckLevel::Memory),
+            "wal" => Ok(AckLevel::Wal),
             "inserted" => Ok(AckLevel::Inserted),
             _ => Err(UnknownAckLevel),
         }
     }
 }
 
-/// How a request's rows ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Every row reached the level.
-    Kept,
-    /// ClickHouse refused at least one block for its content.
-    Refused,
-}
-
 /// Names a waiting request; valid until it is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AckId(u32);
+
+/// A request's rows in one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiter {
+    /// The request.
+    pub ack: AckId,
+    /// Its rows, by their position in the batch.
+    pub rows: Range<u32>,
+}
 
 #[derive(Debug, Default)]
 struct Entry {
     /// Batches and blocks that hold rows of the request, plus one while its body is still being read.
     claims: u32,
-    refused: bool,
+    /// Rows that ClickHouse refused for their content.
+    refused: u64,
     /// The connection went away or gave up: the last claim frees the entry.
     abandoned: bool,
     in_use: bool,
@@ -131,7 +140,7 @@ impl AckTable {
         let entry = &mut inner.entries[id as usize];
         debug_assert!(!entry.in_use, "a free entry is not in use");
         entry.claims = 1;
-        entry.refused = false;
+        entry.refused = 0;
         entry.abandoned = false;
         entry.in_use = true;
         Some(AckId(id))
@@ -148,13 +157,13 @@ impl AckTable {
         entry.claims += 1;
     }
 
-    /// One claim is settled: a block's outcome, or the end of the request's body.
-    pub fn settle(&self, id: AckId, outcome: Settled) {
+    /// One claim is settled: a block reached the level, but for `refused` rows, or the request's body ended.
+    pub fn settle(&self, id: AckId, refused: u64) {
         let mut inner = self.inner.borrow_mut();
         let entry = &mut inner.entries[id.0 as usize];
         assert!(entry.in_use && entry.claims > 0, "a claim is settled once");
         entry.claims -= 1;
-        entry.refused |= outcome == Settled::Refused;
+        entry.refused += refused;
         if entry.claims == 0 {
             if entry.abandoned {
                 inner.release(id);
@@ -164,8 +173,8 @@ impl AckTable {
         }
     }
 
-    /// Ready when the last claim is settled.
-    pub fn poll_settled(&self, id: AckId, cx: &Context<'_>) -> Poll<Settled> {
+    /// Ready when the last claim is settled, with the rows that ClickHouse refused.
+    pub fn poll_settled(&self, id: AckId, cx: &Context<'_>) -> Poll<u64> {
         if let Poll::Ready(settled) = self.state(id) {
             return Poll::Ready(settled);
         }
@@ -183,12 +192,11 @@ impl AckTable {
     }
 
     /// How the request stands now, without waiting.
-    pub fn state(&self, id: AckId) -> Poll<Settled> {
+    pub fn state(&self, id: AckId) -> Poll<u64> {
         let inner = self.inner.borrow();
         let entry = &inner.entries[id.0 as usize];
-        match (entry.claims, entry.refused) {
-            (0, true) => Poll::Ready(Settled::Refused),
-            (0, false) => Poll::Ready(Settled::Kept),
+        match entry.claims {
+            0 => Poll::Ready(entry.refused),
             _ => Poll::Pending,
         }
     }
@@ -220,7 +228,7 @@ impl Inner {
 mod tests {
     use super::*;
 
-    fn poll(table: &AckTable, id: AckId) -> Poll<Settled> {
+    fn poll(table: &AckTable, id: AckId) -> Poll<u64> {
         table.poll_settled(id, &Context::from_waker(Waker::noop()))
     }
 
@@ -229,22 +237,24 @@ mod tests {
         let table = AckTable::new(2);
         let id = table.open().expect("two entries are free");
         table.claim(id);
-        table.settle(id, Settled::Kept);
+        table.settle(id, 0);
         assert_eq!(poll(&table, id), Poll::Pending);
-        table.settle(id, Settled::Kept);
-        assert_eq!(poll(&table, id), Poll::Ready(Settled::Kept));
+        table.settle(id, 0);
+        assert_eq!(poll(&table, id), Poll::Ready(0));
         table.close(id);
         assert_eq!(table.waiting(), 0);
     }
 
     #[test]
-    fn one_refused_block_refuses_the_request() {
+    fn refused_rows_of_all_blocks_are_added_up() {
         let table = AckTable::new(1);
         let id = table.open().expect("one entry is free");
         table.claim(id);
-        table.settle(id, Settled::Refused);
-        table.settle(id, Settled::Kept);
-        assert_eq!(poll(&table, id), Poll::Ready(Settled::Refused));
+        table.claim(id);
+        table.settle(id, 3);
+        table.settle(id, 0);
+        table.settle(id, 2);
+        assert_eq!(poll(&table, id), Poll::Ready(5));
     }
 
     #[test]
@@ -252,10 +262,10 @@ mod tests {
         let table = AckTable::new(1);
         let id = table.open().expect("one entry is free");
         table.claim(id);
-        table.settle(id, Settled::Kept);
+        table.settle(id, 0);
         table.close(id);
         assert!(table.open().is_none());
-        table.settle(id, Settled::Kept);
+        table.settle(id, 0);
         assert!(table.open().is_some());
     }
 

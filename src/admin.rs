@@ -8,10 +8,13 @@ mod status;
 pub use client::{ExchangeError, FetchError, Reply, Request, exchange, fetch};
 pub use readiness::Readiness;
 
+use crate::dead_letter;
 use crate::histogram::{self, Measure, Reader};
+use crate::idempotency::Keys;
 use crate::limits::Limits;
 use crate::metrics::{self, IngestMetrics, LedgerEntry, Sources, WriterMetrics};
 use crate::topology::Topology;
+use crate::wal::segment::Budget;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -31,10 +34,16 @@ pub struct AdminState {
     pub ingest: Vec<Arc<IngestMetrics>>,
     /// Counters of the writer.
     pub writer: Arc<WriterMetrics>,
+    /// What the write-ahead log takes of the disk.
+    pub log: Arc<Budget>,
     /// Histograms of all cores.
     pub histograms: Reader,
     /// Reads the ledger of every table.
     pub ledger: Box<dyn Fn() -> Vec<LedgerEntry> + Send + Sync>,
+    /// Looks into the dead-letter store. Blocks.
+    pub dead_letters: Box<dyn Fn() -> dead_letter::Totals + Send + Sync>,
+    /// Idempotency keys.
+    pub keys: Keys,
     /// Whether rows can be taken.
     pub readiness: Arc<Readiness>,
     /// What the server runs with.
@@ -174,8 +183,11 @@ async fn livez(State(state): State<Arc<AdminState>>) -> Response {
 impl AdminState {
     fn readyz(&self) -> readiness::Readyz {
         // One core with room is enough: the answer is whether *a* row can be taken.
-        self.readiness
-            .page(self.ingest.iter().any(|core| core.pool_free.get() > 0))
+        let takes = |core: &Arc<IngestMetrics>| core.has_room.get() > 0 && core.log_error.get() == 0;
+        self.readiness.page(
+            self.ingest.iter().any(takes),
+            self.ingest.iter().find_map(|core| core.log_error()),
+        )
     }
 
     /// Name and last tick (Unix time in milliseconds) of every core.
@@ -205,6 +217,9 @@ async fn metrics_page(State(state): State<Arc<AdminState>>) -> Response {
     let page = metrics::render(Sources {
         ingest: state.ingest.clone(),
         writer: state.writer.clone(),
+        log: Arc::clone(&state.log),
+        dead_letters: (state.dead_letters)(),
+        keys: state.keys.clone(),
         ledger: (state.ledger)(),
         histograms: state.histograms.read_async(HISTOGRAM_PATIENCE).await,
         started_s: unix_ms(state.started.at) as f64 / 1e3,

@@ -6,7 +6,7 @@ mod scan;
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};
 use self::scan::{KeyFault, Scan};
-use crate::block::Block;
+use crate::block::{BlockInfo, Partitions};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::column::{Append, Column, Node, partition_of};
 use crate::json::{Parsed, Parser, RejectReason, RowErrors, RowsText};
@@ -185,6 +185,11 @@ impl TableSink {
             })
     }
 
+    /// Rows in a batch now.
+    pub fn rows(&self, batch: usize) -> usize {
+        self.batches[batch].rows
+    }
+
     /// Whether a batch has reached a bound and takes no more rows.
     pub fn is_full(&self, batch: usize) -> bool {
         let batch = &self.batches[batch];
@@ -220,32 +225,32 @@ impl TableSink {
         pushed
     }
 
-    /// Seals a batch into `block` and leaves it free.
-    ///
-    /// Appends to `block.frames` and fills what describes the rows; the block's core, sequence and waiters are its
-    /// owner's.
+    /// Seals a batch, appends its block to `frames` and leaves the batch free.
     ///
     /// # Panics
     /// When the batch has no rows.
-    pub fn seal(&mut self, batch: usize, encoder: &mut FrameEncoder, block: &mut Block) {
+    pub fn seal(&mut self, batch: usize, encoder: &mut FrameEncoder, frames: &mut Vec<u8>) -> BlockInfo {
         let batch = &mut self.batches[batch];
         assert!(batch.rows > 0, "only a batch with rows is sealed");
         let route = batch.route.expect("a batch with rows has a route");
-        block.schema = Some(Schema::clone(&self.schema));
-        block.omitted = route.omitted;
-        block.rows = u32::try_from(batch.rows).expect("a batch is far below 4 G rows");
-        block.partition_bucket = route.bucket;
-        block.opened_at_ns = batch.opened_at_ns;
-        block.partitions.clear();
-        if route.bucket != UNKNOWN_BUCKET {
-            let first = route.bucket * self.bucket_partitions;
-            let bits = batch.partitions;
-            block
-                .partitions
-                .extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| first + bit));
+        let rows = u32::try_from(batch.rows).expect("a batch is far below 4 G rows");
+        let partitions = match route.bucket {
+            UNKNOWN_BUCKET => Partitions::UNKNOWN,
+            bucket => Partitions {
+                first: bucket * self.bucket_partitions,
+                bits: batch.partitions,
+            },
+        };
+        let opened_at_ns = batch.opened_at_ns;
+        let wire_bytes = batch.seal(&self.default_bits, &mut self.head, encoder, frames);
+        BlockInfo {
+            schema: Schema::clone(&self.schema),
+            omitted: route.omitted,
+            rows,
+            wire_bytes: u32::try_from(wire_bytes).unwrap_or(u32::MAX),
+            partitions,
+            opened_at_ns,
         }
-        let wire_bytes = batch.seal(&self.default_bits, &mut self.head, encoder, &mut block.frames);
-        block.wire_bytes = u32::try_from(wire_bytes).unwrap_or(u32::MAX);
     }
 
     fn push_parsed(

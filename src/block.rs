@@ -1,96 +1,107 @@
-//! A sealed batch: the very bytes that go onto the ClickHouse socket, and what the writer must know of them.
+//! A sealed batch: what is known of it beside its bytes, and where in the log these lie.
 
 use std::sync::Arc;
 
-use crate::ack::AckId;
 use crate::schema::Schema;
+use crate::wal::segment::Segment;
 
-/// One sealed block. Lives in a fixed pool of its ingest core; crosses cores as one `Box` pointer.
-///
-/// The ingest core fills it, the writer reads it and sets `outcome`, the ingest core takes it back. Nobody
-/// changes `frames` after it was sealed, so a retry sends the same bytes.
-#[derive(Debug)]
-pub struct Block {
-    /// Compressed frames (checksum, header, LZ4 data), exactly what follows a Data packet's table name.
-    pub frames: Vec<u8>,
+/// Names a block for ever: no other block of any process on this data directory has the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockId {
+    /// Drawn at random by the process that sealed it.
+    pub boot: u64,
+    /// Ingest core of that process (index, not CPU number).
+    pub core: u16,
+    /// Counts the blocks of that core.
+    pub sequence: u64,
+}
+
+impl std::fmt::Display for BlockId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}-{}-{}", self.boot, self.core, self.sequence)
+    }
+}
+
+/// What is known of a block beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockInfo {
     /// Schema the columns were built for.
-    pub schema: Option<Schema>,
+    pub schema: Schema,
     /// Bit i set: the i-th column of the schema that has a default is not in the block.
     pub omitted: u64,
     /// Rows.
     pub rows: u32,
     /// Bytes before compression.
     pub wire_bytes: u32,
-    /// Ingest core that built it (index, not CPU number).
-    pub core: u16,
-    /// Counts the blocks of its core.
-    pub sequence: u64,
-    /// Range of partitions the rows lie in; equal ranges may share an INSERT.
-    pub partition_bucket: i64,
-    /// Distinct partitions, ascending, at most `Limits::partitions_per_insert_max`.
-    pub partitions: Vec<i64>,
+    /// Partitions the rows lie in.
+    pub partitions: Partitions,
     /// Unix time in nanoseconds at which the first row arrived.
     pub opened_at_ns: i64,
-    /// Requests of the block's core that wait for its INSERT; meaningless on any other core.
-    pub waiters: Vec<AckId>,
-    /// How it ended; set by the writer before the block goes back.
-    pub outcome: Option<Outcome>,
 }
 
-/// How a block ended.
+/// The partitions of a block's rows: up to 64 on end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Partitions {
+    /// The first of the aligned range they lie in; blocks of one range may share an INSERT.
+    pub first: i64,
+    /// Bit i set: rows lie in partition `first + i`.
+    pub bits: u64,
+}
+
+impl Partitions {
+    /// Only ClickHouse knows them.
+    pub const UNKNOWN: Partitions = Partitions {
+        first: i64::MIN,
+        bits: 0,
+    };
+
+    /// How many there are; 0 when only ClickHouse knows.
+    pub fn count(self) -> usize {
+        self.bits.count_ones() as usize
+    }
+
+    /// Both, when they are of one range.
+    pub fn union(self, other: Partitions) -> Option<Partitions> {
+        (self.first == other.first).then_some(Partitions {
+            first: self.first,
+            bits: self.bits | other.bits,
+        })
+    }
+
+    /// Their numbers, ascending.
+    pub fn iter(self) -> impl Iterator<Item = i64> {
+        (0..64)
+            .filter(move |bit| self.bits >> bit & 1 == 1)
+            .map(move |bit| self.first + bit)
+    }
+}
+
+/// A sealed block in the log. It crosses cores by value; its bytes stay where they are until they are sent.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Its name.
+    pub id: BlockId,
+    /// What is known of its rows.
+    pub info: BlockInfo,
+    /// The file that holds it.
+    pub segment: Arc<Segment>,
+    /// Where in the file its record begins.
+    pub record_at: u64,
+    /// Bytes of its frames: checksum, header, LZ4 data; exactly what follows a Data packet's table name.
+    pub frames_bytes: u32,
+    /// Names the requests that wait for its INSERT; meaningless on any core but the one that sealed it.
+    pub awaited: Option<AwaitedBlock>,
+}
+
+/// A block of this core's that requests wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AwaitedBlock(pub u32);
+
+/// How an awaited block ended, told to the core that sealed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// ClickHouse confirmed the INSERT.
-    Inserted,
-    /// ClickHouse refused the INSERT for its content: code and first line of its message.
-    Refused(Arc<str>),
-}
-
-/// Partitions a block can name without growing its list: the limit plus room to look one too far.
-const PARTITIONS_PREALLOCATED: usize = 128;
-
-/// Requests that share a block without growing its list: 4 KiB. More make it grow, once.
-pub const WAITERS_PREALLOCATED: usize = 1024;
-
-impl Block {
-    /// An empty block of ingest core `core` with room for `frames_bytes` of frames.
-    ///
-    /// The memory is reserved, not touched: a page of it becomes resident with the first block that reaches it.
-    pub fn with_capacity(frames_bytes: usize, core: u16) -> Self {
-        Block {
-            frames: Vec::with_capacity(frames_bytes),
-            schema: None,
-            omitted: 0,
-            rows: 0,
-            wire_bytes: 0,
-            core,
-            sequence: 0,
-            partition_bucket: 0,
-            partitions: Vec::with_capacity(PARTITIONS_PREALLOCATED),
-            opened_at_ns: 0,
-            waiters: Vec::with_capacity(WAITERS_PREALLOCATED),
-            outcome: None,
-        }
-    }
-
-    /// Forgets the contents and keeps the memory.
-    pub fn clear(&mut self) {
-        self.frames.clear();
-        self.schema = None;
-        self.omitted = 0;
-        self.rows = 0;
-        self.wire_bytes = 0;
-        self.partition_bucket = 0;
-        self.partitions.clear();
-        self.waiters.clear();
-        self.outcome = None;
-    }
-
-    /// The schema of a sealed block.
-    ///
-    /// # Panics
-    /// When the block is not sealed.
-    pub fn sealed_schema(&self) -> &Schema {
-        self.schema.as_ref().expect("a sealed block has a schema")
-    }
+pub struct Settlement {
+    /// Which one.
+    pub block: AwaitedBlock,
+    /// Its rows that ClickHouse refused for their content and that went to the dead letters, by their position.
+    pub dead_rows: Vec<u32>,
 }

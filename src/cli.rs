@@ -83,14 +83,17 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub admin: Option<SocketAddr>,
 
-    /// When a request is answered [env: RINGHOUSE_ACK] [default: inserted]
+    /// When a request is answered [env: RINGHOUSE_ACK] [default: wal]
     ///
-    /// `memory`: its rows are parsed and typed; they are lost with the process; 202. `inserted`: ClickHouse has confirmed
-    /// them; 200. A request may choose its own with ?ack=LEVEL.
+    /// `memory`: its rows are parsed and typed; they are lost with the process; 202. `wal`: they are in the write-ahead log,
+    /// fdatasync'ed; 200. `inserted`: ClickHouse has confirmed them; 200. A request may choose its own with ?ack=LEVEL.
     #[arg(long, value_name = "LEVEL", value_parser = ack_levels(), help_heading = "General")]
     pub ack: Option<AckLevel>,
 
-    /// Directory of the embedded engine's data [env: RINGHOUSE_DATA_DIR] [default: ~/.local/share/ringhouse]
+    /// Directory of the write-ahead log, the dead letters and the embedded engine's data [env: RINGHOUSE_DATA_DIR]
+    /// [default: ~/.local/share/ringhouse]
+    ///
+    /// On a disk that keeps what fdatasync confirms. One process at a time; it may be started again with other settings.
     #[arg(long, value_name = "DIRECTORY", help_heading = "General")]
     pub data_dir: Option<PathBuf>,
 
@@ -161,7 +164,7 @@ Limits people tune (`ringhouse check` prints them all with their values):
   batch_age_ms          age at which rows leave for ClickHouse at the latest
   batch_rows_max        rows of one block; larger blocks make fewer, larger parts
   insert_interval_ms    pause between two INSERTs while requests wait for them
-  blocks_per_core       rows held while ClickHouse is away, in blocks; then 503
+  wal_bytes_max         bytes on disk that hold rows while ClickHouse is away; then 503
   body_bytes_max        largest request body, decompressed; memory does not grow with it
   line_bytes_max        largest row
   connections_per_core  connections one ingest core holds
@@ -481,8 +484,7 @@ fn full_table_name(text: &str) -> Result<String, String> {
 /// Lets clap list the levels and name the nearest one.
 fn ack_levels() -> impl clap::builder::TypedValueParser<Value = AckLevel> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
-    PossibleValuesParser::new([AckLevel::Memory.name(), AckLevel::Inserted.name()])
-        .try_map(|name| name.parse::<AckLevel>())
+    PossibleValuesParser::new(AckLevel::ALL.map(AckLevel::name)).try_map(|name| name.parse::<AckLevel>())
 }
 
 #[cfg(test)]

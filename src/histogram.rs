@@ -31,10 +31,14 @@ pub const RECORDER_BYTES: usize = 2 * Measure::ALL.len() * HISTOGRAM_BYTES;
 pub enum Measure {
     /// First byte of a request to its reply, for requests answered at ack level `memory`.
     RequestMemory,
+    /// First byte of a request to its reply, for requests answered at ack level `wal`.
+    RequestWal,
     /// First byte of a request to its reply, for requests answered at ack level `inserted`.
     RequestInserted,
     /// Parsing one chunk of text into columns.
     Parse,
+    /// Writing one commit to the log and its fdatasync.
+    Commit,
     /// Arrival of a block's first row to the confirmation of its INSERT.
     Visible,
     /// One INSERT, from its first byte to its outcome.
@@ -43,10 +47,12 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure, in the order of its discriminant.
-    pub const ALL: [Measure; 5] = [
+    pub const ALL: [Measure; 7] = [
         Measure::RequestMemory,
+        Measure::RequestWal,
         Measure::RequestInserted,
         Measure::Parse,
+        Measure::Commit,
         Measure::Visible,
         Measure::Insert,
     ];
@@ -55,8 +61,10 @@ impl Measure {
     pub fn name(self) -> &'static str {
         match self {
             Measure::RequestMemory => "request_memory",
+            Measure::RequestWal => "request_wal",
             Measure::RequestInserted => "request_inserted",
             Measure::Parse => "parse",
+            Measure::Commit => "commit",
             Measure::Visible => "visible",
             Measure::Insert => "insert",
         }

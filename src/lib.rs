@@ -19,6 +19,7 @@ pub mod topology;
 // The only module that names glommio, and what crosses cores.
 pub mod clock;
 pub mod doorbell;
+pub mod offload;
 pub mod ring;
 pub mod runtime;
 
@@ -35,15 +36,16 @@ pub mod schema;
 pub mod severity;
 pub mod timestamp;
 
-// Columns to blocks, blocks to ClickHouse.
+// Columns to blocks, blocks to the log and to ClickHouse.
 pub mod block;
 pub mod clickhouse;
+pub mod wal;
 pub mod writer;
 
 // What was promised and what was kept.
 pub mod ack;
-pub mod idempotency;
 pub mod dead_letter;
+pub mod idempotency;
 pub mod ledger;
 
 // Control plane: schemas, the embedded engine, admin pages, shutdown.
@@ -52,3 +54,4 @@ pub mod catalog;
 pub mod histogram;
 pub mod metrics;
 pub mod server;
+pub mod start;

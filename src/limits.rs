@@ -145,8 +145,22 @@ limits! {
     batches_per_table: usize = 4, 1..=64;
     /// Tables one core holds open batches for.
     tables_per_core: usize = 16, 1..=4096;
-    /// Sealed blocks one core may have outstanding: this pool is the back-pressure.
-    blocks_per_core: usize = 24, 2..=65_536;
+    /// Blocks of one core whose INSERT requests wait for.
+    awaited_blocks_per_core: usize = 256, 1..=65_536;
+    /// Blocks on their way from one core to the writer.
+    ring_blocks: usize = 1024, 1..=1_000_000;
+    /// Sealed bytes one core holds on their way to the log: when the log falls behind by this, the core reads no more.
+    wal_buffer_bytes: usize = 4 * 1024 * 1024, 4096..=GIB;
+    /// Time between two commits of one core, as long as they are smaller than `wal_commit_bytes`; the first comes at once.
+    wal_commit_interval_ms: u64 = 1, 0..=HOUR_MS;
+    /// Sealed bytes that are committed without waiting for the interval.
+    wal_commit_bytes: usize = 1024 * 1024, 1..=GIB;
+    /// Size of a file of the write-ahead log, preallocated.
+    wal_segment_bytes: u64 = 64 * 1024 * 1024, 64 * KIB..=64 * GIB;
+    /// Bytes of all files of the write-ahead log; 0 is half of what is free at start. Then 503.
+    wal_bytes_max: u64 = 0, 0..=u64::MAX;
+    /// Blocks in the write-ahead log that wait for ClickHouse: each takes 200 bytes of memory. Then 503.
+    wal_blocks_max: u64 = 500_000, 16..=100_000_000;
     /// Requests of one core that wait for an ack level.
     acks_per_core: usize = 16_384, 1..=10_000_000;
     /// Requests of one connection whose reply is not written yet.
@@ -159,6 +173,10 @@ limits! {
     insert_rows_max: usize = 1_048_449, 1..=1_048_449;
     /// Compressed bytes in one INSERT.
     insert_bytes_max: usize = 64 * 1024 * 1024, 4096..=GIB;
+    /// Blocks in one INSERT: small ones, when many small requests wait to see their rows in the log.
+    insert_blocks_max: usize = 4096, 1..=1_000_000;
+    /// Compressed bytes a second of a backlog that are inserted beside the live rows of a table.
+    backlog_bytes_per_second: u64 = 128 * 1024 * 1024, 1024..=64 * GIB;
     /// INSERTs in flight for one table.
     inserts_in_flight_per_table: usize = 1, 1..=64;
     /// Least time between the starts of two INSERTs of one table while requests wait for them.
@@ -183,7 +201,8 @@ limits! {
     idempotency_bytes_max: usize = 32 * 1024 * 1024, 64 * KIB..=64 * GIB;
     /// Time a reply is kept for the duplicates of its request.
     idempotency_ttl_ms: u64 = 24 * HOUR_MS, 1000..=30 * 24 * HOUR_MS;
-    /// Body, after de-chunking and inflating, of a request with an idempotency key: it is taken as a whole or not at all.
+    /// Body, after de-chunking and inflating, of a request with an idempotency key: it is taken as a whole or not at all, so
+    /// it is received into the buffer for the longest row and is no longer than `line_bytes_max` either.
     idempotent_body_bytes_max: usize = 1024 * 1024, 1024..=GIB;
     /// Dead letters kept on disk; beyond it the oldest file is deleted, loudly.
     dead_letter_bytes_max: u64 = GIB, MIB..=1024 * GIB;
@@ -270,13 +289,6 @@ impl Limits {
             "an INSERT carries whole blocks",
         )?;
         at_least(
-            "blocks_per_core",
-            self.blocks_per_core as u64,
-            "batches_per_table",
-            self.batches_per_table as u64,
-            "every open batch of a table must be able to seal while the writer holds nothing yet",
-        )?;
-        at_least(
             "retry_pause_max_ms",
             self.retry_pause_max_ms,
             "retry_pause_min_ms",
@@ -298,6 +310,16 @@ impl Limits {
             "a full file must fit the store",
         )?;
         Ok(())
+    }
+}
+
+impl Limits {
+    /// Bytes one commit can reach: the block that fills it comes on top.
+    pub fn commit_bytes_max(&self) -> usize {
+        self.wal_buffer_bytes
+            + crate::clickhouse::frame::FrameEncoder::bound(
+                self.batch_bytes_max + crate::batch::overshoot_bytes(self),
+            )
     }
 }
 

@@ -5,6 +5,7 @@ mod prometheus;
 pub use endpoint::EndpointMetrics;
 pub use prometheus::{CONTENT_TYPE, Sources, render};
 
+use crate::wal::log::LogError;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,8 +94,14 @@ pub struct IngestMetrics {
     pub blocks_sealed: Counter,
     /// Blocks on their way to the writer now.
     pub ring_depth: Gauge,
-    /// Blocks free in the core's pool now; at zero the core takes no more rows.
-    pub pool_free: Gauge,
+    /// Commits that are durable in the log.
+    pub commits: Counter,
+    /// Tries to make a commit durable that failed.
+    pub commits_failed: Counter,
+    /// 1 while sealed blocks find room on their way to the log; at 0 the core takes no more rows.
+    pub has_room: Gauge,
+    /// Why the log takes nothing now, as [`crate::wal::log::LogError::code`] in 32 bits; 0 while it does.
+    pub log_error: Gauge,
     /// Requests that wait for their ack level now.
     pub acks_waiting: Gauge,
     /// Unix time in milliseconds of the core's last tick.
@@ -102,6 +109,11 @@ pub struct IngestMetrics {
 }
 
 impl IngestMetrics {
+    /// Why the core takes no rows, when its log cannot be written.
+    pub fn log_error(&self) -> Option<LogError> {
+        LogError::from_code(self.log_error.get() as u32 as i32)
+    }
+
     /// Counts one answered request.
     pub fn request(&self, status: u16) {
         let at = STATUSES
@@ -182,6 +194,18 @@ pub struct TableMetrics {
     pub in_flight: Gauge,
     /// Blocks the writer holds and has not sent.
     pub blocks_waiting: Gauge,
+    /// Rows that went to the dead-letter store.
+    pub dead_lettered: Counter,
+    /// Rows that could not be read back from the log.
+    pub lost: Counter,
+    /// Rows of a backlog: left by a former process, or more than one INSERT's worth.
+    pub backlog_rows: Gauge,
+    /// The same, in compressed bytes.
+    pub backlog_bytes: Gauge,
+    /// Estimated time until the backlog is inserted, in milliseconds; 0 without one, or while there is no telling.
+    pub backlog_left_ms: Gauge,
+    /// Active parts of the table's fullest partition, as ClickHouse last told. Set by the control thread.
+    pub parts_max: Gauge,
     /// Unix time in milliseconds of the last confirmed INSERT, 0 before the first.
     pub last_insert_ms: Gauge,
     /// Tries of the INSERT under way that have failed; 0 when the last try of any succeeded.
@@ -261,19 +285,14 @@ impl WriterMetrics {
     }
 }
 
-/// One table's ledger at one moment: `received = inserted + rejected + waiting`.
+/// One table's ledger at one moment: `received = inserted + rejected + dead_lettered + lost + waiting`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LedgerEntry {
     /// `database.table`.
     pub table: String,
-    /// Rows that came in.
-    pub received: u64,
-    /// Rows ClickHouse has confirmed.
-    pub inserted: u64,
-    /// Rows rejected, before or by ClickHouse.
-    pub rejected: u64,
-    /// Rows in memory.
-    pub waiting: u64,
+    /// Its rows by where they are.
+    #[serde(flatten)]
+    pub totals: crate::ledger::Totals,
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ mod partition_key;
 
 pub use data_type::{DataType, TypeError};
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// `database.table`, unquoted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableName {
     /// Database the table lives in.
     pub database: String,
@@ -101,7 +102,7 @@ pub struct TableSchema {
 pub type Schema = Arc<TableSchema>;
 
 /// A row of `system.columns`, in table order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RawColumn {
     /// `name`.
     pub name: String,
@@ -290,6 +291,74 @@ impl TableSchema {
 /// Whether the replicas of a table with this engine know each other's INSERTs. Shared engines are ClickHouse Cloud's.
 pub fn shares_deduplication(engine: &str) -> bool {
     engine.starts_with("Replicated") || engine.starts_with("Shared")
+}
+
+/// A schema as the write-ahead log keeps it: what is needed to insert a block and to read its rows back.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    database: String,
+    table: String,
+    columns: Vec<KeptColumn>,
+    opaque_partitions: bool,
+    fingerprint: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptColumn {
+    name: String,
+    #[serde(rename = "type")]
+    type_name: String,
+    has_default: bool,
+}
+
+impl TableSchema {
+    /// The schema as text for the write-ahead log.
+    pub fn to_json(&self) -> String {
+        let column = |spec: &ColumnSpec| KeptColumn {
+            name: spec.name.clone(),
+            type_name: spec.type_name.clone(),
+            has_default: spec.has_default,
+        };
+        let kept = Kept {
+            database: self.name.database.clone(),
+            table: self.name.table.clone(),
+            columns: self.columns.iter().map(column).collect(),
+            opaque_partitions: self.partition == PartitionKey::Opaque,
+            fingerprint: self.fingerprint,
+        };
+        serde_json::to_string(&kept).expect("texts and numbers have a JSON form")
+    }
+
+    /// Reads [`TableSchema::to_json`]. Good for inserting blocks that are built, not for building new ones: roles,
+    /// the overflow column and the partition key are not kept.
+    pub fn from_json(text: &[u8]) -> Option<TableSchema> {
+        let kept: Kept = serde_json::from_slice(text).ok()?;
+        let column = |kept: KeptColumn| {
+            Some(ColumnSpec {
+                data_type: DataType::parse(&kept.type_name).ok()?,
+                name: kept.name,
+                type_name: kept.type_name,
+                has_default: kept.has_default,
+                role: Role::Plain,
+            })
+        };
+        Some(TableSchema {
+            name: TableName {
+                database: kept.database,
+                table: kept.table,
+            },
+            columns: kept.columns.into_iter().map(column).collect::<Option<_>>()?,
+            overflow: None,
+            partition: match kept.opaque_partitions {
+                true => PartitionKey::Opaque,
+                false => PartitionKey::None,
+            },
+            left_out: Vec::new(),
+            // The catalog knows, once ClickHouse has answered.
+            shares_deduplication: false,
+            fingerprint: kept.fingerprint,
+        })
+    }
 }
 
 impl TableName {

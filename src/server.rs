@@ -1,7 +1,7 @@
 //! `ringhouse serve`: starts the cores, prints where it listens, waits for a signal, drains.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{ClickHouse, ConfigError, Settings, TableSettings};
 use crate::doorbell::Doorbell;
 use crate::histogram::{self, Reader};
+use crate::idempotency::Keys;
 use crate::ingest::{self, IngestConfig};
 use crate::ledger::{Ledger, Totals};
 use crate::mapping::Mappings;
@@ -28,6 +29,11 @@ use crate::metrics::{IngestMetrics, LedgerEntry, WriterMetrics};
 use crate::ring::ring;
 use crate::runtime::{self, CoreOptions};
 use crate::schema::TableName;
+use crate::start::{self, Durable, StartError};
+use crate::wal::data_dir::DataDir;
+use crate::wal::log::{self, Log, LogConfig};
+use crate::wal::segment::Budget;
+use crate::writer::store::Store;
 use crate::writer::{self, WriterConfig};
 
 /// Why the server did not start.
@@ -41,6 +47,8 @@ pub enum ServeError {
     Endpoint(ConfigError),
     /// The embedded engine cannot be provided or does not start.
     Embedded(EmbeddedError),
+    /// The data directory cannot be used, or what is in it cannot be read.
+    Durable(StartError),
     /// The operating system gave no thread, no signal handler or no random bytes.
     System(io::Error),
 }
@@ -57,6 +65,7 @@ impl fmt::Display for ServeError {
             }
             ServeError::Endpoint(error) => error.fmt(f),
             ServeError::Embedded(error) => error.fmt(f),
+            ServeError::Durable(error) => error.fmt(f),
             ServeError::System(error) => write!(f, "the system refused what the server needs: {error}"),
         }
     }
@@ -85,11 +94,12 @@ enum Event {
 /// When it cannot start. Once it listens it never fails.
 pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     abort_on_panic();
+    raise_open_files();
     runtime::probe().map_err(ServeError::Runtime)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
     let listeners = bind_ingest(settings.listen, settings.topology.ingest.len())?;
-    let admin_listener =
-        TcpListener::bind(settings.admin).map_err(|error| ServeError::Listen(settings.admin, error))?;
+    let admin_listener = bind(settings.admin)?;
+    let durable = start::recover(settings).map_err(ServeError::Durable)?;
     let (embedded, endpoints) = provide_clickhouse(settings)?;
     let tables = table_names(&settings.tables, &endpoints[0].database);
     let control =
@@ -97,7 +107,9 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (events, inbox) = mpsc::channel();
     let listen = listeners[0].local_addr().map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(settings, &endpoints, &tables, &control, listeners, &events)?;
+    let cores = Cores::start(
+        settings, durable, &endpoints, &tables, &control, listeners, &events,
+    )?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
@@ -106,6 +118,12 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         Arc::new(AdminState {
             ingest: cores.ingest_metrics.clone(),
             writer: Arc::clone(&cores.writer_metrics),
+            log: Arc::clone(&cores.budget),
+            dead_letters: {
+                let store = Arc::clone(&cores.store);
+                Box::new(move || store.dead_letters())
+            },
+            keys: cores.keys.clone(),
             histograms: cores.histograms.clone(),
             ledger: Box::new(move || ledger_entries(&ledger)),
             readiness: Arc::clone(&readiness),
@@ -148,11 +166,38 @@ fn abort_on_panic() {
     }));
 }
 
+/// Lets the process have as many connections and files open as the system allows: the usual soft limit of 1,024 is for
+/// programs that use select(2).
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
+}
+
+/// Time the port of a process that was killed a moment ago may take to be free: the kernel takes its sockets back only
+/// after the process has ended, when an io_uring waits on them.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
+fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let started = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < PORT_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound.map_err(|error| ServeError::Listen(address, error)),
+        }
+    }
+}
+
 /// One listening socket per ingest core, all on one port.
 fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, ServeError> {
     // With SO_REUSEPORT a second server of the same user would silently share the port: look for one first.
     if address.port() != 0 {
-        drop(TcpListener::bind(address).map_err(|error| ServeError::Listen(address, error))?);
+        drop(bind(address)?);
     }
     let mut address = address;
     let mut listeners = Vec::with_capacity(cores);
@@ -198,6 +243,7 @@ pub(crate) fn control_config(settings: &Settings, endpoints: Vec<Endpoint>) -> C
         tables: tables[1..].to_vec(),
         endpoints,
         only_listed: false,
+        known_tables: Some(settings.data_dir.join("tables.json")),
         create_tables: settings.create_tables,
         ttl_days: None,
         limits: settings.limits,
@@ -220,6 +266,12 @@ fn table_names(tables: &[TableSettings], database: &str) -> Vec<TableName> {
 
 /// The running cores and what they count.
 struct Cores {
+    /// What the log takes of the disk.
+    budget: Arc<Budget>,
+    store: Arc<Store>,
+    keys: Keys,
+    /// Locked for as long as the process lives.
+    directory: DataDir,
     /// Ingest cores and the writer.
     count: usize,
     draining: Arc<AtomicBool>,
@@ -232,6 +284,7 @@ struct Cores {
 impl Cores {
     fn start(
         settings: &Settings,
+        durable: Durable,
         endpoints: &[Endpoint],
         tables: &[TableName],
         control: &Control,
@@ -241,11 +294,27 @@ impl Cores {
         let limits = settings.limits;
         let clock = Clock::start();
         let count = listeners.len();
+        let Durable {
+            directory,
+            disk,
+            boot,
+            budget,
+            segment_bytes,
+            ledger,
+            store,
+            key_store,
+            worker,
+            left,
+        } = durable;
         let (mut recorders, histograms) = histogram::channel(count + 1);
         let mut cores = Cores {
+            budget: Arc::clone(&budget),
+            store: Arc::clone(&store),
+            keys: key_store.keys.clone(),
+            directory,
             count: count + 1,
             draining: Arc::new(AtomicBool::new(false)),
-            ledger: Arc::new(Ledger::default()),
+            ledger,
             ingest_metrics: Vec::with_capacity(count),
             writer_metrics: Arc::new(WriterMetrics::of(endpoints.iter().map(Endpoint::to_string))),
             histograms,
@@ -261,15 +330,30 @@ impl Cores {
         let mut rings = Vec::with_capacity(count);
         for (index, listener) in listeners.into_iter().enumerate() {
             let bell = Arc::new(Doorbell::new());
-            let (to_writer, sealed) = ring(limits.blocks_per_core, Arc::clone(&writer_bell));
-            let (returns, from_writer) = ring(limits.blocks_per_core, Arc::clone(&bell));
+            let (to_writer, sealed) = ring(limits.ring_blocks, Arc::clone(&writer_bell));
+            // A commit that must hold what it began with may await a few blocks more than the limit.
+            let awaited = limits.awaited_blocks_per_core + limits.tables_per_core * limits.batches_per_table;
+            let (returns, from_writer) = ring(awaited, Arc::clone(&bell));
             rings.push((sealed, returns));
             let metrics = Arc::new(IngestMetrics::default());
-            // Until the core has its pool and counts: /readyz must not call it full.
-            metrics.pool_free.set(limits.blocks_per_core as u64);
+            // Until the core counts: /readyz must not call it full.
+            metrics.has_room.set(1);
             cores.ingest_metrics.push(Arc::clone(&metrics));
+            let index = u16::try_from(index).expect("there are fewer CPUs than 65536");
+            let log = Log::new(LogConfig {
+                disk: Arc::clone(&disk),
+                directory: cores.directory.wal(),
+                boot,
+                core: index,
+                segment_bytes,
+                budget: Arc::clone(&budget),
+            });
             let config = IngestConfig {
-                index: u16::try_from(index).expect("there are fewer CPUs than 65536"),
+                index,
+                boot,
+                key_store: key_store.clone(),
+                budget: Arc::clone(&budget),
+                log: log::start(log, Arc::clone(&bell)).map_err(ServeError::System)?,
                 limits,
                 default_ack: settings.ack,
                 catalog: Arc::clone(control.catalog()),
@@ -288,7 +372,7 @@ impl Cores {
                 Arc::clone(&ingest_running),
                 Arc::clone(&writer_bell),
             );
-            let options = core_options(settings.topology.ingest[index]);
+            let options = core_options(settings.topology.ingest[usize::from(index)]);
             runtime::spawn_core(&format!("ingest-{index}"), options, move || async move {
                 ingest::run(config, listener).await;
                 // Release pairs with the writer's Acquire: this core's last block is in the ring.
@@ -303,11 +387,14 @@ impl Cores {
             limits,
             endpoints: Endpoints::new(endpoints.to_vec()),
             catalog: Arc::clone(control.catalog()),
-            boot_id: boot_id().map_err(ServeError::System)?,
+            boot,
+            store,
+            left,
+            ledger: Arc::clone(&cores.ledger),
+            worker,
             rings,
             bell: writer_bell,
             ingest_running,
-            draining: Arc::clone(&cores.draining),
             metrics: Arc::clone(&cores.writer_metrics),
             recorder: recorders.pop().expect("there is a recorder for every core"),
             clock,
@@ -323,18 +410,18 @@ impl Cores {
     }
 }
 
+impl Cores {
+    /// Rows that are in memory only.
+    fn unlogged(&self) -> u64 {
+        self.ledger.unlogged()
+    }
+}
+
 fn core_options(cpu: usize) -> CoreOptions {
     CoreOptions {
         cpu: Some(cpu),
         spin_before_park: Duration::ZERO,
     }
-}
-
-/// 128 random bits: deduplication tokens of two processes must never meet.
-fn boot_id() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("ringhouse-{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 fn forward_signals(events: Sender<Event>) -> io::Result<()> {
@@ -393,13 +480,26 @@ fn announce(
     let _ = io::stdout().flush();
 }
 
+/// A table's rows by where they are, for people and for whoever reads the output.
+pub(crate) fn ledger_line(table: &str, totals: &Totals) -> String {
+    let Totals {
+        received,
+        inserted,
+        rejected,
+        dead_lettered,
+        waiting,
+        lost,
+    } = totals;
+    format!(
+        "ringhouse: ledger {table}: received {received} = inserted {inserted} + rejected {rejected} + \
+         dead-lettered {dead_lettered} + waiting {waiting} + lost {lost}"
+    )
+}
+
 fn ledger_entries(ledger: &Ledger) -> Vec<LedgerEntry> {
     let entry = |(table, totals): (TableName, Totals)| LedgerEntry {
         table: table.plain(),
-        received: totals.received,
-        inserted: totals.inserted,
-        rejected: totals.rejected,
-        waiting: totals.waiting,
+        totals,
     };
     ledger.totals().into_iter().map(entry).collect()
 }
@@ -440,6 +540,13 @@ impl Server<'_> {
         self.readiness
             .set_table_known(matches!(catalog.lookup(None, None), Lookup::Found(_)));
         self.readiness.set_table_exists(catalog.has_default_table());
+        for (table, parts) in self.control.parts() {
+            self.cores
+                .writer_metrics
+                .table(&table.plain())
+                .parts_max
+                .set(parts);
+        }
         let default_table = self.cores.writer_metrics.table(&catalog.default_table().plain());
         self.readiness.set_inserts_fail(default_table.failing.get() > 0);
     }
@@ -466,17 +573,37 @@ impl Server<'_> {
                 Err(_) => break,
             }
         }
-        let lost = self.print_ledger();
-        if running > 0 && lost == 0 {
+        // A connection that is closed in the middle of an answer is reset, on which the embedded engine ends.
+        self.control.stop();
+        self.print_ledger();
+        if let Err(error) = self.cores.ledger.sync() {
+            tracing::warn!(%error, "the ledger's counts are not durable");
+        }
+        let waiting: u64 = self
+            .cores
+            .ledger
+            .totals()
+            .iter()
+            .map(|(_, totals)| totals.waiting)
+            .sum();
+        // A core that has not drained holds rows that are not in the log.
+        let unlogged = self.cores.unlogged();
+        let logged = waiting.saturating_sub(unlogged);
+        if waiting == 0 && running > 0 {
             eprintln!(
                 "ringhouse: no row was lost, but clients had not finished their requests within the drain deadline of {} ms",
                 self.settings.limits.drain_deadline_ms
             );
-            return ExitCode::SUCCESS;
         }
-        if running > 0 {
+        if logged > 0 {
             eprintln!(
-                "ringhouse: {lost} rows were lost: ClickHouse did not take them within the drain deadline of {} ms",
+                "ringhouse: {logged} rows wait in {} for the next start to insert them",
+                self.cores.directory.path().display()
+            );
+        }
+        if unlogged > 0 {
+            eprintln!(
+                "ringhouse: {unlogged} rows were lost: the write-ahead log did not take them within the drain deadline of {} ms",
                 self.settings.limits.drain_deadline_ms
             );
             return ExitCode::FAILURE;
@@ -484,26 +611,15 @@ impl Server<'_> {
         ExitCode::SUCCESS
     }
 
-    /// Prints where every row is; the number of rows that are still waiting.
-    fn print_ledger(&self) -> u64 {
-        let mut waiting = 0;
+    /// Prints where every row is.
+    fn print_ledger(&self) {
         for (table, totals) in self.cores.ledger.totals() {
             let table = table.plain();
-            let Totals {
-                received,
-                inserted,
-                rejected,
-                waiting: left,
-            } = totals;
-            println!(
-                "ringhouse: ledger {table}: received {received} = inserted {inserted} + rejected {rejected} + waiting {left}"
-            );
+            println!("{}", ledger_line(&table, &totals));
             if !totals.balances() {
-                tracing::error!(%table, received, inserted, rejected, waiting = left, "the ledger does not balance");
+                tracing::error!(%table, ?totals, "the ledger does not balance");
             }
-            waiting += left;
         }
-        waiting
     }
 
     fn dump_histograms(&self) {

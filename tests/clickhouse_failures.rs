@@ -9,7 +9,7 @@ mod proxy;
 mod small_disk;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{BINARY, Engine, Server, eventually, free_port, signal, sql};
 use load::{Client, Load, Plan, assert_exactly_once, producers, readyz, scale, seed, settled};
@@ -201,7 +201,7 @@ fn a_table_that_is_dropped_and_created_again_holds_its_rows() {
         engine.sql(&create);
         server.wait_until_ready();
         let ledger = settled(&server);
-        assert_eq!(ledger.rejected, 0);
+        assert_eq!((ledger.rejected, ledger.dead_lettered, ledger.lost), (0, 0, 0));
         let there = engine.sql("SELECT count(), uniqExact(Body) FROM otel_logs");
         before.push((sent, there));
     }
@@ -253,7 +253,8 @@ fn columns_added_and_dropped_under_load_cost_no_row() {
         sent.statuses
     );
     assert_exactly_once(|text| engine.sql(text), "events", "n", &sent, &server);
-    assert_eq!(settled(&server).rejected, 0);
+    let ledger = settled(&server);
+    assert_eq!((ledger.rejected, ledger.dead_lettered), (0, 0));
 }
 
 /// Its rows go into batches of columns that were given up while it was on the way.
@@ -449,8 +450,12 @@ fn a_full_server_says_so_and_recovers() {
     let engine = Engine::start();
     let proxy = Proxy::start(engine.tcp_port(), seed());
     let arguments = [
+        "--ingest-cores",
+        "1",
         "--limit",
-        "blocks_per_core=4",
+        "wal_segment_bytes=65536",
+        "--limit",
+        "wal_bytes_max=262144",
         "--limit",
         "batch_rows_max=50",
         "--limit",
@@ -469,7 +474,11 @@ fn a_full_server_says_so_and_recovers() {
         (answer.status == 503).then_some(answer)
     });
     assert!(answer.retry_after && !answer.closes, "{answer:?}");
-    assert!(answer.body.contains("holds as many rows as it can"), "{answer:?}");
+    let reason = "the write-ahead log is as large as it may be (wal_bytes_max)";
+    assert!(answer.body.contains(reason), "{answer:?}");
+    eventually("/readyz to tell why", || {
+        readyz(&server).1.contains(reason).then_some(())
+    });
     proxy.set(Fault::None);
     server.wait_until_ready();
     eventually("202", || {
@@ -516,9 +525,17 @@ fn a_refused_block_takes_no_neighbour_along() {
         let body: String = rows.iter().map(|n| format!("{{\"n\":{n}}}\n")).collect();
         server.post(target, body)
     };
-    let refused = post("/ingest/checked", &[6, 7, 8]);
-    assert_eq!(refused.status, 400, "{refused:?}");
-    assert!(refused.body.contains("refused"), "{refused:?}");
+    let reply = post("/ingest/checked", &[6, 7, 8]);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let told = r#"{"accepted":2,"rejected":1,"ack":"inserted","errors":[{"row":3,"reason":"1 of the rows were refused by ClickHouse"#;
+    assert!(
+        reply.body.starts_with(told) && reply.body.contains("dead-letter store"),
+        "{reply:?}"
+    );
+    // None of its rows is in: then the request as a whole has failed.
+    let reply = post("/ingest/checked", &[7]);
+    assert_eq!(reply.status, 400, "{reply:?}");
+    assert!(reply.body.contains(r#""accepted":0,"rejected":1"#), "{reply:?}");
     assert_eq!(
         post("/ingest/checked", &[1, 2, 3]).status,
         200,
@@ -537,50 +554,49 @@ fn a_refused_block_takes_no_neighbour_along() {
     let ledger = settled(&server);
     assert_eq!(
         engine.sql("SELECT count(), uniqExact(n), countIf(n = 7) FROM checked"),
-        "93\t93\t0"
+        "104\t104\t0"
     );
-    assert_eq!((ledger.inserted, ledger.rejected), (93, 13));
+    assert_eq!(
+        (ledger.inserted, ledger.dead_lettered, ledger.rejected),
+        (104, 3, 0)
+    );
 }
 
 #[test]
-fn rows_left_at_the_drain_deadline_are_counted_and_told() {
-    let server_of = |arguments: &[&str]| {
-        let engine = Engine::start();
-        let proxy = Proxy::start(engine.tcp_port(), seed());
-        let mut all = vec!["--limit", "drain_deadline_ms=1500"];
-        all.extend_from_slice(arguments);
-        let server = serve_ready(proxy.port, &all);
-        proxy.set(Fault::Refuse);
-        let rows: String = (0..123).map(|n| format!("{{\"message\":\"{n}\"}}\n")).collect();
-        assert_eq!(server.post("/ingest?ack=memory", rows).status, 202);
-        (engine, proxy, server)
-    };
-    let (_engine, _proxy, mut server) = server_of(&[]);
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(1));
-    assert!(server.log().contains("123 rows were lost"), "{}", server.log());
-    assert!(
+fn rows_left_when_it_ends_are_told_and_inserted_by_the_next_start() {
+    let engine = Engine::start();
+    let proxy = Proxy::start(engine.tcp_port(), seed());
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(proxy.port);
+    let start = || {
+        let server = Server::start_in(directory.path(), &["--clickhouse", &url, "--create-tables"]);
+        server.wait_until_ready();
         server
-            .output()
-            .contains("received 123 = inserted 0 + rejected 0 + waiting 123"),
-        "{}",
-        server.output()
-    );
-
-    // ClickHouse comes back before the deadline: nothing is lost.
-    let (engine, proxy, mut server) = server_of(&["--limit", "drain_deadline_ms=30000"]);
+    };
+    let mut server = start();
+    proxy.set(Fault::Refuse);
+    let rows: String = (0..123).map(|n| format!("{{\"message\":\"{n}\"}}\n")).collect();
+    assert_eq!(server.post("/ingest?ack=memory", rows).status, 202);
+    let asked = Instant::now();
     server.signal(Signal::TERM);
-    eventually("the listener to close", || {
-        Client::connect(server.port).is_err().then_some(())
-    });
-    proxy.set(Fault::None);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    assert_eq!(engine.sql("SELECT count() FROM otel_logs"), "123");
-    assert!(
-        server.output().contains("received 123 = inserted 123"),
-        "{}",
-        server.output()
+    // Not the 30 s of the drain deadline: the log has the rows, and ClickHouse is known to be away.
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    assert!(server.log().contains("123 rows wait in"), "{}", server.log());
+    let told = "received 123 = inserted 0 + rejected 0 + dead-lettered 0 + waiting 123 + lost 0";
+    assert!(server.output().contains(told), "{}", server.output());
+
+    proxy.set(Fault::None);
+    let mut server = start();
+    assert_eq!(settled(&server).inserted, 123);
+    assert_eq!(
+        engine.sql("SELECT count(), uniqExact(Body) FROM otel_logs"),
+        "123\t123"
     );
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    let told = "received 123 = inserted 123 + rejected 0 + dead-lettered 0 + waiting 0 + lost 0";
+    assert!(server.output().contains(told), "{}", server.output());
 }
 
 /// Stopping in normal operation must not reset connections: the embedded engine aborts on a reset.

@@ -102,10 +102,11 @@ impl Maker {
         chunk_bytes_max: Option<usize>,
     ) -> Request {
         let mut headers = headers.to_vec();
-        let (target, ack) = match self.random.u8(..4) {
+        let (target, ack) = match self.random.u8(..5) {
             0 => ("/ingest", "inserted"),
             1 => ("/ingest?ack=inserted", "inserted"),
             2 => ("/ingest?ack=memory", "memory"),
+            3 => ("/ingest?ack=wal", "wal"),
             _ => {
                 headers.push(("X-Ringhouse-Ack", "memory"));
                 ("/ingest/default.otel_logs", "memory")
@@ -440,7 +441,8 @@ fn every_line_of_the_corpus_is_in_clickhouse_once_whatever_shape_it_was_sent_in(
     assert_eq!(
         status["ledger"],
         json!([{
-            "table": "default.otel_logs", "received": rows_total, "inserted": rows_total, "rejected": 0, "waiting": 0,
+            "table": "default.otel_logs", "received": rows_total, "inserted": rows_total, "rejected": 0,
+            "dead_lettered": 0, "waiting": 0, "lost": 0,
         }])
     );
     let found: BTreeMap<String, Sum> = server

@@ -21,6 +21,7 @@ fn config(endpoint: Endpoint, create_tables: bool) -> ControlConfig {
         endpoints: vec![endpoint],
         tables: Vec::new(),
         only_listed: false,
+        known_tables: None,
         create_tables,
         ttl_days: None,
         limits: Limits {

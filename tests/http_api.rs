@@ -94,10 +94,13 @@ fn answers_with_the_level_reached() {
         reply.head
     );
     let memory = r#"{"accepted":1,"rejected":0,"ack":"memory","errors":[]}"#;
+    let wal = r#"{"accepted":1,"rejected":0,"ack":"wal","errors":[]}"#;
     for (target, headers, status, body) in [
         ("/ingest?ack=inserted", &[][..], 200, OK_ONE),
         ("/ingest?ack=memory", &[], 202, memory),
+        ("/ingest?ack=wal", &[], 200, wal),
         ("/ingest?x=1&ack=memory&y", &[], 202, memory),
+        ("/ingest", &[("X-Ringhouse-Ack", "wal")], 200, wal),
         ("/ingest", &[("X-Ringhouse-Ack", "memory")], 202, memory),
         ("/ingest", &[("x-ringhouse-ack", "inserted")], 200, OK_ONE),
         (
@@ -114,12 +117,12 @@ fn answers_with_the_level_reached() {
             "{target} {headers:?}"
         );
     }
-    for wrong in ["", "wal", "INSERTED", "memory,inserted", "%00"] {
+    for wrong in ["", "WAL", "INSERTED", "memory,inserted", "%00"] {
         assert_refused(&ask(&format!("/ingest?ack={wrong}"), &[]), 400, "ack level");
     }
     assert_refused(&ask("/ingest", &[("X-Ringhouse-Ack", "later")]), 400, "ack level");
     eventually("all rows", || {
-        (server.sql("SELECT count() FROM otel_logs") == "7").then_some(())
+        (server.sql("SELECT count() FROM otel_logs") == "9").then_some(())
     });
 
     let server = Server::embedded(&["--ack", "memory"]);
@@ -784,7 +787,10 @@ fn shows_on_its_admin_pages_what_it_did() {
     let status = json_of(&page("/status"));
     assert_eq!(
         status["ledger"],
-        json!([{"table": "default.otel_logs", "received": 3, "inserted": 2, "rejected": 1, "waiting": 0}])
+        json!([{
+            "table": "default.otel_logs", "received": 3, "inserted": 2, "rejected": 1, "dead_lettered": 0, "waiting": 0,
+            "lost": 0,
+        }])
     );
     assert_eq!(status["cores"][0]["rows_rejected"], json!({"json": 1}));
     assert_eq!(status["writer"]["tables"][0]["rows"], 2);

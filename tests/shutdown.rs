@@ -1,8 +1,10 @@
-//! What SIGTERM promises: every acknowledged row is in ClickHouse, the ledger says so, and the exit status too.
+//! What SIGTERM promises: every acknowledged row is in ClickHouse or in the log, the ledger says where, and the exit status
+//! whether any is lost.
 
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +15,29 @@ use rustix::process::Signal;
 
 /// A server beside an engine that outlives it.
 fn serve(engine: &Engine, arguments: &[&str]) -> Server {
+    ready(engine, arguments, Server::start)
+}
+
+/// The same with its data in a directory that outlives it.
+fn serve_in(engine: &Engine, directory: &Path, arguments: &[&str]) -> Server {
+    ready(engine, arguments, |all| Server::start_in(directory, all))
+}
+
+fn ready(engine: &Engine, arguments: &[&str], start: impl FnOnce(&[&str]) -> Server) -> Server {
     let url = format!("tcp://127.0.0.1:{}", engine.tcp_port());
     let mut all = vec!["--clickhouse", &url, "--create-tables"];
     all.extend_from_slice(arguments);
-    let server = Server::start(&all);
+    let server = start(&all);
     server.wait_until_ready();
     server
 }
 
-/// The numbers of the ledger's line: received, inserted, rejected, waiting.
-fn ledger(server: &Server) -> [u64; 4] {
+/// The numbers of the ledger's last line: received, inserted, rejected, dead-lettered, waiting, lost.
+fn ledger(server: &Server) -> [u64; 6] {
     let output = server.output();
     let line = output
         .lines()
-        .find(|line| line.starts_with("ringhouse: ledger "))
+        .rfind(|line| line.starts_with("ringhouse: ledger "))
         .unwrap_or_else(|| panic!("{output}"));
     let (table, sums) = line["ringhouse: ledger ".len()..].split_once(": ").unwrap();
     assert_eq!(table, "default.otel_logs");
@@ -108,7 +119,7 @@ fn every_acknowledged_row_is_in_clickhouse_after_sigterm_under_load() {
         &missing[..missing.len().min(5)]
     );
     // A request whose reply was lost may be in as well, and is in the ledger.
-    assert_eq!(ledger(&server), [count, count, 0, 0]);
+    assert_eq!(ledger(&server), [count, count, 0, 0, 0, 0]);
     println!("{} rows acknowledged, {count} inserted", acknowledged.len());
 }
 
@@ -126,25 +137,96 @@ fn a_client_that_stalls_does_not_turn_a_clean_end_into_a_failure() {
     let log = server.log();
     assert!(log.contains("clients had not finished"), "{log}");
     // Its first row came, so it may be in; the other one was acknowledged.
-    let [received, inserted, rejected, waiting] = ledger(&server);
-    assert_eq!((received, rejected, waiting), (inserted, 0, 0));
+    let [received, inserted, others @ ..] = ledger(&server);
+    assert_eq!((received, others), (inserted, [0; 4]));
     assert_eq!(engine.sql("SELECT count() FROM otel_logs WHERE Body = 'b'"), "1");
     assert_eq!(engine.sql("SELECT count() FROM otel_logs"), inserted.to_string());
 }
 
 #[test]
-fn says_how_many_rows_are_lost_when_clickhouse_does_not_take_them_in_time() {
+fn says_how_many_rows_wait_in_the_log_when_clickhouse_does_not_take_them_in_time() {
     let engine = Engine::start();
-    let mut server = serve(&engine, &["--limit", "drain_deadline_ms=700"]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = serve_in(&engine, directory.path(), &["--limit", "drain_deadline_ms=700"]);
     signal(engine.embedded.pid(), Signal::STOP);
     let reply = server.post("/ingest?ack=memory", "{\"message\":\"x\"}\n".repeat(321));
     assert_eq!(reply.status, 202);
     server.signal(Signal::TERM);
     let status = server.wait();
     signal(engine.embedded.pid(), Signal::CONT);
-    assert_eq!(status.code(), Some(1));
-    assert_eq!(ledger(&server), [321, 0, 0, 321]);
-    assert!(server.log().contains("321 rows were lost"), "{}", server.log());
+    assert_eq!(status.code(), Some(0), "no row was lost");
+    assert_eq!(ledger(&server), [321, 0, 0, 0, 321, 0]);
+    let data = directory.path().join("data");
+    let told = format!(
+        "321 rows wait in {} for the next start to insert them",
+        data.display()
+    );
+    assert!(server.log().contains(&told), "{}", server.log());
+
+    let mut server = serve_in(&engine, directory.path(), &[]);
+    eventually("the rows", || {
+        (engine.sql("SELECT count() FROM otel_logs") == "321").then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(ledger(&server), [321, 321, 0, 0, 0, 0]);
+}
+
+/// The log is full and ClickHouse does not answer: what was taken into memory before the log said so cannot be saved.
+#[test]
+fn says_how_many_rows_are_lost_when_the_log_does_not_take_them_either() {
+    let engine = Engine::start();
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--ingest-cores",
+        "1",
+        "--limit",
+        "wal_segment_bytes=65536",
+        "--limit",
+        "wal_bytes_max=131072",
+        "--limit",
+        "batch_rows_max=30",
+        "--limit",
+        "drain_deadline_ms=700",
+    ];
+    let mut server = serve_in(&engine, directory.path(), &arguments);
+    signal(engine.embedded.pid(), Signal::STOP);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut taken = 0;
+    // In batches until they are sealed: nobody waits to hear of the log.
+    eventually("the log to be full", || {
+        let noise: String = (0..2_000).map(|_| random.alphanumeric()).collect();
+        let row = format!("{{\"message\":\"{noise}\"}}\n");
+        let reply = server.post("/ingest?ack=memory", row.repeat(3));
+        if reply.status == 202 {
+            taken += 3;
+        }
+        (reply.status == 503).then_some(())
+    });
+    server.signal(Signal::TERM);
+    let status = server.wait();
+    signal(engine.embedded.pid(), Signal::CONT);
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    assert_eq!(ledger(&server), [taken, 0, 0, 0, taken, 0]);
+    let lost = told(&server, " rows were lost: the write-ahead log did not take them");
+    assert!(lost > 0 && lost < taken, "{}", server.log());
+    assert_eq!(told(&server, " rows wait in "), taken - lost, "{}", server.log());
+
+    let mut server = serve_in(&engine, directory.path(), &[]);
+    eventually("the rows", || {
+        (engine.sql("SELECT count() FROM otel_logs") == (taken - lost).to_string()).then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(ledger(&server), [taken, taken - lost, 0, 0, 0, lost]);
+}
+
+/// The number before `words` in the log.
+fn told(server: &Server, words: &str) -> u64 {
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(words));
+    let before = line.and_then(|line| line.split(words).next()?.rsplit(' ').next()?.parse().ok());
+    before.unwrap_or_else(|| panic!("no number of{words}in {log}"))
 }
 
 #[test]
@@ -163,6 +245,6 @@ fn a_second_signal_ends_it_at_once() {
         // The drain would have taken its 30 s.
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
         assert_eq!(status.code(), Some(130));
-        assert_eq!(ledger(&server), [1, 0, 0, 1]);
+        assert_eq!(ledger(&server), [1, 0, 0, 0, 1, 0]);
     }
 }

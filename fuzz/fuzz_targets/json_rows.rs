@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use ringhouse::batch::TableSink;
-use ringhouse::block::Block;
 use ringhouse::clickhouse::frame::FrameEncoder;
 use ringhouse::json::{Parser, RowErrors, RowsText, Split, Splitter};
 use ringhouse::limits::Limits;
@@ -36,15 +35,15 @@ fn take(body: &[u8], piece: usize, limits: &Limits) -> Taken {
     let mut sink = TableSink::new(schema, &MappingConfig::default(), limits);
     let mut parser = Parser::new(limits);
     let mut encoder = FrameEncoder::new();
-    let mut block = Block::with_capacity(0, 0);
+    let mut frames = Vec::new();
     let mut errors = RowErrors::new(limits);
     let mut splitter = Splitter::new(limits);
     let (mut start, mut received) = (0, 0);
     let (mut rows, mut accepted, mut sealed) = (0, 0, 0);
     let mut seal = |sink: &mut TableSink, batch: usize| {
-        block.clear();
-        sink.seal(batch, &mut encoder, &mut block);
-        assert!(block.rows > 0 && block.partitions.len() <= limits.partitions_per_insert_max);
+        frames.clear();
+        let block = sink.seal(batch, &mut encoder, &mut frames);
+        assert!(block.rows > 0 && block.partitions.count() <= limits.partitions_per_insert_max);
         sealed += u64::from(block.rows);
     };
     loop {

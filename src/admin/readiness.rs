@@ -1,6 +1,7 @@
 //! Whether a row can be taken at the default ack level.
 
 use crate::ack::AckLevel;
+use crate::wal::log::LogError;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -93,9 +94,9 @@ impl Readiness {
 
     /// Why no row can be taken now, or `None` when one can.
     ///
-    /// At `memory` an unreachable ClickHouse is no reason: rows are held until the pools are full. At `inserted` no
+    /// At `memory` and `wal` an unreachable ClickHouse is no reason: rows wait in the log until it is full. At `inserted` no
     /// request could be answered in time.
-    fn refusal(&self, pools_have_room: bool) -> Option<String> {
+    fn refusal(&self, cores_have_room: bool, log_error: Option<LogError>) -> Option<String> {
         let error = || {
             let error = self
                 .clickhouse_error
@@ -114,13 +115,13 @@ impl Readiness {
                 error()
             ));
         }
-        if !pools_have_room {
-            return Some(
-                "every core's pool of blocks is full: ClickHouse takes rows more slowly than they come"
-                    .into(),
-            );
+        if !cores_have_room {
+            return Some(match log_error {
+                Some(error) => error.to_string(),
+                None => "rows come faster than the write-ahead log takes them".into(),
+            });
         }
-        if self.ack == AckLevel::Memory {
+        if self.ack != AckLevel::Inserted {
             return None;
         }
         let trouble = if !self.clickhouse_reachable.load(Ordering::Relaxed) {
@@ -138,8 +139,8 @@ impl Readiness {
     }
 
     /// The page and whether it says yes.
-    pub(super) fn page(&self, pools_have_room: bool) -> Readyz {
-        let reason = self.refusal(pools_have_room);
+    pub(super) fn page(&self, cores_have_room: bool, log_error: Option<LogError>) -> Readyz {
+        let reason = self.refusal(cores_have_room, log_error);
         Readyz {
             ready: reason.is_none(),
             reason,
@@ -151,7 +152,7 @@ impl Readiness {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
             table_known: self.table_known.load(Ordering::Relaxed),
-            pools_have_room,
+            cores_have_room,
             draining: self.draining.load(Ordering::Relaxed),
         }
     }
@@ -168,6 +169,6 @@ pub(super) struct Readyz {
     /// The server that answered last.
     clickhouse_endpoint: Option<String>,
     table_known: bool,
-    pools_have_room: bool,
+    cores_have_room: bool,
     draining: bool,
 }

@@ -23,6 +23,9 @@ struct Status<'a> {
     tables: &'a [String],
     cores: Vec<CoreStatus>,
     writer: WriterStatus<'a>,
+    wal: WalStatus,
+    dead_letters: DeadLetterStatus,
+    idempotency: KeyStatus,
     ledger: Vec<LedgerEntry>,
     limits: &'a Limits,
     memory_max_bytes: usize,
@@ -46,7 +49,11 @@ struct CoreStatus {
     batches_open: u64,
     blocks_sealed: u64,
     ring_depth: u64,
-    pool_free: u64,
+    has_room: bool,
+    commits: u64,
+    commits_failed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_error: Option<String>,
     acks_waiting: u64,
 }
 
@@ -57,6 +64,29 @@ struct WriterStatus<'a> {
     connects_failed: u64,
     endpoints: Vec<EndpointStatus<'a>>,
     tables: Vec<TableStatus>,
+}
+
+#[derive(Serialize)]
+struct DeadLetterStatus {
+    rows: u64,
+    bytes: u64,
+    /// Deleted because the store was too large.
+    dropped_rows: u64,
+}
+
+#[derive(Serialize)]
+struct KeyStatus {
+    keys: usize,
+    bytes: usize,
+    /// Forgotten before their time because there were too many.
+    evicted: u64,
+}
+
+#[derive(Serialize)]
+struct WalStatus {
+    bytes: u64,
+    bytes_max: u64,
+    blocks_waiting: u64,
 }
 
 #[derive(Serialize)]
@@ -84,6 +114,14 @@ struct TableStatus {
     bytes_raw: u64,
     bytes_compressed: u64,
     parts_estimated: u64,
+    /// Active parts of the fullest partition, as ClickHouse last told.
+    parts_max: u64,
+    dead_lettered: u64,
+    lost: u64,
+    backlog_rows: u64,
+    backlog_bytes: u64,
+    /// Estimated.
+    backlog_left_s: u64,
     /// Unix time in milliseconds, 0 before the first.
     last_insert_ms: u64,
 }
@@ -123,6 +161,24 @@ pub(super) async fn page(State(state): State<Arc<AdminState>>) -> Response {
                 .map(|(name, table)| table_status(name, table))
                 .collect(),
         },
+        wal: WalStatus {
+            bytes: state.log.used_bytes(),
+            bytes_max: state.log.bytes_max(),
+            blocks_waiting: state.log.blocks(),
+        },
+        dead_letters: {
+            let totals = (state.dead_letters)();
+            DeadLetterStatus {
+                rows: totals.rows,
+                bytes: totals.bytes,
+                dropped_rows: totals.dropped_rows,
+            }
+        },
+        idempotency: KeyStatus {
+            keys: state.keys.len(),
+            bytes: state.keys.bytes(),
+            evicted: state.keys.evicted(),
+        },
         ledger: (state.ledger)(),
         limits: &state.limits,
         memory_max_bytes: memory.total_bytes(),
@@ -148,7 +204,10 @@ fn core_status(index: usize, cpu: Option<usize>, core: &IngestMetrics, now_ms: u
         batches_open: core.batches_open.get(),
         blocks_sealed: core.blocks_sealed.get(),
         ring_depth: core.ring_depth.get(),
-        pool_free: core.pool_free.get(),
+        has_room: core.has_room.get() > 0,
+        commits: core.commits.get(),
+        commits_failed: core.commits_failed.get(),
+        log_error: core.log_error().map(|error| error.to_string()),
         acks_waiting: core.acks_waiting.get(),
     }
 }
@@ -182,6 +241,12 @@ fn table_status(name: &str, table: &TableMetrics) -> TableStatus {
         bytes_raw: table.bytes_raw.get(),
         bytes_compressed: table.bytes_compressed.get(),
         parts_estimated: table.parts_estimated.get(),
+        parts_max: table.parts_max.get(),
+        dead_lettered: table.dead_lettered.get(),
+        lost: table.lost.get(),
+        backlog_rows: table.backlog_rows.get(),
+        backlog_bytes: table.backlog_bytes.get(),
+        backlog_left_s: table.backlog_left_ms.get() / 1000,
         last_insert_ms: table.last_insert_ms.get(),
     }
 }

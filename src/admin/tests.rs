@@ -1,7 +1,9 @@
 use super::*;
 use crate::ack::AckLevel;
 use crate::histogram::Recorder;
+use crate::ledger::Totals;
 use crate::metrics::{BreakerState, WriterMetrics};
+use crate::wal::log::LogError;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -23,14 +25,26 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
         writer: Arc::new(WriterMetrics::of(
             ["tcp://a:9000", "tcp://b:9000"].map(String::from).into_iter(),
         )),
+        dead_letters: Box::new(|| crate::dead_letter::Totals {
+            rows: 3,
+            bytes: 300,
+            dropped_rows: 0,
+        }),
+        keys: crate::idempotency::Keys::new(10, 1 << 20, 1000),
+        log: Arc::new(Budget::new(1_000, 8)),
         histograms,
         ledger: Box::new(|| {
-            vec![LedgerEntry {
-                table: "d.t".into(),
-                received: 10,
+            let totals = Totals {
+                received: 17,
                 inserted: 6,
                 rejected: 1,
+                dead_lettered: 2,
                 waiting: 3,
+                lost: 5,
+            };
+            vec![LedgerEntry {
+                table: "d.t".into(),
+                totals,
             }]
         }),
         readiness: Arc::new(Readiness::new(ack)),
@@ -49,7 +63,7 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
         .iter()
         .for_each(|core| core.heartbeat_ms.set(now_ms + 3_600_000));
     state.writer.heartbeat_ms.set(now_ms + 3_600_000);
-    state.ingest.iter().for_each(|core| core.pool_free.set(8));
+    state.ingest.iter().for_each(|core| core.has_room.set(1));
     state.readiness.set_clickhouse_reachable(true);
     state.readiness.set_table_known(true);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -128,21 +142,58 @@ fn is_alive_while_every_core_ticks_and_names_the_one_that_does_not() {
 
 #[test]
 fn is_ready_exactly_when_a_row_can_be_taken_at_the_default_level() {
-    for ack in [AckLevel::Memory, AckLevel::Inserted] {
-        for case in 0..16_u32 {
+    for ack in AckLevel::ALL {
+        for case in 0..32_u32 {
             let bit = |at: u32| case >> at & 1 == 1;
             let (reachable, known, room, draining) = (bit(0), bit(1), bit(2), bit(3));
+            // A core may have an error while another one has room.
+            let log_error = bit(4).then_some(LogError::Disk(5));
             let readiness = Readiness::new(ack);
             readiness.set_clickhouse_reachable(reachable);
             readiness.set_table_known(known);
             if draining {
                 readiness.set_draining();
             }
-            let naive = known && room && !draining && (reachable || ack == AckLevel::Memory);
-            let page = serde_json::to_value(readiness.page(room)).unwrap();
-            assert_eq!(page["ready"], naive, "{ack} {case:04b}");
-            assert_eq!(page.get("reason").is_some(), !naive, "{ack} {case:04b}");
+            let naive = known && room && !draining && (reachable || ack != AckLevel::Inserted);
+            let page = serde_json::to_value(readiness.page(room, log_error)).unwrap();
+            assert_eq!(page["ready"], naive, "{ack} {case:05b}");
+            assert_eq!(page.get("reason").is_some(), !naive, "{ack} {case:05b}");
+            if let Some(error) = log_error.filter(|_| known && !draining && !room) {
+                assert_eq!(page["reason"], error.to_string(), "{ack} {case:05b}");
+            }
         }
+    }
+}
+
+#[test]
+fn away_clickhouse_makes_nobody_unready_who_promises_the_log() {
+    let server = serve(AckLevel::Wal);
+    server.state.readiness.set_clickhouse_reachable(false);
+    server.state.readiness.set_table_exists(false);
+    server.state.readiness.set_inserts_fail(true);
+    let (status, page) = server.get_json("/readyz");
+    assert_eq!(
+        (status, &page["ack"], &page["clickhouse_reachable"]),
+        (200, &"wal".into(), &false.into())
+    );
+
+    for error in [
+        LogError::BytesMax,
+        LogError::BlocksMax,
+        LogError::Disk(28),
+        LogError::Disk(5),
+    ] {
+        for (core, expected) in server.state.ingest.iter().zip([200, 503]) {
+            core.log_error.set(u64::from(error.code() as u32));
+            let (status, page) = server.get_json("/readyz");
+            assert_eq!(status, expected, "one core that takes rows is enough: {page}");
+            if status == 503 {
+                assert_eq!(page["reason"], error.to_string());
+            }
+        }
+        server.state.ingest[0].log_error.set(0);
+        assert_eq!(server.get_json("/readyz").0, 200);
+        server.state.ingest[1].log_error.set(0);
     }
 }
 
@@ -158,10 +209,16 @@ fn tells_why_it_is_not_ready() {
     };
     server.state.readiness.set_clickhouse_reachable(false);
     reason("ClickHouse does not answer");
-    server.state.ingest[0].pool_free.set(0);
+    server.state.ingest[0].has_room.set(0);
     reason("ClickHouse does not answer");
-    server.state.ingest[1].pool_free.set(0);
-    reason("pool of blocks is full");
+    server.state.ingest[1].has_room.set(0);
+    reason("faster than the write-ahead log takes them");
+    for error in [LogError::BytesMax, LogError::BlocksMax, LogError::Disk(28)] {
+        server.state.ingest[1]
+            .log_error
+            .set(u64::from(error.code() as u32));
+        reason(&error.to_string());
+    }
     server.state.readiness.set_table_known(false);
     reason("columns are not known");
     server.state.readiness.set_draining();
@@ -226,7 +283,7 @@ fn serves_histograms_in_each_form() {
         page["error"]
             .as_str()
             .unwrap()
-            .contains("request_inserted, parse"),
+            .contains("request_memory, request_wal, request_inserted, parse, commit,"),
         "{page}"
     );
 }
@@ -240,12 +297,24 @@ fn shows_cores_tables_ledger_and_limits() {
         .set_clickhouse_version("26.7.3", "tcp://a:9000");
     server.state.ingest[1].request(202);
     server.state.ingest[1].reject("time", 4);
+    server.state.ingest[1].has_room.set(0);
+    server.state.ingest[1].commits.add(9);
+    server.state.ingest[1].commits_failed.add(2);
+    server.state.ingest[1]
+        .log_error
+        .set(u64::from(LogError::BytesMax.code() as u32));
+    server.state.log.count(640);
     server.state.writer.endpoints()[0].fail(5);
     server.state.writer.endpoints()[1].connect();
     let table = server.state.writer.table("d.t");
     table.rows.add(6);
     table.set_breaker(BreakerState::HalfOpen);
     table.fail("retry", 252);
+    table.dead_lettered.add(2);
+    table.lost.add(5);
+    table.backlog_rows.set(3);
+    table.backlog_bytes.set(30);
+    table.backlog_left_ms.set(61_900);
     let (status, page) = server.get_json("/status");
     assert_eq!(status, 200);
     assert_eq!(page["clickhouse_version"], "26.7.3");
@@ -269,7 +338,35 @@ fn shows_cores_tables_ledger_and_limits() {
         page["writer"]["tables"][0]["failed"],
         serde_json::json!([{ "verdict": "retry", "code": 252, "count": 1 }])
     );
-    assert_eq!(page["ledger"][0]["waiting"], 3);
+    for (key, expected) in [
+        ("dead_lettered", 2),
+        ("lost", 5),
+        ("backlog_rows", 3),
+        ("backlog_bytes", 30),
+        ("backlog_left_s", 61),
+    ] {
+        assert_eq!(page["writer"]["tables"][0][key], expected, "{key}");
+    }
+    assert_eq!(
+        page["wal"],
+        serde_json::json!({ "bytes": 640, "bytes_max": 1_000, "blocks_waiting": 0 })
+    );
+    let [fine, failing] = [0, 1].map(|core| &page["cores"][core]);
+    for (key, expected) in [
+        ("has_room", serde_json::json!([true, false])),
+        ("commits", serde_json::json!([0, 9])),
+        ("commits_failed", serde_json::json!([0, 2])),
+    ] {
+        assert_eq!(serde_json::json!([fine[key], failing[key]]), expected, "{key}");
+    }
+    assert_eq!(fine.get("log_error"), None::<&serde_json::Value>);
+    assert_eq!(failing["log_error"], LogError::BytesMax.to_string());
+    assert_eq!(
+        page["ledger"],
+        serde_json::json!([{
+            "table": "d.t", "received": 17, "inserted": 6, "rejected": 1, "dead_lettered": 2, "waiting": 3, "lost": 5
+        }])
+    );
     assert_eq!(page["limits"]["batch_age_ms"], Limits::default().batch_age_ms);
     assert_eq!(
         page["memory_max_bytes"],

@@ -52,7 +52,7 @@ struct Bench {
     errors: RowErrors,
     next_row: u64,
     accepted: u64,
-    blocks: Vec<Block>,
+    blocks: Vec<(BlockInfo, Vec<u8>)>,
 }
 
 impl Bench {
@@ -104,13 +104,13 @@ impl Bench {
     }
 
     fn seal(&mut self, batch: usize) {
-        let mut block = Block::with_capacity(0, 0);
-        self.sink.seal(batch, &mut self.encoder, &mut block);
+        let mut frames = Vec::new();
+        let info = self.sink.seal(batch, &mut self.encoder, &mut frames);
         assert!(
             self.sink.open().all(|(open, _)| open != batch),
             "a sealed batch is free"
         );
-        self.blocks.push(block);
+        self.blocks.push((info, frames));
     }
 
     fn seal_all(&mut self) {
@@ -126,9 +126,9 @@ impl Bench {
     }
 }
 
-fn decode_block(block: &Block) -> Vec<BTreeMap<String, String>> {
+fn decode_block((block, frames): &(BlockInfo, Vec<u8>)) -> Vec<BTreeMap<String, String>> {
     let mut bytes = Vec::new();
-    let mut frames = block.frames.as_slice();
+    let mut frames = frames.as_slice();
     while !frames.is_empty() {
         match decode_frame(frames, &mut bytes).unwrap() {
             Decoded::Complete((), used) => frames = &frames[used..],
@@ -463,7 +463,7 @@ fn rows_go_to_the_block_that_leaves_their_defaults_out() {
         ["-", "4", "NULL"],
     ];
     assert_eq!(rows, expected.iter().map(|row| row.map(str::to_owned)).collect());
-    let mut omitted: Vec<u64> = bench.blocks.iter().map(|block| block.omitted).collect();
+    let mut omitted: Vec<u64> = bench.blocks.iter().map(|(block, _)| block.omitted).collect();
     omitted.sort_unstable();
     assert_eq!(omitted, [0, 1, 3]);
 }
@@ -537,12 +537,13 @@ fn rows_of_many_days_lie_in_blocks_of_few_partitions() {
                 .iter()
                 .map(|row| row["Timestamp"].parse::<i64>().unwrap() / DAY_NS)
                 .collect();
-            assert_eq!(block.partitions, days.iter().copied().collect::<Vec<_>>());
-            assert!(block.partitions.len() <= partitions_max);
+            let partitions = block.0.partitions;
+            assert!(partitions.iter().eq(days.iter().copied()));
+            assert!(partitions.count() <= partitions_max);
             let width = (partitions_max as i64).min(64);
             assert!(
                 days.iter()
-                    .all(|day| day.div_euclid(width) == block.partition_bucket)
+                    .all(|day| day.div_euclid(width) * width == partitions.first)
             );
             stored.extend(rows.iter().map(|row| {
                 (
@@ -569,12 +570,12 @@ fn a_batch_takes_no_more_than_a_pass_beyond_its_bounds() {
         bench.push(&"{\"msg\":\"x\"}\n".repeat(60));
     }
     bench.seal_all();
-    assert!(bench.blocks.iter().all(|block| block.rows <= 160));
+    assert!(bench.blocks.iter().all(|(block, _)| block.rows <= 160));
     assert_eq!(
         bench
             .blocks
             .iter()
-            .map(|block| u64::from(block.rows))
+            .map(|(block, _)| u64::from(block.rows))
             .sum::<u64>(),
         3000
     );

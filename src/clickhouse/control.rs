@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use futures_util::{FutureExt, TryStreamExt};
 use crate::catalog::Catalog;
 use crate::clickhouse::endpoint::Endpoint;
 use crate::clickhouse::endpoints::{Endpoints, Round};
+use crate::clickhouse::known_tables::{KnownTable, KnownTables};
 use crate::limits::Limits;
 use crate::schema::{QuotedName, RawColumn, Schema, TableName, TableSchema, shares_deduplication};
 
@@ -41,6 +43,8 @@ pub struct ControlConfig {
     pub default_table: TableName,
     /// Tables of other databases to serve too, or with `only_listed` the only tables to serve.
     pub tables: Vec<TableName>,
+    /// File in which the tables are kept as they were last read.
+    pub known_tables: Option<PathBuf>,
     /// Serve `default_table` and `tables` and nothing else. Otherwise every insertable table of the endpoints'
     /// database is served.
     pub only_listed: bool,
@@ -134,12 +138,37 @@ fn shortened(text: &str) -> String {
 pub struct Control {
     catalog: Arc<Catalog>,
     readiness: Arc<Mutex<Readiness>>,
+    parts: Arc<Mutex<BTreeMap<TableName, u64>>>,
+    stopping: Arc<Stopping>,
 }
+
+/// The end of the control thread.
+#[derive(Debug, Default)]
+struct Stopping {
+    asked: tokio::sync::Notify,
+    ended: (Mutex<bool>, Condvar),
+}
+
+/// Time the control thread has to finish its reading when the process ends.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Control {
     /// The tables, as last read.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// Active parts of each table's fullest partition, as last read.
+    pub fn parts(&self) -> BTreeMap<TableName, u64> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the thread after its reading, if that takes no longer than a moment.
+    pub fn stop(&self) {
+        self.stopping.asked.notify_one();
+        let (ended, bell) = &self.stopping.ended;
+        let guard = ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = bell.wait_timeout_while(guard, STOP_PATIENCE, |ended| !*ended);
     }
 
     /// State of the connection, as last seen.
@@ -153,17 +182,18 @@ impl Control {
 
 /// Starts the control thread. It ends with the process; ClickHouse being away never ends it.
 ///
-/// Until ClickHouse has answered, the catalog knows the default table by its built-in columns when this process is
-/// to create it, and nothing else.
+/// Until ClickHouse has answered, the catalog knows the tables as a former process has read them last; the default table
+/// by its built-in columns when this process is to create it and none has ever seen it; and nothing else.
 ///
 /// # Errors
 ///
 /// Only when the operating system gives no thread or no event loop.
 pub fn start_control(config: ControlConfig) -> io::Result<Control> {
-    let assumed = match config.create_tables {
-        true => vec![Arc::new(TableSchema::default_table(config.default_table.clone()))],
-        false => Vec::new(),
-    };
+    let known = config.known_tables.as_deref().map(KnownTables::open);
+    let mut assumed = known.as_ref().map_or_else(Vec::new, KnownTables::schemas);
+    if config.create_tables && assumed.iter().all(|schema| schema.name != config.default_table) {
+        assumed.push(Arc::new(TableSchema::default_table(config.default_table.clone())));
+    }
     let control = Control {
         catalog: Arc::new(Catalog::new(
             config.default_table.clone(),
@@ -171,12 +201,14 @@ pub fn start_control(config: ControlConfig) -> io::Result<Control> {
             assumed,
         )),
         readiness: Arc::new(Mutex::new(Readiness::default())),
+        parts: Arc::default(),
+        stopping: Arc::default(),
     };
     let event_loop = event_loop()?;
     let running = control.clone();
     thread::Builder::new()
         .name(THREAD_NAME.to_owned())
-        .spawn(move || event_loop.block_on(keep_reading(&config, &running)))?;
+        .spawn(move || event_loop.block_on(keep_reading(&config, &running, known)))?;
     Ok(control)
 }
 
@@ -184,7 +216,7 @@ fn event_loop() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn keep_reading(config: &ControlConfig, control: &Control) {
+async fn keep_reading(config: &ControlConfig, control: &Control, mut known: Option<KnownTables>) {
     let refresh = Duration::from_millis(config.limits.schema_refresh_ms);
     let pause_max = Duration::from_millis(config.limits.retry_pause_max_ms).max(REFRESH_INTERVAL_MIN);
     let mut pause = REFRESH_INTERVAL_MIN;
@@ -194,8 +226,12 @@ async fn keep_reading(config: &ControlConfig, control: &Control) {
         let read = reader.read(config).await;
         let readable = read.is_ok();
         match read {
-            Ok(reading) => {
+            Ok(mut reading) => {
                 pause = REFRESH_INTERVAL_MIN;
+                let tables = std::mem::take(&mut reading.known);
+                if let Some(Err(error)) = known.as_mut().map(|known| known.save(tables)) {
+                    tracing::debug!(%error, "the tables' columns cannot be kept for the next start");
+                }
                 publish(control, reading, &mut report_of);
             }
             Err(error) => {
@@ -203,14 +239,23 @@ async fn keep_reading(config: &ControlConfig, control: &Control) {
                 note_failure(control, error);
             }
         }
-        if readable {
-            let wait = refresh.saturating_sub(REFRESH_INTERVAL_MIN);
-            tokio::time::sleep(REFRESH_INTERVAL_MIN).await;
-            let _ = tokio::time::timeout(wait, control.catalog.refresh_requested()).await;
-        } else {
-            tokio::time::sleep(pause).await;
+        let pausing = async {
+            if readable {
+                let wait = refresh.saturating_sub(REFRESH_INTERVAL_MIN);
+                tokio::time::sleep(REFRESH_INTERVAL_MIN).await;
+                let _ = tokio::time::timeout(wait, control.catalog.refresh_requested()).await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = pausing => {}
+            () = control.stopping.asked.notified() => break,
         }
     }
+    let (ended, bell) = &control.stopping.ended;
+    *ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    bell.notify_all();
 }
 
 /// Reads from the server that answered last, and from the others in turn when it does not.
@@ -310,6 +355,7 @@ fn publish(control: &Control, reading: Reading, report_of: &mut BTreeMap<TableNa
         }
     }
     *report_of = reading.refused.into_iter().collect();
+    *control.parts.lock().unwrap_or_else(PoisonError::into_inner) = reading.parts;
     let changes = control.catalog.publish(reading.served);
     for name in &changes.changed {
         tracing::info!("table {}.{} has changed", name.database, name.table);
@@ -352,6 +398,10 @@ struct Reading {
     refused: Vec<(TableName, String)>,
     /// What system.tables says of each of both.
     described: Vec<Described>,
+    /// Active parts of each table's fullest partition.
+    parts: BTreeMap<TableName, u64>,
+    /// The served tables, for the next start.
+    known: Vec<KnownTable>,
 }
 
 /// A row of `system.tables`.
@@ -415,6 +465,11 @@ async fn read_tables(config: &ControlConfig, endpoint: &Endpoint) -> Result<Read
             .or_default()
             .push(column);
     }
+    // The last question: a connection that has answered with an error is not asked again.
+    reading.parts = match read_parts(&mut session, config).await {
+        Err(ControlError::Server { .. }) => BTreeMap::new(),
+        parts => parts?,
+    };
     for [database, table, engine, partition_key, create] in tables {
         let name = TableName { database, table };
         if !insertable(&engine) {
@@ -422,7 +477,15 @@ async fn read_tables(config: &ControlConfig, endpoint: &Endpoint) -> Result<Read
         }
         let raw = columns.remove(&name).unwrap_or_default();
         match TableSchema::from_columns(name.clone(), &raw, &partition_key) {
-            Ok(schema) => reading.served.push(Arc::new(schema.with_engine(&engine))),
+            Ok(schema) => {
+                reading.served.push(Arc::new(schema.with_engine(&engine)));
+                reading.known.push(KnownTable {
+                    name: name.clone(),
+                    engine: engine.clone(),
+                    partition_key: partition_key.clone(),
+                    columns: raw,
+                });
+            }
             Err(error) => reading.refused.push((name.clone(), error.to_string())),
         }
         reading.described.push(Described {
@@ -433,6 +496,23 @@ async fn read_tables(config: &ControlConfig, endpoint: &Endpoint) -> Result<Read
         });
     }
     Ok(reading)
+}
+
+/// How many parts the fullest partition of each table has. A user who may not see that slows nobody down.
+async fn read_parts(
+    session: &mut Session,
+    config: &ControlConfig,
+) -> Result<BTreeMap<TableName, u64>, ControlError> {
+    let query = format!(
+        "SELECT database, table, toString(max(parts)) FROM \
+         (SELECT database, table, partition, count() AS parts FROM system.parts WHERE active AND {} \
+         GROUP BY database, table, partition) GROUP BY database, table",
+        filter(config, "table")
+    );
+    let rows = session.rows::<3>(&query).await?;
+    let parts =
+        |[database, table, parts]: [String; 3]| (TableName { database, table }, parts.parse().unwrap_or(0));
+    Ok(rows.into_iter().map(parts).collect())
 }
 
 /// The served tables as a condition on `database` and the column that holds the table's name.
@@ -647,30 +727,57 @@ fn difference(name: &TableName, served: Option<&Schema>, other: &Reading) -> Opt
 }
 
 fn warnings(table: &Described) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let plain = table.engine.ends_with("MergeTree") && !shares_deduplication(&table.engine);
-    if plain && deduplication_window(&table.create) == 0 {
-        warnings.push(format!(
-            "an INSERT whose outcome got lost is doubled when it is retried: ALTER TABLE {}.{} MODIFY SETTING \
-             non_replicated_deduplication_window = 1000",
-            QuotedName(&table.name.database),
-            QuotedName(&table.name.table)
-        ));
-    }
-    warnings
+    doubled(table).into_iter().collect()
 }
 
-/// The table's own setting, 0 when it has none (the server's default).
-fn deduplication_window(create: &str) -> u64 {
-    let after = create
-        .split_once("non_replicated_deduplication_window")
-        .map_or("", |(_, after)| after);
-    let digits: String = after
-        .trim_start_matches([' ', '='])
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    digits.parse().unwrap_or(0)
+/// Why an INSERT into the table is doubled when it is retried after its outcome got lost, if it is.
+fn doubled(table: &Described) -> Option<String> {
+    let (name, engine) = (&table.name, table.engine.as_str());
+    let why = |why: String| {
+        Some(format!(
+            "an INSERT whose outcome got lost is doubled when it is retried: {why}"
+        ))
+    };
+    let window = |setting| setting_in(&table.create, setting);
+    match engine {
+        // What goes in is gone.
+        "Null" => None,
+        _ if shares_deduplication(engine) => match window("replicated_deduplication_window") {
+            Some(0) => why(format!(
+                "the table forgets every token at once: ALTER TABLE {name} MODIFY SETTING replicated_deduplication_window = 1000"
+            )),
+            _ => None,
+        },
+        _ if engine.ends_with("MergeTree") => match window("non_replicated_deduplication_window") {
+            None | Some(0) => why(format!(
+                "the table remembers no tokens (unless the server's <merge_tree> settings say so for all tables): \
+                 ALTER TABLE {name} MODIFY SETTING non_replicated_deduplication_window = 1000"
+            )),
+            Some(_) => None,
+        },
+        "Distributed" => why(
+            "only the tables behind it can tell; insert into a local table of each shard, or see to it that they deduplicate"
+                .to_owned(),
+        ),
+        _ => why(format!("the engine {engine} knows no deduplication tokens")),
+    }
+}
+
+/// A number among the table's own settings.
+fn setting_in(create: &str, setting: &str) -> Option<u64> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    create.match_indices(setting).find_map(|(at, _)| {
+        // Not the end of a longer name.
+        if at > 0 && is_word(create.as_bytes()[at - 1]) {
+            return None;
+        }
+        let value = create[at + setting.len()..]
+            .trim_start()
+            .strip_prefix('=')?
+            .trim_start();
+        let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+        value[..digits].parse().ok()
+    })
 }
 
 #[cfg(test)]
@@ -690,6 +797,7 @@ mod tests {
             default_table: name("it's", "logs"),
             tables: vec![name("other", "back\\slash")],
             only_listed,
+            known_tables: None,
             create_tables: false,
             ttl_days: None,
             limits: Limits {
@@ -752,6 +860,18 @@ mod tests {
             0
         );
         assert_eq!(warnings(&table("Null", "CREATE TABLE d.t (a Int)")).len(), 0);
+        let replicated = |window: u64| {
+            let create =
+                format!("CREATE TABLE d.t (a Int) SETTINGS replicated_deduplication_window = {window}");
+            warnings(&table("ReplicatedMergeTree", &create)).len()
+        };
+        assert_eq!((replicated(0), replicated(100)), (1, 0));
+        // The one setting's name ends with the other's.
+        let create = "CREATE TABLE d.t (a Int) SETTINGS non_replicated_deduplication_window = 0";
+        assert_eq!(warnings(&table("SharedMergeTree", create)).len(), 0);
+        assert_eq!(warnings(&table("ReplacingMergeTree", create)).len(), 1);
+        let memory = warnings(&table("Memory", "CREATE TABLE d.t (a Int)"));
+        assert!(memory[0].contains("Memory knows no"), "{memory:?}");
     }
 
     /// A server that does to every connection what `act` does.

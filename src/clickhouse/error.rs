@@ -29,6 +29,13 @@ impl Exception {
         verdict(self.code)
     }
 
+    /// The message's first line, bounded: for the dead-letter store, which holds the rows themselves as well.
+    pub fn first_line(&self) -> String {
+        const CHARS_MAX: usize = 500;
+        let line = self.message.lines().next().unwrap_or_default();
+        line.chars().take(CHARS_MAX).collect()
+    }
+
     /// Code and name without the message, which may quote rows: fit for logs.
     pub fn summary(&self) -> String {
         format!("ClickHouse code {} ({})", self.code, code_name(self.code))

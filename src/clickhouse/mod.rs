@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod frame;
+pub mod known_tables;
 pub mod packet;
 pub mod session;
 pub mod wire;

@@ -32,6 +32,10 @@ use std::ops::Range;
 /// `batch::overshoot_bytes`).
 const BLOCK_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Most rows of a block without columns: all were left to their DEFAULT. Twice the largest `batch_rows_max`, which a batch may
+/// exceed by what one chunk brings.
+const ROWS_WITHOUT_COLUMNS_MAX: usize = 2 * 1_048_449;
+
 /// What a block starts with: field 1 `is_overflows` 0, field 2 `bucket_num` -1, end.
 const BLOCK_INFO: [u8; 8] = [1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0];
 
@@ -196,8 +200,8 @@ fn read_head(reader: &mut Reader<'_>) -> Option<(u64, usize)> {
     reader.take(BLOCK_INFO.len()).ok()?;
     let count = reader.varint().ok()?;
     let len = usize::try_from(reader.varint().ok()?).ok()?;
-    // Without a column nothing bounds the number of rows.
-    (count > 0).then_some((count, len))
+    // Without a column nothing else bounds the number of rows.
+    (count > 0 || len <= ROWS_WITHOUT_COLUMNS_MAX).then_some((count, len))
 }
 
 fn read_column(reader: &mut Reader<'_>, len: usize) -> Result<Column, RowsError> {

@@ -24,7 +24,7 @@ fn runs_with_defaults_when_nothing_is_written() {
     assert_eq!(settings.admin.to_string(), "127.0.0.1:8081");
     assert_eq!(settings.tables.len(), 1);
     assert_eq!(settings.tables[0].name(), "otel_logs");
-    assert_eq!(settings.ack, AckLevel::Inserted);
+    assert_eq!(settings.ack, AckLevel::Wal);
     assert_eq!(settings.limits, Limits::default());
     assert_eq!(settings.data_dir, Path::new("/home/ringhouse"));
     assert!(!settings.create_tables);
@@ -42,7 +42,7 @@ fn puts_flags_above_variables_above_the_file_above_defaults() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ringhouse.toml");
     let file = "listen = '127.0.0.1:1'\nadmin = '127.0.0.1:11'\nack = 'memory'\n\
-                [limits]\nbatch_age_ms = 1\nbatch_rows_max = 11\nblocks_per_core = 111";
+                [limits]\nbatch_age_ms = 1\nbatch_rows_max = 11\nring_blocks = 111";
     std::fs::write(&path, file).unwrap();
     let variable = |name: &str| match name {
         "RINGHOUSE_CONFIG" => Some(path.to_str().unwrap().to_owned()),
@@ -65,7 +65,7 @@ fn puts_flags_above_variables_above_the_file_above_defaults() {
     assert_eq!(settings.ack, AckLevel::Memory);
     assert_eq!(settings.limits.batch_age_ms, 3);
     assert_eq!(settings.limits.batch_rows_max, 22);
-    assert_eq!(settings.limits.blocks_per_core, 111);
+    assert_eq!(settings.limits.ring_blocks, 111);
     assert_eq!(settings.limits.chunk_bytes, Limits::default().chunk_bytes);
     assert_eq!(
         settings.log_format,
@@ -437,6 +437,8 @@ fn prints_a_file_that_resolves_to_the_same_settings() {
         "",
         "clickhouse = ['tcp://a/d', 'tcp://b/d']",
         "embedded = true\nembedded_http_port = 0\ndata_dir = '/d'\nack = 'memory'\nlog_format = 'json'",
+        "ack = 'wal'\n[limits]\nwal_bytes_max = 9_223_372_036_854_775_807",
+        "ack = 'inserted'",
         "tables = ['a.b', 'c']\ningest_cores = '0,2'\nwriter_core = 3\n[mapping.'a.b']\ncolumns = { '@ts' = 'time' }\n\
          overflow = 'rest'\n[limits]\nbatch_age_ms = 7",
     ] {

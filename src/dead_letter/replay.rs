@@ -9,6 +9,7 @@
 //! |---|---|
 //! | 200, "rejected":0 | are removed |
 //! | 200, or nothing accepted, with errors by row | accepted ones are removed, the others stay with the new reason |
+//! | errors by row, then a remark with [`SETTLED_WORDS`] on so many of the others | those that are not named are removed: each is in ClickHouse or in the store under a new id |
 //! | a row's reason with [`SETTLED_WORDS`] | that one is removed: the server has stored it under a new id |
 //! | 400 whose sentence has [`SETTLED_WORDS`] | are removed: each is in ClickHouse or in the store under a new id |
 //! | 400 that says "refused" | stay as they are, and replay goes on |
@@ -466,7 +467,7 @@ fn judge(status: u16, body: &str, rows: usize) -> Verdict {
         let whole = reply.accepted + reply.rejected == rows;
         let settled = status == 200 || (reply.accepted == 0 && (400..500).contains(&status));
         if whole && settled {
-            return judge_rows(&reply, rows);
+            return judge_refused(&reply, rows).unwrap_or_else(|| judge_rows(&reply, rows));
         }
         return Verdict::NotKnown;
     }
@@ -477,6 +478,29 @@ fn judge(status: u16, body: &str, rows: usize) -> Verdict {
         400 | 401 | 403 | 404 | 405 | 413 | 415 | 429 => Verdict::NotTaken,
         _ => Verdict::NotKnown,
     }
+}
+
+/// A server that has isolated rows which ClickHouse refused does not say which of them: it has stored them itself, and
+/// says so behind the errors of all others. Nothing is left to be done for any row that it does not name.
+fn judge_refused(reply: &IngestReply, rows: usize) -> Option<Verdict> {
+    let (remark, listed) = reply.errors.split_last()?;
+    let refused: usize = remark.reason.split(' ').next()?.parse().ok()?;
+    let is_remark = remark.row == rows && remark.reason.contains(SETTLED_WORDS);
+    if !is_remark || listed.len() + refused != reply.rejected || listed.iter().any(|error| error.row >= rows)
+    {
+        return None;
+    }
+    let mut outcomes = vec![Outcome::Inserted; rows];
+    for error in listed {
+        outcomes[error.row] = Outcome::Rejected(error.reason.clone());
+    }
+    let unnamed = outcomes
+        .iter_mut()
+        .filter(|outcome| matches!(outcome, Outcome::Inserted));
+    unnamed
+        .take(refused)
+        .for_each(|outcome| *outcome = Outcome::Moved);
+    Some(Verdict::Rows(outcomes))
 }
 
 /// The server spells out the first errors by row. Rows behind the last of them are known if all or none was inserted.

@@ -6,18 +6,20 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::ack::AckId;
+use crate::ack::{AckId, AckLevel};
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
 use crate::http::receive_buffer::{CannotGrow, ReceiveBuffer};
 use crate::http::status::Status;
-use crate::json::{BodyFault, RejectReason, RowErrors, RowsText, Split, Splitter};
+use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
+use crate::limits::Limits;
 use crate::runtime;
+use crate::wal::log::LogError;
 
 use super::Core;
 use super::connection::Session;
-use super::table::Table;
+use super::table::{Claim, Claimant, Table};
 
 /// What became of a body.
 pub(super) struct Intake {
@@ -29,6 +31,16 @@ pub(super) struct Intake {
     pub failure: Option<Failure>,
 }
 
+impl Intake {
+    pub fn new(limits: &Limits) -> Intake {
+        Intake {
+            accepted: 0,
+            errors: RowErrors::new(limits),
+            failure: None,
+        }
+    }
+}
+
 /// Why a body was not taken to its end. The connection's next request cannot be found then.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Failure {
@@ -36,8 +48,8 @@ pub(super) enum Failure {
     Body(BodyError),
     /// A JSON array that is not one.
     Json(BodyFault),
-    /// No block became free in time.
-    Full,
+    /// The log did not take sealed blocks in time; why, when it said so.
+    Log(Option<LogError>),
     /// No memory for a longer row could be lent.
     NoBuffer,
     /// The client was too slow.
@@ -49,7 +61,7 @@ impl Failure {
         match self {
             Failure::Body(error) => error.status(),
             Failure::Json(_) => Status::BadRequest,
-            Failure::Full | Failure::NoBuffer => Status::ServiceUnavailable,
+            Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
     }
@@ -60,7 +72,8 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
-            Failure::Full => f.write_str(FULL),
+            Failure::Log(Some(error)) => error.fmt(f),
+            Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {
                 f.write_str("too many large requests are being received; send the rest again later")
             }
@@ -69,13 +82,17 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What a client is told while ClickHouse does not take rows and the pool of blocks is used up.
-pub(super) const FULL: &str = "the server holds as many rows as it can because ClickHouse does not take them fast enough; try again later";
+/// What a client is told while rows come faster than the log takes them, or more INSERTs are waited for than may be.
+pub(super) const BUSY: &str =
+    "the server holds as many rows as it can that are not in its write-ahead log yet; try again later";
+
+/// The request that waits for its rows, and until when.
+pub(super) type Waiting = Option<(AckId, AckLevel)>;
 
 /// Where the text of the body comes from.
 // One a connection at most, in its task's own memory: a box would be an allocation for every such request.
 #[expect(clippy::large_enum_variant)]
-enum Source {
+pub(super) enum Source {
     /// The receive buffer itself: plain bytes, their number known.
     Direct { left: u64 },
     /// What the decoder makes of the receive buffer: chunked or compressed.
@@ -88,7 +105,7 @@ enum Source {
 
 impl Source {
     /// Text received and not consumed, and whether the body ends with it.
-    fn text<'a>(&'a self, buffer: &'a ReceiveBuffer) -> (&'a [u8], bool) {
+    pub(super) fn text<'a>(&'a self, buffer: &'a ReceiveBuffer) -> (&'a [u8], bool) {
         match self {
             Source::Direct { left } => {
                 let unread = buffer.unread();
@@ -99,7 +116,7 @@ impl Source {
         }
     }
 
-    fn consume(&mut self, buffer: &mut ReceiveBuffer, bytes: usize) {
+    pub(super) fn consume(&mut self, buffer: &mut ReceiveBuffer, bytes: usize) {
         match self {
             Source::Direct { left } => {
                 buffer.consume(bytes);
@@ -120,14 +137,10 @@ impl Session<'_> {
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
-        waiter: Option<AckId>,
+        waiter: Waiting,
     ) -> io::Result<Intake> {
         let core = self.core;
-        let mut intake = Intake {
-            accepted: 0,
-            errors: RowErrors::new(&core.limits),
-            failure: None,
-        };
+        let mut intake = Intake::new(&core.limits);
         let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
             Ok(source) => self.take_rows(table, source, waiter, &mut intake).await,
@@ -146,7 +159,7 @@ impl Session<'_> {
         &mut self,
         table: &Rc<Table>,
         mut source: Source,
-        waiter: Option<AckId>,
+        waiter: Waiting,
         intake: &mut Intake,
     ) -> io::Result<()> {
         let core = self.core;
@@ -168,8 +181,8 @@ impl Session<'_> {
                         at += pushed.consumed;
                         row += pushed.rows;
                         intake.accepted += pushed.accepted;
-                        if pushed.blocked && !self.wait_for_block(table).await {
-                            intake.failure = Some(Failure::Full);
+                        if pushed.blocked && !self.wait_for_room(table).await {
+                            intake.failure = Some(Failure::Log(core.log_error.get()));
                         }
                     }
                     source.consume(&mut self.buffer, rows.consumed);
@@ -183,13 +196,7 @@ impl Session<'_> {
                 }
                 Split::TooLong { consumed } => {
                     source.consume(&mut self.buffer, consumed);
-                    let line_bytes_max = core.limits.line_bytes_max;
-                    intake.errors.push(row, RejectReason::TooLong, || {
-                        format!("the row is longer than {line_bytes_max} bytes")
-                    });
-                    // It never reached the parser, so nobody has counted it yet.
-                    table.account().receive(0, 1);
-                    core.metrics.rows_received.add(1);
+                    core.reject_too_long(table, row, &mut intake.errors);
                     row += 1;
                 }
                 Split::BodyError(fault) => intake.failure = Some(Failure::Json(fault)),
@@ -207,7 +214,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
+    pub(super) fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
         let limits = &self.core.limits;
         let left = match (framing, encoding) {
             (Framing::None, Encoding::Identity) => 0,
@@ -232,7 +239,7 @@ impl Session<'_> {
     }
 
     /// Gets more text: from the socket, through the decoder if there is one.
-    async fn receive(&mut self, source: &mut Source) -> io::Result<Result<(), Failure>> {
+    pub(super) async fn receive(&mut self, source: &mut Source) -> io::Result<Result<(), Failure>> {
         let core = self.core;
         loop {
             if let Source::Decoded {
@@ -296,15 +303,15 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until a block is free for the batch a push was blocked on; false when that took too long.
-    async fn wait_for_block(&mut self, table: &Rc<Table>) -> bool {
+    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    pub(super) async fn wait_for_room(&mut self, table: &Rc<Table>) -> bool {
         let core = self.core;
         self.connection
             .watch()
             .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
         let freed = loop {
             // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
-            if core.has_free_block() {
+            if core.has_room() {
                 core.seal_full(table);
                 break true;
             }
@@ -343,7 +350,7 @@ pub(super) struct PushEnd {
     pub rows: u64,
     /// Of those, in batches.
     pub accepted: u64,
-    /// A batch is full and no block is free: the rest waits.
+    /// A batch is full and cannot be sealed: the rest waits.
     pub blocked: bool,
 }
 
@@ -357,14 +364,49 @@ impl Core {
         }
     }
 
-    /// Pushes rows into the table's batches, sealing those that are full, until all are in or no block is free.
+    /// Pushes rows into the table's batches, sealing those that are full, until all are in or one cannot be sealed.
     fn push(
+        &self,
+        table: &Rc<Table>,
+        text: RowsText<'_>,
+        first_row: u64,
+        errors: &mut RowErrors,
+        waiter: Waiting,
+    ) -> PushEnd {
+        let seal = |batch| self.seal(table, batch);
+        let end = self.push_with(table, text, first_row, errors, waiter, false, seal);
+        // A batch that became full goes now, if it can; if not, the next push is blocked on it.
+        self.seal_full(table);
+        end
+    }
+
+    /// Pushes all rows, sealing what is full into the commit that is being filled, whether there is room or not: it takes the
+    /// rest of the request as well.
+    pub(super) fn push_whole(
+        &self,
+        table: &Rc<Table>,
+        text: RowsText<'_>,
+        first_row: u64,
+        errors: &mut RowErrors,
+        waiter: Waiting,
+    ) -> PushEnd {
+        let seal = |batch| {
+            self.seal_now(table, batch);
+            true
+        };
+        self.push_with(table, text, first_row, errors, waiter, true, seal)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what its two callers share")]
+    fn push_with(
         &self,
         table: &Table,
         text: RowsText<'_>,
         first_row: u64,
         errors: &mut RowErrors,
-        waiter: Option<AckId>,
+        waiter: Waiting,
+        commits: bool,
+        seal: impl Fn(usize) -> bool,
     ) -> PushEnd {
         let mut end = PushEnd {
             consumed: 0,
@@ -385,7 +427,14 @@ impl Core {
                 first_row + end.rows,
                 now_ns,
                 errors,
-                waiter.map(|waiter| (waiter, &self.acks)),
+                Claim {
+                    waiter: waiter.map(|(ack, level)| Claimant {
+                        ack,
+                        level,
+                        acks: &self.acks,
+                    }),
+                    commits,
+                },
             );
             end.consumed += pushed.consumed;
             end.rows += pushed.rows;
@@ -396,22 +445,20 @@ impl Core {
             self.metrics.rows_received.add(pushed.rows);
             self.metrics.rows_accepted.add(pushed.accepted);
             if let Some(batch) = pushed.blocked_on
-                && !self.seal(table, batch)
+                && !seal(batch)
             {
                 end.blocked = true;
                 break;
             }
         }
-        // A batch that became full goes now, if it can; if not, the next push is blocked on it.
-        self.seal_full(table);
         self.recorder
             .borrow_mut()
             .record(crate::histogram::Measure::Parse, self.clock.now_ns() - started_ns);
         end
     }
 
-    /// Seals the table's full batches; false when one is left because no block is free.
-    pub(super) fn seal_full(&self, table: &Table) -> bool {
+    /// Seals the table's full batches; false when one is left because the log is behind.
+    pub(super) fn seal_full(&self, table: &Rc<Table>) -> bool {
         while let Some(batch) = table.full_batch() {
             if !self.seal(table, batch) {
                 return false;

@@ -6,18 +6,20 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::ack::{AckId, AckLevel, Settled};
+use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
 use crate::http::head::{Framing, Head, Parse, parse_head};
 use crate::http::receive_buffer::ReceiveBuffer;
-use crate::http::reply::{CONTINUE, Envelope, IngestReply, Persistence};
+use crate::http::reply::{CONTINUE, Envelope, Persistence};
 use crate::http::status::Status;
 use crate::http::uri;
-use crate::json::RejectReason;
+use crate::idempotency::{Begin, StoredReply};
 use crate::runtime::Connection;
+use crate::wal::log::LogError;
 
-use super::body::{FULL, Intake};
+use super::body::{BUSY, Intake};
+use super::keyed::KeyedRequest;
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
 
@@ -58,15 +60,18 @@ struct Reply {
     envelope: Envelope,
     started_ns: u64,
     due_ms: u64,
+    /// Its idempotency key waits for this reply.
+    keyed: Option<KeyedRequest>,
 }
 
 /// What a request asks for, once its head is understood and no longer needed.
-struct Plan {
+pub(super) struct Plan {
     action: Action,
-    framing: Framing,
-    encoding: Encoding,
+    pub(super) framing: Framing,
+    pub(super) encoding: Encoding,
     expect_continue: bool,
     envelope: Envelope,
+    idempotency_key: Option<Box<[u8]>>,
 }
 
 enum Action {
@@ -79,6 +84,7 @@ enum Sentence {
     Fixed(&'static str),
     Uri(uri::UriError),
     Table(TableError),
+    Log(LogError),
 }
 
 impl std::fmt::Display for Sentence {
@@ -87,6 +93,7 @@ impl std::fmt::Display for Sentence {
             Sentence::Fixed(text) => f.write_str(text),
             Sentence::Uri(error) => error.fmt(f),
             Sentence::Table(error) => f.write_str(error.sentence()),
+            Sentence::Log(error) => error.fmt(f),
         }
     }
 }
@@ -123,6 +130,9 @@ pub(super) async fn serve(core: &Rc<Core>, connection: Connection) {
     for reply in session.replies.drain(..) {
         if let Some(waiter) = reply.waiter {
             core.acks.close(waiter);
+        }
+        if let Some(keyed) = reply.keyed {
+            core.key_answered(keyed, None);
         }
     }
 }
@@ -235,6 +245,7 @@ impl<'c> Session<'c> {
                     encoding: head.encoding,
                     expect_continue: head.expect_continue,
                     envelope,
+                    idempotency_key: head.idempotency_key.map(Box::from),
                 };
                 self.buffer.consume(bytes);
                 Ok(Some(plan))
@@ -257,36 +268,71 @@ impl<'c> Session<'c> {
                 return self.discard(&plan).await;
             }
         };
-        if !core.seal_full(&table) {
+        if let Some(error) = core.log_error.get() {
             return self
-                .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(FULL))
+                .refuse(&plan, Status::ServiceUnavailable, &Sentence::Log(error))
                 .await;
         }
+        if !core.seal_full(&table) {
+            return self
+                .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(BUSY))
+                .await;
+        }
+        let ticket = match &plan.idempotency_key {
+            None => None,
+            Some(key) => match core.begin_key(key, &table) {
+                Begin::New(ticket) => Some(ticket),
+                Begin::Done(reply) => return self.replay(&plan, &reply).await,
+                Begin::InFlight => {
+                    let sentence =
+                        "a request with this Idempotency-Key is being taken; ask again when it is answered";
+                    return self
+                        .refuse(&plan, Status::Conflict, &Sentence::Fixed(sentence))
+                        .await;
+                }
+                Begin::Full => {
+                    let sentence = "as many requests with an Idempotency-Key as possible are being taken; try again later";
+                    return self
+                        .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(sentence))
+                        .await;
+                }
+            },
+        };
         let waiter = match level {
             AckLevel::Memory => None,
-            AckLevel::Inserted => match core.acks.open() {
+            AckLevel::Wal | AckLevel::Inserted => match core.acks.open() {
                 Some(waiter) => Some(waiter),
                 None => {
-                    let sentence =
-                        Sentence::Fixed("as many requests as possible wait for ClickHouse; try again later");
+                    let sentence = Sentence::Fixed(
+                        "as many requests as possible wait for their ack level; try again later",
+                    );
                     return self.refuse(&plan, Status::ServiceUnavailable, &sentence).await;
                 }
             },
         };
         let started_ns = core.clock.now_ns();
         let taken = match self.invite(&plan).await {
-            Ok(()) => self.take_body(&table, plan.framing, plan.encoding, waiter).await,
+            Ok(()) => {
+                let waiting = waiter.map(|waiter| (waiter, level));
+                match ticket {
+                    None => {
+                        let taken = self.take_body(&table, plan.framing, plan.encoding, waiting);
+                        taken.await.map(|intake| (intake, None))
+                    }
+                    Some(ticket) => self.take_keyed_body(&table, &plan, waiting, level, ticket).await,
+                }
+            }
             Err(error) => Err(error),
         };
         if let Some(waiter) = waiter {
             // The body's own claim: from here on the batches alone decide.
-            core.acks.settle(waiter, Settled::Kept);
+            core.acks.settle(waiter, 0);
             if taken.is_err() {
                 core.acks.close(waiter);
             }
-            core.awaited.notify();
+            core.wanted.notify();
         }
-        let intake = taken?;
+        let (intake, keyed) = taken?;
         let broken = intake.failure.is_some();
         let envelope = if broken {
             plan.envelope.closing()
@@ -302,12 +348,26 @@ impl<'c> Session<'c> {
             envelope,
             started_ns,
             due_ms,
+            keyed,
         });
         Ok(match envelope.persistence {
             Persistence::Close if broken => Next::Linger,
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Gives the answer a request with the same key had.
+    async fn replay(&mut self, plan: &Plan, stored: &StoredReply) -> io::Result<Next> {
+        self.settle_all().await?;
+        self.core.replier.borrow().replay(
+            &mut self.out,
+            plan.refusal_envelope(),
+            stored.status,
+            stored.body(),
+        );
+        self.core.metrics.request(stored.status.code());
+        self.discard(plan).await
     }
 
     /// Tells a client that asked first that its body is wanted.
@@ -409,7 +469,7 @@ impl<'c> Session<'c> {
     fn reply_settled(&mut self) {
         while let Some(front) = self.replies.front() {
             let settled = match front.waiter {
-                None => Settled::Kept,
+                None => 0,
                 Some(waiter) => match self.core.acks.state(waiter) {
                     Poll::Ready(settled) => settled,
                     Poll::Pending => return,
@@ -458,62 +518,58 @@ impl<'c> Session<'c> {
         self.flush().await
     }
 
-    /// Appends the reply of a request whose rows were taken; `settled` is `None` when its time was up.
-    fn answer(&mut self, reply: Reply, settled: Option<Settled>) {
+    /// Appends the reply of a request whose rows were taken. `refused` of them are dead letters now; `None` when its time
+    /// was up before they were where it wants them.
+    fn answer(&mut self, reply: Reply, refused: Option<u64>) {
         let core = self.core;
         if let Some(waiter) = reply.waiter {
             core.acks.close(waiter);
         }
-        let Intake {
-            accepted,
-            errors,
-            failure,
-        } = &reply.intake;
-        let status = match (settled, failure) {
-            (None, _) => {
-                let sentence = "the rows are held, but ClickHouse has not confirmed them in time; they may still be inserted";
-                return self.error(reply.envelope, Status::ServiceUnavailable, sentence);
+        let Some(refused) = refused else {
+            if let Some(keyed) = reply.keyed {
+                core.key_answered(keyed, None);
             }
-            (Some(Settled::Refused), _) => {
-                let sentence =
-                    "ClickHouse refused the rows for their content; the server's log names the error code";
-                return self.error(reply.envelope, Status::BadRequest, sentence);
-            }
-            (Some(Settled::Kept), Some(failure)) if *accepted == 0 && errors.count == 0 => {
-                return self.error(reply.envelope, failure.status(), *failure);
-            }
-            (Some(Settled::Kept), Some(failure)) => failure.status(),
-            (Some(Settled::Kept), None) if *accepted > 0 => {
-                Status::of_rows(*accepted, reply.level == AckLevel::Inserted)
-            }
-            (Some(Settled::Kept), None) if errors.count == 0 => {
-                return self.error(reply.envelope, Status::BadRequest, "the body holds no rows");
-            }
-            (Some(Settled::Kept), None) if errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
-            (Some(Settled::Kept), None) => Status::BadRequest,
+            return self.answer_late(&reply);
         };
-        let body = IngestReply {
-            status,
-            accepted: *accepted,
-            rejected: errors.count,
-            ack: reply.level.name(),
+        let answer = match reply.intake.answer(reply.level, refused) {
+            Ok(answer) => answer,
+            Err((status, sentence)) => return self.error(reply.envelope, status, sentence),
         };
-        let failure_text = failure.map(|failure| failure.to_string());
-        let row_errors = errors.first.iter().map(|error| (error.row, error.text.as_str()));
-        let end = failure_text
-            .as_deref()
-            .map(|text| (accepted + errors.count, text));
-        core.replier
-            .borrow()
-            .ingest(&mut self.out, reply.envelope, &body, row_errors.chain(end));
+        if let Some(keyed) = reply.keyed {
+            core.key_answered(keyed, Some(answer.stored(&reply.intake)));
+        }
+        core.replier.borrow().ingest(
+            &mut self.out,
+            reply.envelope,
+            &answer.reply(),
+            answer.errors(&reply.intake),
+        );
+        let status = answer.status;
         core.metrics.request(status.code());
         let measure = match reply.level {
             AckLevel::Memory => Measure::RequestMemory,
+            AckLevel::Wal => Measure::RequestWal,
             AckLevel::Inserted => Measure::RequestInserted,
         };
         core.recorder
             .borrow_mut()
             .record(measure, core.clock.now_ns() - reply.started_ns);
+    }
+
+    /// Answers a request whose rows are held, but not where it wants them.
+    fn answer_late(&mut self, reply: &Reply) {
+        let sentence = match (reply.level, self.core.log_error.get()) {
+            (AckLevel::Inserted, None) => {
+                "the rows are held, but ClickHouse has not confirmed them in time; they may still be inserted"
+                    .to_owned()
+            }
+            (_, None) => {
+                "the rows are held, but were not in the write-ahead log in time; they may still be inserted"
+                    .to_owned()
+            }
+            (_, Some(error)) => format!("{error}; the rows are held in memory and may still be inserted"),
+        };
+        self.error(reply.envelope, Status::ServiceUnavailable, sentence);
     }
 
     fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
@@ -615,7 +671,7 @@ fn route(core: &Core, head: &Head<'_>, scratch: &mut uri::Scratch) -> Action {
         Some(Err(_)) => {
             return refuse(
                 Status::BadRequest,
-                Sentence::Fixed("the ack level is `memory` or `inserted`"),
+                Sentence::Fixed("the ack level is `memory`, `wal` or `inserted`"),
             );
         }
     };

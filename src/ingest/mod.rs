@@ -1,11 +1,16 @@
-//! One ingest core: its listener, connections, open batches, block pool and ring ends.
+//! One ingest core: its listener, connections, open batches, log and ring ends.
 //!
-//! Everything here belongs to one thread. What crosses to other cores is a sealed block's pointer, plain
-//! counters, and the catalog's schemas.
+//! Everything here belongs to one thread. What crosses to other cores is a commit's pointer, what is known of sealed
+//! blocks, plain counters, and the catalog's schemas.
 
+mod answer;
+mod awaiting;
 mod body;
 mod connection;
+mod keyed;
 mod table;
+
+pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -14,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::ack::{AckLevel, AckTable, Settled};
-use crate::block::{Block, Outcome};
+use crate::ack::{AckLevel, AckTable};
+use crate::block::{Block, BlockId, Settlement};
 use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::clock::Clock;
@@ -32,7 +37,12 @@ use crate::metrics::IngestMetrics;
 use crate::ring::{Consumer, Producer};
 use crate::runtime::{self, Connection, Listener, Notify, Watch};
 use crate::schema::{Schema, TableName};
+use crate::wal::Commit;
+use crate::wal::log::{LogEnd, LogError};
+use crate::wal::segment::Budget;
 
+use awaiting::Awaiting;
+use keyed::KeyedRequests;
 use table::Table;
 
 /// What an ingest core is given at start.
@@ -53,11 +63,19 @@ pub struct IngestConfig {
     pub metrics: Arc<IngestMetrics>,
     /// This core's histograms.
     pub recorder: Recorder,
-    /// Sealed blocks to the writer.
-    pub to_writer: Producer<Box<Block>>,
-    /// Blocks back from the writer.
-    pub from_writer: Consumer<Box<Block>>,
-    /// Rung when a block is back.
+    /// Names this process in its blocks.
+    pub boot: u64,
+    /// Idempotency keys.
+    pub key_store: KeyStore,
+    /// What waits in the log of all cores.
+    pub budget: Arc<Budget>,
+    /// The core's log.
+    pub log: LogEnd,
+    /// Durable blocks to the writer.
+    pub to_writer: Producer<Block>,
+    /// How awaited blocks ended, from the writer.
+    pub from_writer: Consumer<Settlement>,
+    /// Rung when a commit or an outcome is there.
     pub bell: Arc<Doorbell>,
     /// Shared by all cores.
     pub clock: Clock,
@@ -71,15 +89,21 @@ const TICK: Duration = Duration::from_millis(100);
 /// Pause after accept(2) failed for want of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Blocks of one table at the writer beyond which an aging batch is left open: sealing it would not make it
-/// visible sooner, and many small blocks would use up the pool.
-const OUTSTANDING_FOR_AGE_MAX: u32 = 2;
-
-/// While a block of a table is outstanding, batches with waiting requests are sealed this far apart at least.
+/// While an awaited block of a table is outstanding, batches whose requests wait for their INSERT are sealed this far apart
+/// at least.
 const AWAITED_SEAL_INTERVAL_MS: u64 = 50;
 
-/// How soon the sealer looks again at batches it left open.
-const SEALER_PAUSE: Duration = Duration::from_millis(10);
+/// How soon batches that were left open, and a commit whose time had not come, are looked at again.
+const COMMIT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Waiting blocks that make commits one interval further apart.
+const BLOCKS_PER_INTERVAL: u64 = 10_000;
+
+/// How soon a commit that failed is tried again.
+const LOG_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How soon a core that drains looks again whether it is done.
+const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// State of one ingest core, shared by its tasks.
 struct Core {
@@ -101,15 +125,26 @@ struct Core {
     accounts: RefCell<Vec<(TableName, Arc<Account>)>>,
     /// The catalog's generation `tables` agrees with.
     generation: Cell<u64>,
-    #[expect(clippy::vec_box, reason = "a block crosses cores as one pointer")]
-    pool: RefCell<Vec<Box<Block>>>,
-    /// A block came back to the pool.
+    boot: u64,
+    /// Takes sealed blocks; what it holds goes to the log next.
+    filling: RefCell<Box<Commit>>,
+    /// The other commit, while it is not at the log.
+    spare: RefCell<Option<Box<Commit>>>,
+    commits: RefCell<Producer<Box<Commit>>>,
+    committed_ns: Cell<u64>,
+    /// Why the commit at the log is not durable yet, when its last try failed.
+    log_error: Cell<Option<LogError>>,
+    /// There is room for sealed blocks again.
     freed: Notify,
-    /// A request with an ack level to wait for ended.
-    awaited: Notify,
-    to_writer: RefCell<Producer<Box<Block>>>,
+    /// Something wants to be sealed or committed.
+    wanted: Notify,
+    to_writer: RefCell<Producer<Block>>,
     sequence: Cell<u64>,
     acks: AckTable,
+    awaiting: RefCell<Awaiting>,
+    key_store: KeyStore,
+    budget: Arc<Budget>,
+    keyed: KeyedRequests,
     buffers: BufferPool,
     decoders: DecoderPool,
     watches: RefCell<Vec<Weak<Watch>>>,
@@ -122,13 +157,14 @@ struct Core {
 /// Runs an ingest core until it has drained. Call inside the core's executor.
 pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
     let IngestConfig {
+        log,
         from_writer,
         bell,
         draining,
         ..
     } = config;
     let limits = config.limits;
-    let block_bytes = FrameEncoder::bound(limits.batch_bytes_max + table::batch_overshoot_bytes(&limits));
+    let commit = || Box::new(Commit::with_capacity(limits.commit_bytes_max()));
     let core = Rc::new(Core {
         index: config.index,
         limits,
@@ -146,16 +182,21 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
         tables: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
         accounts: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
         generation: Cell::new(0),
-        pool: RefCell::new(
-            (0..limits.blocks_per_core)
-                .map(|_| Box::new(Block::with_capacity(block_bytes, config.index)))
-                .collect(),
-        ),
+        boot: config.boot,
+        filling: RefCell::new(commit()),
+        spare: RefCell::new(Some(commit())),
+        commits: RefCell::new(log.commits),
+        committed_ns: Cell::new(0),
+        log_error: Cell::new(None),
         freed: Notify::default(),
-        awaited: Notify::default(),
+        wanted: Notify::default(),
         to_writer: RefCell::new(config.to_writer),
         sequence: Cell::new(0),
         acks: AckTable::new(limits.acks_per_core),
+        awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
+        key_store: config.key_store,
+        budget: config.budget,
+        keyed: KeyedRequests::default(),
         buffers: BufferPool::new(&limits),
         decoders: DecoderPool::new(&limits),
         watches: RefCell::new(Vec::with_capacity(limits.connections_per_core)),
@@ -164,8 +205,8 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
         drain_started: Notify::default(),
     });
     runtime::spawn(accept(Rc::clone(&core), Listener::from_std(listener)));
-    runtime::spawn(take_back(Rc::clone(&core), from_writer, bell));
-    runtime::spawn(seal_awaited(Rc::clone(&core)));
+    runtime::spawn(take_back(Rc::clone(&core), log.done, from_writer, bell));
+    runtime::spawn(commit_wanted(Rc::clone(&core)));
     tick(core, draining).await;
 }
 
@@ -188,23 +229,43 @@ async fn accept(core: Rc<Core>, listener: Listener) {
     }
 }
 
-/// Takes blocks back from the writer: settles their requests and frees them.
-async fn take_back(core: Rc<Core>, mut from_writer: Consumer<Box<Block>>, bell: Arc<Doorbell>) {
+/// What comes back to a core.
+enum Back {
+    Commit(Box<Commit>),
+    Settlement(Settlement),
+}
+
+/// Takes commits back from the log and outcomes from the writer, and settles the requests that waited for them.
+async fn take_back(
+    core: Rc<Core>,
+    mut done: Consumer<Box<Commit>>,
+    mut from_writer: Consumer<Settlement>,
+    bell: Arc<Doorbell>,
+) {
     loop {
-        let block = bell.wait(|| from_writer.pop()).await;
-        core.settle(block);
+        let look = || match done.pop() {
+            Some(commit) => Some(Back::Commit(commit)),
+            None => from_writer.pop().map(Back::Settlement),
+        };
+        match bell.wait(look).await {
+            Back::Commit(commit) => match commit.result {
+                Ok(()) => core.take_commit(commit).await,
+                Err(error) => core.note_log_error(error, commit),
+            },
+            Back::Settlement(settlement) => core.settle(settlement),
+        }
         runtime::yield_if_needed().await;
     }
 }
 
-/// Seals batches that requests wait for: at once when the writer has nothing of the table, else in step.
-async fn seal_awaited(core: Rc<Core>) {
+/// Commits what wants to be durable: at once when the log is idle, else with the next commit.
+async fn commit_wanted(core: Rc<Core>) {
     loop {
-        core.awaited.notified().await;
-        // Requests that are ready now share the block.
+        core.wanted.notified().await;
+        // Requests that are ready now share the commit.
         runtime::yield_now().await;
-        while core.seal_awaited() {
-            runtime::sleep(SEALER_PAUSE).await;
+        while core.seal_and_commit() {
+            runtime::sleep(COMMIT_PAUSE).await;
         }
     }
 }
@@ -224,7 +285,7 @@ async fn tick(core: Rc<Core>, draining: Arc<AtomicBool>) {
         if core.draining.get() && core.is_drained() {
             return;
         }
-        runtime::sleep(if core.draining.get() { SEALER_PAUSE } else { TICK }).await;
+        runtime::sleep(if core.draining.get() { DRAIN_PAUSE } else { TICK }).await;
     }
 }
 
@@ -322,80 +383,184 @@ impl Core {
         }
     }
 
-    /// Seals a batch if a block is free. What was sealed is on its way to the writer.
-    fn seal(&self, table: &Table, batch: usize) -> bool {
-        let Some(mut block) = self.pool.borrow_mut().pop() else {
+    /// Seals a batch into the next commit if that has room.
+    fn seal(&self, table: &Rc<Table>, batch: usize) -> bool {
+        if !self.has_room() {
             return false;
-        };
-        block.sequence = self.sequence.replace(self.sequence.get() + 1);
-        table.seal(
-            batch,
-            &mut self.encoder.borrow_mut(),
-            &mut block,
-            self.clock.now_ms(),
-        );
-        self.metrics.blocks_sealed.add(1);
-        self.to_writer
-            .borrow_mut()
-            .push(block)
-            .unwrap_or_else(|_| unreachable!("the ring holds as many blocks as the pool"));
+        }
+        self.seal_now(table, batch);
+        if self.filling.borrow().len() >= self.limits.wal_commit_bytes {
+            self.commit();
+        }
+        self.wanted.notify();
         true
     }
 
-    /// Whether a batch can be sealed.
-    fn has_free_block(&self) -> bool {
-        !self.pool.borrow().is_empty()
+    /// Seals a batch into the next commit.
+    fn seal_now(&self, table: &Rc<Table>, batch: usize) {
+        let id = BlockId {
+            boot: self.boot,
+            core: self.index,
+            sequence: self.sequence.replace(self.sequence.get() + 1),
+        };
+        let mut commit = self.filling.borrow_mut();
+        let rows = table.seal(
+            batch,
+            id,
+            &mut self.encoder.borrow_mut(),
+            &mut commit,
+            &self.awaiting,
+            self.clock.now_ms(),
+        );
+        commit.rows.push((Arc::clone(table.account()), rows));
+        self.metrics.blocks_sealed.add(1);
     }
 
-    /// A block is back: its rows are accounted for, its requests answered, its memory free.
-    fn settle(&self, mut block: Box<Block>) {
-        let rows = u64::from(block.rows);
-        let outcome = block
-            .outcome
-            .take()
-            .expect("the writer sets the outcome of every block it gives back");
-        let settled = match outcome {
-            Outcome::Inserted => Settled::Kept,
-            Outcome::Refused(_) => Settled::Refused,
+    /// Whether a batch can be sealed.
+    fn has_room(&self) -> bool {
+        self.filling.borrow().len() < self.limits.wal_buffer_bytes && self.awaiting.borrow().has_free()
+    }
+
+    /// Hands what was sealed to the log, and with it every batch that requests wait to see there. False when the log is
+    /// busy with the commit before.
+    fn commit(&self) -> bool {
+        let Some(spare) = self.spare.borrow_mut().take() else {
+            return false;
         };
-        {
-            let tables = self.tables.borrow();
-            let schema = block.sealed_schema();
-            let table = tables.iter().find(|table| Arc::ptr_eq(table.schema(), schema));
-            let table = table.expect("a table stays open while a block of it is outstanding");
-            match settled {
-                Settled::Kept => {
-                    table.account().insert(rows);
-                    let age_ns = self.clock.unix_ns().saturating_sub(block.opened_at_ns).max(0) as u64;
-                    self.recorder.borrow_mut().record(Measure::Visible, age_ns);
-                }
-                Settled::Refused => {
-                    table.account().refuse(rows);
-                    self.metrics.reject("refused", rows);
-                }
-            }
-            table.block_returned();
-            if table.has_awaited() {
-                self.awaited.notify();
+        self.seal_log_awaited();
+        let commit = self.filling.replace(spare);
+        self.committed_ns.set(self.clock.now_ns());
+        self.send_to_log(commit);
+        self.freed.notify();
+        true
+    }
+
+    fn send_to_log(&self, commit: Box<Commit>) {
+        self.commits
+            .borrow_mut()
+            .push(commit)
+            .unwrap_or_else(|_| unreachable!("one commit is at the log at a time"));
+    }
+
+    /// A commit is durable: its requests are answered, its blocks the writer's.
+    async fn take_commit(self: &Rc<Self>, mut commit: Box<Commit>) {
+        if self.log_error.replace(None).is_some() {
+            tracing::info!(core = self.index, "the write-ahead log takes rows again");
+        }
+        self.metrics.commits.add(1);
+        self.recorder
+            .borrow_mut()
+            .record(Measure::Commit, commit.took.as_nanos() as u64);
+        for (account, rows) in commit.rows.drain(..) {
+            account.log(rows);
+        }
+        for waiter in commit.waiters.drain(..) {
+            self.acks.settle(waiter.ack, 0);
+        }
+        for request in commit.keyed.drain(..) {
+            self.key_durable(request);
+        }
+        let mut durable = std::mem::take(&mut commit.durable);
+        for mut block in durable.drain(..) {
+            while let Err(back) = { self.to_writer.borrow_mut().push(block) } {
+                // The writer has much to do; the rows are safe, and nothing more is committed meanwhile.
+                block = back;
+                runtime::sleep(COMMIT_PAUSE).await;
             }
         }
-        for waiter in block.waiters.drain(..) {
-            self.acks.settle(waiter, settled);
+        commit.durable = durable;
+        *self.spare.borrow_mut() = Some(commit);
+        self.freed.notify();
+        self.wanted.notify();
+    }
+
+    /// A commit is not durable. Nobody was told that it is; it is tried until it is, and no new rows are taken meanwhile.
+    fn note_log_error(self: &Rc<Self>, error: LogError, commit: Box<Commit>) {
+        if self.log_error.replace(Some(error)) != Some(error) {
+            tracing::error!(core = self.index, %error, "no rows are taken until the write-ahead log can be written");
         }
-        block.clear();
-        self.pool.borrow_mut().push(block);
+        self.metrics.commits_failed.add(1);
+        let core = Rc::clone(self);
+        runtime::spawn(async move {
+            runtime::sleep(LOG_RETRY_PAUSE).await;
+            core.send_to_log(commit);
+        });
+    }
+
+    /// An awaited block ended: its requests are told.
+    fn settle(&self, settlement: Settlement) {
+        let mut awaiting = self.awaiting.borrow_mut();
+        let (table, mut waiters) = awaiting.take(settlement.block);
+        for waiter in waiters.drain(..) {
+            let refused = settlement
+                .dead_rows
+                .iter()
+                .filter(|row| waiter.rows.contains(row));
+            self.acks.settle(waiter.ack, refused.count() as u64);
+        }
+        awaiting.give_back(settlement.block, waiters);
+        table.block_returned();
+        if table.has_insert_awaited() {
+            self.wanted.notify();
+        }
         self.freed.notify();
     }
 
-    /// Seals batches that requests wait for; true when some must wait for a later look.
-    fn seal_awaited(&self) -> bool {
+    /// Seals what requests wait for and commits what was sealed, as far as its time has come; true when some of it must
+    /// wait for a later look.
+    fn seal_and_commit(&self) -> bool {
+        let mut later = self.seal_insert_awaited();
+        let wants_commit = !self.filling.borrow().is_empty()
+            || self.tables.borrow().iter().any(|table| table.has_log_awaited());
+        if wants_commit && self.spare.borrow().is_some() {
+            let is_due = self.clock.now_ns() >= self.committed_ns.get() + self.commit_interval_ns();
+            if is_due || self.filling.borrow().len() >= self.limits.wal_commit_bytes {
+                self.commit();
+            } else {
+                later = true;
+            }
+        }
+        later
+    }
+
+    /// While ClickHouse is away every commit adds blocks that wait: the more there are, the fewer and larger are added. With
+    /// 500,000 of them commits are 51 times as far apart, which takes hours of single rows.
+    fn commit_interval_ns(&self) -> u64 {
+        let interval_ns = self.limits.wal_commit_interval_ms * 1_000_000;
+        interval_ns + interval_ns * self.budget.blocks() / BLOCKS_PER_INTERVAL
+    }
+
+    /// Seals every batch that has rows of a request which waits to see them in the log.
+    fn seal_log_awaited(&self) {
+        for table in self
+            .tables
+            .borrow()
+            .iter()
+            .filter(|table| table.has_log_awaited())
+        {
+            table.for_each_batch(|batch, info| {
+                // Whether there is room or not: a commit holds what it began with.
+                if info.log_awaited {
+                    self.seal_now(table, batch);
+                }
+            });
+        }
+    }
+
+    /// Seals batches whose requests wait for their INSERT; true when some must wait for a later look.
+    fn seal_insert_awaited(&self) -> bool {
         let now_ms = self.clock.now_ms();
         let mut later = false;
-        for table in self.tables.borrow().iter().filter(|table| table.has_awaited()) {
+        for table in self
+            .tables
+            .borrow()
+            .iter()
+            .filter(|table| table.has_insert_awaited())
+        {
             let due = table.outstanding() == 0 || now_ms >= table.sealed_ms() + AWAITED_SEAL_INTERVAL_MS;
             if due || self.draining.get() {
                 table.for_each_batch(|batch, info| {
-                    if info.awaited {
+                    if info.insert_awaited {
                         later |= !self.seal(table, batch);
                     }
                 });
@@ -413,9 +578,7 @@ impl Core {
         for table in self.tables.borrow().iter() {
             let at_once = self.draining.get() || table.is_retired();
             table.for_each_batch(|batch, info| {
-                let aged = now_ns.saturating_sub(info.opened_at_ns) >= age_max_ns
-                    && table.outstanding() <= OUTSTANDING_FOR_AGE_MAX;
-                if at_once || aged {
+                if at_once || now_ns.saturating_sub(info.opened_at_ns) >= age_max_ns {
                     self.seal(table, batch);
                 }
             });
@@ -441,7 +604,10 @@ impl Core {
             .heartbeat_ms
             .set((self.clock.unix_ns() / 1_000_000) as u64);
         self.metrics.connections_open.set(self.connections.get() as u64);
-        self.metrics.pool_free.set(self.pool.borrow().len() as u64);
+        self.metrics.has_room.set(u64::from(self.has_room()));
+        self.metrics
+            .log_error
+            .set(self.log_error.get().map_or(0, LogError::code) as u32 as u64);
         self.metrics.ring_depth.set(self.to_writer.borrow().len() as u64);
         self.metrics.acks_waiting.set(self.acks.waiting() as u64);
         let open: usize = self
@@ -462,11 +628,14 @@ impl Core {
         for watch in self.watches.borrow().iter().filter_map(Weak::upgrade) {
             watch.wake();
         }
-        self.awaited.notify();
+        self.wanted.notify();
     }
 
     fn is_drained(&self) -> bool {
-        self.connections.get() == 0 && self.tables.borrow().iter().all(|table| table.is_idle())
+        self.connections.get() == 0
+            && self.tables.borrow().iter().all(|table| table.open_batches() == 0)
+            && self.filling.borrow().is_empty()
+            && self.spare.borrow().is_some()
     }
 }
 

@@ -1,17 +1,21 @@
 //! One table on one ingest core: its open batches, who waits for them, and what is at the writer.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::ack::{AckId, AckTable};
+use crate::ack::{AckId, AckLevel, AckTable, Waiter};
 use crate::batch::{Pushed, TableSink};
-use crate::block::{Block, WAITERS_PREALLOCATED};
+use crate::block::BlockId;
 use crate::clickhouse::frame::FrameEncoder;
 use crate::json::{Parser, RowErrors, RowsText};
 use crate::ledger::Account;
 use crate::limits::Limits;
 use crate::mapping::MappingConfig;
 use crate::schema::Schema;
+use crate::wal::Commit;
+
+use super::awaiting::{Awaiting, WAITERS_PREALLOCATED};
 
 /// A table and its columns as they were when it was opened. When the columns change the table is retired, and
 /// another takes the new rows.
@@ -27,20 +31,51 @@ pub(super) struct Table {
 
 struct Inner {
     sink: TableSink,
-    /// Per open batch: requests that hold a claim on it.
-    waiters: Vec<Vec<AckId>>,
+    /// Per open batch.
+    batches: Vec<BatchState>,
+}
+
+/// What the core knows of an open batch beside its rows.
+#[derive(Default)]
+struct BatchState {
+    /// Requests that wait to see it in the log.
+    log_waiters: Vec<Waiter>,
+    /// Requests that wait for its INSERT.
+    insert_waiters: Vec<Waiter>,
+    /// The next commit must hold it.
+    commits: bool,
+    /// Rows it had after the last push.
+    rows: u32,
+}
+
+impl BatchState {
+    fn is_log_awaited(&self) -> bool {
+        self.commits || !self.log_waiters.is_empty()
+    }
+}
+
+/// What a push means for the batches that take its rows.
+#[derive(Clone, Copy)]
+pub(super) struct Claim<'a> {
+    pub waiter: Option<Claimant<'a>>,
+    /// The next commit must hold the rows.
+    pub commits: bool,
+}
+
+/// A request that waits, and for what.
+#[derive(Clone, Copy)]
+pub(super) struct Claimant<'a> {
+    pub ack: AckId,
+    pub level: AckLevel,
+    pub acks: &'a AckTable,
 }
 
 /// What the core decides on when it looks for batches to seal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchInfo {
     pub opened_at_ns: i64,
-    pub awaited: bool,
-}
-
-/// Bytes a batch may grow beyond `batch_bytes_max`: the chunk that reached it.
-pub(super) fn batch_overshoot_bytes(limits: &Limits) -> usize {
-    crate::batch::overshoot_bytes(limits)
+    pub log_awaited: bool,
+    pub insert_awaited: bool,
 }
 
 impl Table {
@@ -54,8 +89,13 @@ impl Table {
             account,
             inner: RefCell::new(Inner {
                 sink: TableSink::new(Arc::clone(&schema), mapping, limits),
-                waiters: (0..limits.batches_per_table)
-                    .map(|_| Vec::with_capacity(WAITERS_PREALLOCATED))
+                batches: (0..limits.batches_per_table)
+                    .map(|_| BatchState {
+                        log_waiters: Vec::with_capacity(WAITERS_PREALLOCATED),
+                        insert_waiters: Vec::with_capacity(WAITERS_PREALLOCATED),
+                        commits: false,
+                        rows: 0,
+                    })
                     .collect(),
             }),
             schema,
@@ -70,7 +110,7 @@ impl Table {
         &self.schema
     }
 
-    pub(super) fn account(&self) -> &Account {
+    pub(super) fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
@@ -82,19 +122,34 @@ impl Table {
         first_row: u64,
         now_ns: i64,
         errors: &mut RowErrors,
-        waiter: Option<(AckId, &AckTable)>,
+        claim: Claim<'_>,
     ) -> Pushed {
         let mut inner = self.inner.borrow_mut();
-        let pushed = inner.sink.push(parser, rows, first_row, now_ns, errors);
-        if let Some((waiter, acks)) = waiter {
-            let mut touched = pushed.touched;
-            while touched != 0 {
-                let batch = touched.trailing_zeros() as usize;
-                touched &= touched - 1;
-                let waiters = &mut inner.waiters[batch];
-                if waiters.last() != Some(&waiter) {
-                    waiters.push(waiter);
-                    acks.claim(waiter);
+        let Inner { sink, batches } = &mut *inner;
+        let pushed = sink.push(parser, rows, first_row, now_ns, errors);
+        let mut touched = pushed.touched;
+        while touched != 0 {
+            let batch = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            let state = &mut batches[batch];
+            let before = std::mem::replace(&mut state.rows, sink.rows(batch) as u32);
+            state.commits |= claim.commits;
+            let Some(Claimant { ack, level, acks }) = claim.waiter else {
+                continue;
+            };
+            let waiters = match level {
+                AckLevel::Inserted => &mut state.insert_waiters,
+                AckLevel::Memory | AckLevel::Wal => &mut state.log_waiters,
+            };
+            match waiters.last_mut() {
+                // Nobody else's rows came in between.
+                Some(last) if last.ack == ack && last.rows.end == before => last.rows.end = state.rows,
+                _ => {
+                    waiters.push(Waiter {
+                        ack,
+                        rows: before..state.rows,
+                    });
+                    acks.claim(ack);
                 }
             }
         }
@@ -111,17 +166,30 @@ impl Table {
             .find(|&batch| inner.sink.is_full(batch))
     }
 
-    /// Seals a batch into `block`, waiters included.
-    pub(super) fn seal(&self, batch: usize, encoder: &mut FrameEncoder, block: &mut Block, now_ms: u64) {
+    /// Seals a batch into `commit`, waiters included; returns its rows.
+    pub(super) fn seal(
+        self: &Rc<Self>,
+        batch: usize,
+        id: BlockId,
+        encoder: &mut FrameEncoder,
+        commit: &mut Commit,
+        awaiting: &RefCell<Awaiting>,
+        now_ms: u64,
+    ) -> u64 {
         let mut inner = self.inner.borrow_mut();
-        debug_assert!(
-            block.frames.is_empty() && block.waiters.is_empty(),
-            "a pooled block is empty"
-        );
-        inner.sink.seal(batch, encoder, block);
-        std::mem::swap(&mut inner.waiters[batch], &mut block.waiters);
-        self.outstanding.set(self.outstanding.get() + 1);
+        let Inner { sink, batches } = &mut *inner;
+        let info = commit.put_block(id, |frames| sink.seal(batch, encoder, frames));
+        let rows = u64::from(info.rows);
+        let state = &mut batches[batch];
+        (state.rows, state.commits) = (0, false);
+        commit.waiters.append(&mut state.log_waiters);
+        if !state.insert_waiters.is_empty() {
+            let awaited = awaiting.borrow_mut().put(self, &mut state.insert_waiters);
+            commit.await_last_block(awaited);
+            self.outstanding.set(self.outstanding.get() + 1);
+        }
         self.sealed_ms.set(now_ms);
+        rows
     }
 
     /// Calls `visit` for every batch that has rows; `visit` may seal it.
@@ -135,7 +203,8 @@ impl Table {
                     .find(|(index, _)| *index == batch)
                     .map(|(_, open)| BatchInfo {
                         opened_at_ns: open.opened_at_ns,
-                        awaited: !inner.waiters[batch].is_empty(),
+                        log_awaited: inner.batches[batch].is_log_awaited(),
+                        insert_awaited: !inner.batches[batch].insert_waiters.is_empty(),
                     })
             };
             if let Some(info) = info {
@@ -145,7 +214,7 @@ impl Table {
     }
 
     fn batches_max(&self) -> usize {
-        self.inner.borrow().waiters.len()
+        self.inner.borrow().batches.len()
     }
 
     /// Batches with rows.
@@ -153,15 +222,19 @@ impl Table {
         self.inner.borrow().sink.open().count()
     }
 
-    /// Some request waits for a batch that is not sealed.
-    pub(super) fn has_awaited(&self) -> bool {
-        self.inner
-            .borrow()
-            .waiters
-            .iter()
-            .any(|waiters| !waiters.is_empty())
+    /// Some request waits to see a batch in the log that is not sealed.
+    pub(super) fn has_log_awaited(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.batches.iter().any(BatchState::is_log_awaited)
     }
 
+    /// Some request waits for the INSERT of a batch that is not sealed.
+    pub(super) fn has_insert_awaited(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.batches.iter().any(|batch| !batch.insert_waiters.is_empty())
+    }
+
+    /// Awaited blocks that are on their way.
     pub(super) fn outstanding(&self) -> u32 {
         self.outstanding.get()
     }
@@ -193,7 +266,7 @@ impl Table {
         self.retired.get()
     }
 
-    /// Nothing of the table is in a batch or at the writer.
+    /// Nothing of the table is in a batch, and no request waits for a block of it.
     pub(super) fn is_idle(&self) -> bool {
         self.outstanding.get() == 0 && self.open_batches() == 0
     }

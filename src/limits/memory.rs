@@ -1,7 +1,6 @@
 //! The most memory the server takes, as the sum of its bounds.
 
 use super::Limits;
-use crate::clickhouse::frame::FrameEncoder;
 use serde::Serialize;
 use std::fmt;
 
@@ -20,10 +19,13 @@ impl Limits {
             body_buffers_bytes: self.body_buffers_bytes_per_core,
             parser_bytes: chunk_bytes_max * PARSER_BYTES_PER_BYTE,
             batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
-            blocks_bytes: self.blocks_per_core * FrameEncoder::bound(self.batch_wire_bytes()),
+            // One is being filled while the other is written.
+            commits_bytes: 2 * self.commit_bytes_max(),
             acks_bytes: self.acks_per_core * ACK_BYTES,
             histograms_bytes: crate::histogram::RECORDER_BYTES,
-            writer_bytes: WRITER_BYTES + crate::histogram::RECORDER_BYTES,
+            writer_bytes: WRITER_BYTES
+                + crate::histogram::RECORDER_BYTES
+                + usize::try_from(self.wal_blocks_max).unwrap_or(usize::MAX) * WAITING_BLOCK_BYTES,
             idempotency_bytes: self.idempotency_bytes_max,
         }
     }
@@ -50,8 +52,11 @@ const PARSER_BYTES_PER_BYTE: usize = 1 + 1 + 4 + 12 + 3;
 /// A waiting request: its block, its waker and its row counts.
 const ACK_BYTES: usize = 128;
 
-/// The writer sends blocks from where they lie; its own are the socket and decode buffers and the group lists.
+/// The writer reads blocks from the log by the piece; its own are that, socket and decode buffers and the group lists.
 const WRITER_BYTES: usize = 4 * 1024 * 1024;
+
+/// A block that waits in the log: what the writer knows of it, and room the queue has doubled into.
+const WAITING_BLOCK_BYTES: usize = 200;
 
 /// The worst case of [`Limits::memory`], by what takes it. Bytes; all but the last two are per ingest core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -66,8 +71,8 @@ pub struct Memory {
     pub parser_bytes: usize,
     /// All open batches of all tables.
     pub batches_bytes: usize,
-    /// The pool of sealed blocks.
-    pub blocks_bytes: usize,
+    /// Sealed blocks on their way to the log.
+    pub commits_bytes: usize,
     /// Requests that wait for their ack level.
     pub acks_bytes: usize,
     /// Latency histograms and their published copies.
@@ -85,7 +90,7 @@ impl Memory {
             + self.body_buffers_bytes
             + self.parser_bytes
             + self.batches_bytes
-            + self.blocks_bytes
+            + self.commits_bytes
             + self.acks_bytes
             + self.histograms_bytes
     }
@@ -102,7 +107,7 @@ impl fmt::Display for Memory {
         write!(
             f,
             "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, body buffers {}, parser {}, open batches {}, \
-             sealed blocks {}, acks {}, histograms {}) + writer {} MiB + idempotency keys {} MiB",
+             commits {}, acks {}, histograms {}) + writer {} MiB + idempotency keys {} MiB",
             mib(self.total_bytes()),
             self.ingest_cores,
             mib(self.per_core_bytes()),
@@ -110,7 +115,7 @@ impl fmt::Display for Memory {
             mib(self.body_buffers_bytes),
             mib(self.parser_bytes),
             mib(self.batches_bytes),
-            mib(self.blocks_bytes),
+            mib(self.commits_bytes),
             mib(self.acks_bytes),
             mib(self.histograms_bytes),
             mib(self.writer_bytes),

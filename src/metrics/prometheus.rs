@@ -1,7 +1,10 @@
 //! Every counter as Prometheus text.
 
 use super::{EndpointMetrics, IngestMetrics, LedgerEntry, TableMetrics, WriterMetrics};
+use crate::dead_letter;
 use crate::histogram::{HistogramSet, Measure};
+use crate::idempotency::Keys;
+use crate::wal::segment::Budget;
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -23,6 +26,12 @@ pub struct Sources {
     pub ingest: Vec<Arc<IngestMetrics>>,
     /// Counters of the writer.
     pub writer: Arc<WriterMetrics>,
+    /// What the write-ahead log takes of the disk.
+    pub log: Arc<Budget>,
+    /// What the dead-letter store holds.
+    pub dead_letters: dead_letter::Totals,
+    /// Idempotency keys.
+    pub keys: Keys,
     /// The ledger now.
     pub ledger: Vec<LedgerEntry>,
     /// Latencies of all cores.
@@ -58,6 +67,7 @@ impl Collector for Sources {
         self.encode_ingest(&mut page)?;
         self.encode_writer(&mut page)?;
         self.encode_ledger(&mut page)?;
+        self.encode_stores(&mut page)?;
         self.encode_histograms(&mut page)
     }
 }
@@ -144,11 +154,47 @@ impl Sources {
             None,
             self.per_core(|core| core.ring_depth.get()),
         )?;
-        page.gauge(
-            "pool_free_blocks",
-            "Blocks free in the core's pool; at zero it takes no more rows.",
+        page.counter(
+            "wal_commits",
+            "Commits that are durable in the write-ahead log.",
             None,
-            self.per_core(|core| core.pool_free.get()),
+            self.per_core(|core| core.commits.get()),
+        )?;
+        page.counter(
+            "wal_commits_failed",
+            "Tries to make a commit durable that failed.",
+            None,
+            self.per_core(|core| core.commits_failed.get()),
+        )?;
+        page.gauge(
+            "wal_failing",
+            "1 while the write-ahead log cannot be written and the core takes no rows.",
+            None,
+            self.per_core(|core| u64::from(core.log_error.get() != 0)),
+        )?;
+        page.gauge(
+            "wal_room",
+            "1 while sealed blocks find room on their way to the write-ahead log; at 0 the core takes no more rows.",
+            None,
+            self.per_core(|core| core.has_room.get()),
+        )?;
+        page.gauge(
+            "wal_size",
+            "Bytes of all files of the write-ahead log.",
+            Some(Unit::Bytes),
+            [(UNLABELLED, self.log.used_bytes())],
+        )?;
+        page.gauge(
+            "wal_size_max",
+            "Bytes the write-ahead log may take.",
+            Some(Unit::Bytes),
+            [(UNLABELLED, self.log.bytes_max())],
+        )?;
+        page.gauge(
+            "wal_waiting_blocks",
+            "Blocks in the write-ahead log that wait for ClickHouse.",
+            None,
+            [(UNLABELLED, self.log.blocks())],
         )?;
         page.gauge(
             "acks_waiting",
@@ -257,6 +303,24 @@ impl Sources {
             per_table(&tables, |table| table.blocks_waiting.get()),
         )?;
         page.gauge(
+            "backlog_rows",
+            "Rows left by a former process, or more than one INSERT's worth, that drain beside the live ones.",
+            None,
+            per_table(&tables, |table| table.backlog_rows.get()),
+        )?;
+        page.gauge(
+            "backlog_compressed",
+            "The backlog's bytes.",
+            Some(Unit::Bytes),
+            per_table(&tables, |table| table.backlog_bytes.get()),
+        )?;
+        page.gauge(
+            "parts_max",
+            "Active parts of the table's fullest partition.",
+            None,
+            per_table(&tables, |table| table.parts_max.get()),
+        )?;
+        page.gauge(
             "last_insert_timestamp",
             "Unix time of the last confirmed INSERT, 0 before the first.",
             Some(Unit::Seconds),
@@ -322,25 +386,76 @@ impl Sources {
             "ledger_received_rows",
             "Rows that came in.",
             None,
-            rows(|entry| entry.received),
+            rows(|entry| entry.totals.received),
         )?;
         page.counter(
             "ledger_inserted_rows",
             "Rows ClickHouse has confirmed.",
             None,
-            rows(|entry| entry.inserted),
+            rows(|entry| entry.totals.inserted),
         )?;
         page.counter(
             "ledger_rejected_rows",
             "Rows rejected.",
             None,
-            rows(|entry| entry.rejected),
+            rows(|entry| entry.totals.rejected),
+        )?;
+        page.counter(
+            "ledger_dead_lettered_rows",
+            "Rows ClickHouse refused for their content.",
+            None,
+            rows(|entry| entry.totals.dead_lettered),
+        )?;
+        page.counter(
+            "ledger_lost_rows",
+            "Rows that were in memory only when a process died, or that the write-ahead log could not give back.",
+            None,
+            rows(|entry| entry.totals.lost),
+        )?;
+        page.gauge(
+            "ledger_mismatch_rows",
+            "Rows that are nowhere; anything but 0 is a mistake of the program's. A scrape may see rows on their way.",
+            None,
+            rows(|entry| entry.totals.mismatch()),
         )?;
         page.gauge(
             "ledger_waiting_rows",
-            "Rows in memory.",
+            "Rows in memory and in the write-ahead log.",
             None,
-            rows(|entry| entry.waiting),
+            rows(|entry| entry.totals.waiting),
+        )
+    }
+
+    fn encode_stores(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(
+            "dead_letter_rows",
+            "Rows in the dead-letter store: alert on anything but 0.",
+            None,
+            [(UNLABELLED, self.dead_letters.rows)],
+        )?;
+        page.gauge(
+            "dead_letter_size",
+            "Bytes of the dead-letter store.",
+            Some(Unit::Bytes),
+            [(UNLABELLED, self.dead_letters.bytes)],
+        )?;
+        page.counter(
+            "dead_letter_dropped_rows",
+            "Dead letters deleted because the store was too large.",
+            None,
+            [(UNLABELLED, self.dead_letters.dropped_rows)],
+        )?;
+        page.gauge(
+            "idempotency_keys",
+            "Idempotency keys remembered.",
+            None,
+            [(UNLABELLED, self.keys.len() as u64)],
+        )?;
+        page.counter(
+            "idempotency_keys_evicted",
+            "Idempotency keys forgotten before their time because there were too many.",
+            None,
+            [(UNLABELLED, self.keys.evicted())],
         )
     }
 
@@ -351,6 +466,7 @@ impl Sources {
             "First byte of a request to its reply, by the ack level reached.",
             [
                 (vec![("ack", "memory".to_owned())], of(Measure::RequestMemory)),
+                (vec![("ack", "wal".to_owned())], of(Measure::RequestWal)),
                 (vec![("ack", "inserted".to_owned())], of(Measure::RequestInserted)),
             ],
         )?;
@@ -358,6 +474,11 @@ impl Sources {
             "parse_duration",
             "Parsing one chunk of text into columns.",
             [(vec![], of(Measure::Parse))],
+        )?;
+        page.histogram(
+            "wal_commit_duration",
+            "Writing one commit to the write-ahead log and its fdatasync.",
+            [(vec![], of(Measure::Commit))],
         )?;
         page.histogram(
             "visible_duration",

@@ -9,6 +9,7 @@
 //! rows wait, beside the lane, for the server they were sent to, while all others go elsewhere.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clickhouse::endpoints::Round;
@@ -17,11 +18,13 @@ use crate::runtime;
 
 use super::Writer;
 use super::breaker::Backoff;
+use super::feed::Feed;
 use super::group::Group;
 use super::insert::Link;
 use super::lane::{self, Lane};
+use super::queue::Next;
 
-/// How long the end of the process may go unnoticed by held rows.
+/// How long the end of the process may go unnoticed.
 const DRAIN_POLL_MS: u64 = 100;
 
 impl Writer {
@@ -92,24 +95,16 @@ pub(super) fn must_wait(writer: &Writer, link: &Link, group: &Group) -> bool {
     if link.only.is_some() || !link.outcome_unknown || writer.servers() == 1 {
         return false;
     }
-    let sealed_for = group.blocks[0].sealed_schema();
-    let table = &sealed_for.name;
-    let current = writer.current_schema(table);
-    if current.as_ref().unwrap_or(sealed_for).shares_deduplication {
-        return false;
-    }
-    if writer.is_draining() {
-        // Nobody holds them after the end: rows that may be twice are better than rows that are nowhere.
-        tracing::warn!(%table, rows = group.rows, "an INSERT broke off and is sent to another server; its rows may be doubled");
-        return false;
-    }
-    true
+    let sealed_for = &group.parts[0].block.info.schema;
+    let current = writer.current_schema(&sealed_for.name);
+    !current.as_ref().unwrap_or(sealed_for).shares_deduplication
 }
 
-/// Holds the rows of an INSERT that broke off until its server has said what became of it.
-pub(super) async fn hold(writer: Rc<Writer>, lane: Rc<Lane>, group: Group, endpoint: usize, token: String) {
-    let rows = group.rows;
-    let table = group.blocks[0].sealed_schema().name.clone();
+/// Holds the rows of an INSERT that broke off until its server has said what became of it. When the process ends before,
+/// they wait in the log.
+pub(super) async fn hold(writer: Rc<Writer>, lane: Rc<Lane>, next: Next, endpoint: usize) {
+    let rows = next.group.rows;
+    let table = next.group.parts[0].block.info.schema.name.clone();
     let metrics = writer.server_metrics(endpoint);
     tracing::warn!(
         %table, rows, endpoint = metrics.endpoint,
@@ -118,26 +113,17 @@ pub(super) async fn hold(writer: Rc<Writer>, lane: Rc<Lane>, group: Group, endpo
     );
     metrics.held_rows.set(metrics.held_rows.get() + rows);
     let mut link = Link::only(endpoint);
-    lane::insert_apart(&writer, &lane, &mut link, group, token).await;
+    let mut feed = Feed::new(&writer.worker, Arc::clone(&writer.store));
+    lane::insert_apart(&writer, &lane, &mut link, &mut feed, next).await;
     metrics.held_rows.set(metrics.held_rows.get() - rows);
 }
 
-/// Waits before the next try. Held rows look up when the process drains, and when their server has failed again then, they
-/// may go to any.
-pub(super) async fn pause(writer: &Writer, link: &mut Link, group: &Group, pause_ms: u64) {
-    if link.only.is_none() {
-        return runtime::sleep(Duration::from_millis(pause_ms)).await;
-    }
-    if writer.is_draining() {
-        let table = &group.blocks[0].sealed_schema().name;
-        tracing::warn!(%table, rows = group.rows, "held rows are sent to another server and may be doubled");
-        link.only = None;
-        return;
-    }
+/// Waits before the next try; not to its end when the process drains.
+pub(super) async fn pause(writer: &Writer, pause_ms: u64) {
     let until_ms = writer.clock.now_ms() + pause_ms;
     loop {
         let left_ms = until_ms.saturating_sub(writer.clock.now_ms());
-        if left_ms == 0 || writer.is_draining() {
+        if left_ms == 0 || writer.finished.get() {
             return;
         }
         runtime::sleep(Duration::from_millis(left_ms.min(DRAIN_POLL_MS))).await;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
-use crate::block::Block;
 use crate::clickhouse::error::{Exception, Verdict};
 use crate::clickhouse::packet::{Login, Query, Setting};
 use crate::clickhouse::session::{Event, Session};
@@ -20,7 +19,9 @@ use crate::schema::{PartitionKey, TableSchema};
 
 use super::Writer;
 use super::failover;
+use super::feed::Feed;
 use super::group::Group;
+use super::store::ReadError;
 
 /// Why an INSERT did not succeed. The rows stay with the caller.
 #[derive(Debug)]
@@ -29,12 +30,14 @@ pub(super) enum Failure {
     Unreachable(String),
     /// ClickHouse answered.
     Exception { verdict: Verdict, exception: Exception },
+    /// The rows cannot be read from the log.
+    Log(ReadError),
 }
 
 impl Failure {
     pub(super) fn code(&self) -> i32 {
         match self {
-            Failure::Unreachable(_) => 0,
+            Failure::Unreachable(_) | Failure::Log(_) => 0,
             Failure::Exception { exception, .. } => exception.code,
         }
     }
@@ -42,6 +45,7 @@ impl Failure {
     pub(super) fn verdict_name(&self) -> &'static str {
         match self {
             Failure::Unreachable(_) => "unreachable",
+            Failure::Log(_) => "log",
             Failure::Exception { verdict, .. } => match verdict {
                 Verdict::HoldAndRetry => "held",
                 Verdict::OutcomeUnknown => "outcome_unknown",
@@ -56,6 +60,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Unreachable(reason) => f.write_str(reason),
+            Failure::Log(error) => error.fmt(f),
             // Code and name only: the message may quote rows.
             Failure::Exception { exception, .. } => f.write_str(&exception.summary()),
         }
@@ -85,6 +90,9 @@ struct Open {
 /// Bytes gathered before a write; a larger block goes from its own memory.
 const GATHER_BYTES: usize = 64 * 1024;
 
+/// ClickHouse's code for a column that its table does not have.
+const NO_SUCH_COLUMN_IN_TABLE: i32 = 16;
+
 /// What is received at once: replies to INSERTs are small.
 const RECEIVE_BYTES: usize = 4 * 1024;
 
@@ -101,6 +109,7 @@ impl Link {
     pub(super) async fn insert(
         &mut self,
         writer: &Writer,
+        feed: &mut Feed,
         group: &Group,
         token: &str,
         current: Option<&TableSchema>,
@@ -120,10 +129,10 @@ impl Link {
             },
             None => self.connect(writer).await?,
         };
-        let result = open.insert(writer, group, token, current).await;
+        let result = open.insert(writer, feed, group, token, current).await;
         self.outcome_unknown = match &result {
             Ok(()) => false,
-            Err(Failure::Unreachable(_)) => open.session.data_sent(),
+            Err(Failure::Unreachable(_) | Failure::Log(_)) => open.session.data_sent(),
             Err(Failure::Exception { verdict, .. }) => *verdict == Verdict::OutcomeUnknown,
         };
         // Not after an exception either: a session keeps the settings of its login, and a user who was read-only then
@@ -203,16 +212,19 @@ impl Open {
     async fn insert(
         &mut self,
         writer: &Writer,
+        feed: &mut Feed,
         group: &Group,
         token: &str,
         current: Option<&TableSchema>,
     ) -> Result<(), Failure> {
         let deadline_ms = writer.limits.insert_deadline_ms;
-        let schema = group.blocks[0].sealed_schema();
-        let settings = Settings::of(schema, &group.partitions, token);
+        let first = &group.parts[0].block.info;
+        let schema = &first.schema;
+        let settings = Settings::of(schema, group.partitions.count(), token);
+        let text = insert_text(schema, first.omitted, current).ok_or_else(no_column_left)?;
         let query = Query {
             id: &writer.next_query_id(token),
-            text: &insert_text(schema, group.blocks[0].omitted, current),
+            text: &text,
             settings: &settings.list(),
         };
         self.allow(writer, deadline_ms);
@@ -225,9 +237,14 @@ impl Open {
                 event => return Err(unexpected(event)),
             }
         }
-        for block in &group.blocks {
-            self.allow(writer, deadline_ms);
-            self.send(block).await?;
+        let mut parts = &group.parts[..];
+        while !parts.is_empty() {
+            let (count, bytes, ranges) = feed.read(parts).await.map_err(Failure::Log)?;
+            for range in ranges {
+                self.allow(writer, deadline_ms);
+                self.send(&bytes[range]).await?;
+            }
+            parts = &parts[count..];
         }
         self.session.end_insert(&mut self.out);
         self.flush().await?;
@@ -246,14 +263,14 @@ impl Open {
         self.connection.watch().set_deadline(writer.clock.now_ms() + ms);
     }
 
-    async fn send(&mut self, block: &Block) -> Result<(), Failure> {
+    async fn send(&mut self, frames: &[u8]) -> Result<(), Failure> {
         self.session.put_data_header(&mut self.out);
-        if self.out.len() + block.frames.len() <= GATHER_BYTES {
-            self.out.extend_from_slice(&block.frames);
+        if self.out.len() + frames.len() <= GATHER_BYTES {
+            self.out.extend_from_slice(frames);
             return Ok(());
         }
         self.flush().await?;
-        self.write(&block.frames).await
+        self.write(frames).await
     }
 
     async fn flush(&mut self) -> Result<(), Failure> {
@@ -381,8 +398,8 @@ fn resolve(authority: &str) -> io::Result<SocketAddr> {
 
 /// `INSERT INTO ... (columns) FORMAT Native`, without the columns whose default ClickHouse computes, and without those
 /// that the `current` table no longer has: ClickHouse reads over them in the block, so that dropping a column
-/// drops its values and not the rows.
-fn insert_text(schema: &TableSchema, omitted: u64, current: Option<&TableSchema>) -> String {
+/// drops its values and not the rows. `None` when no column is left: ClickHouse knows no INSERT of rows without columns.
+fn insert_text(schema: &TableSchema, omitted: u64, current: Option<&TableSchema>) -> Option<String> {
     let exists = |name: &str| current.is_none_or(|now| now.columns.iter().any(|column| column.name == name));
     let mut text = format!(
         "INSERT INTO {}.{} (",
@@ -407,7 +424,27 @@ fn insert_text(schema: &TableSchema, omitted: u64, current: Option<&TableSchema>
         separator = ", ";
     }
     text.push_str(") FORMAT Native");
-    text
+    (!separator.is_empty()).then_some(text)
+}
+
+/// The table has none of the block's columns. It is tried again like anything the table has changed too much for, and
+/// not for ever: the table's other rows wait behind it.
+fn no_column_left() -> Failure {
+    Failure::Exception {
+        verdict: Verdict::SchemaChanged,
+        exception: Exception {
+            code: NO_SUCH_COLUMN_IN_TABLE,
+            name: "Ringhouse".to_owned(),
+            message: "the table has none of the columns any more that the row was received for".to_owned(),
+            nested: None,
+        },
+    }
+}
+
+/// Whether the rows leave every column to its DEFAULT: there is no column to name then, and no INSERT without one.
+pub(super) fn has_no_values(group: &Group) -> bool {
+    let first = &group.parts[0].block.info;
+    insert_text(&first.schema, first.omitted, None).is_none()
 }
 
 fn quoted(name: &str) -> String {
@@ -421,10 +458,10 @@ struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    fn of(schema: &TableSchema, partitions: &[i64], token: &'a str) -> Self {
+    fn of(schema: &TableSchema, partitions: usize, token: &'a str) -> Self {
         // 0 is no limit: of a key this program does not compute it cannot keep to one, nor where ClickHouse
         // computes the time itself, by its DEFAULT.
-        let partitions_max = if schema.partition == PartitionKey::Opaque || partitions.is_empty() {
+        let partitions_max = if schema.partition == PartitionKey::Opaque || partitions == 0 {
             "0"
         } else {
             "100"
@@ -486,23 +523,26 @@ mod tests {
             raw("four", ""),
         ];
         let schema = TableSchema::from_columns(name, &columns, "").expect("all columns are Strings");
+        let text = |omitted, current| insert_text(&schema, omitted, current).expect("columns are left");
         assert_eq!(
-            insert_text(&schema, 0, None),
+            text(0, None),
             "INSERT INTO `d`.`a\\`b` (`one`, `two`, `three`, `four`) FORMAT Native"
         );
         assert_eq!(
-            insert_text(&schema, 0b01, None),
+            text(0b01, None),
             "INSERT INTO `d`.`a\\`b` (`one`, `three`, `four`) FORMAT Native"
         );
         assert_eq!(
-            insert_text(&schema, 0b10, None),
+            text(0b10, None),
             "INSERT INTO `d`.`a\\`b` (`one`, `two`, `four`) FORMAT Native"
         );
         let now =
             TableSchema::from_columns(schema.name.clone(), &columns[2..], "").expect("they are Strings");
         assert_eq!(
-            insert_text(&schema, 0b10, Some(&now)),
+            text(0b10, Some(&now)),
             "INSERT INTO `d`.`a\\`b` (`four`) FORMAT Native"
         );
+        let gone = TableSchema::from_columns(schema.name.clone(), &[raw("other", "")], "").expect("a String");
+        assert_eq!(insert_text(&schema, 0, Some(&gone)), None);
     }
 }

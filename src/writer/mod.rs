@@ -1,16 +1,20 @@
 //! The writer core: takes what all ingest cores have sealed and sends it as few, large INSERTs.
 //!
 //! Each table has a lane: a queue of blocks and, by default, one INSERT in flight that carries everything the
-//! queue held when it started. A lane holds its group until ClickHouse has confirmed or refused it; every retry sends
-//! the same blocks in the same order under the same deduplication token. What a failure means is decided in
-//! `clickhouse::error`, when to try again in [`breaker`], when to start in [`pace`], what goes together in [`group`],
-//! which of several servers it goes to in `failover`.
+//! queue held when it started. Before it is sent the journal knows which blocks it brings under which deduplication
+//! token; a lane holds its group until ClickHouse has confirmed or refused it, and every retry, also the next process's,
+//! sends the same blocks in the same order under the same token. What a failure means is decided in
+//! `clickhouse::error`, when to try again in [`breaker`], what comes next in [`queue`], when in [`pace`], what goes together
+//! in [`group`], which of several servers it goes to in `failover`. Blocks are read from the log when they are sent; what blocks on the disk is in [`store`].
 
 pub mod breaker;
 pub mod group;
 pub mod pace;
+pub mod queue;
+pub mod store;
 
 mod failover;
+mod feed;
 mod insert;
 mod lane;
 
@@ -21,20 +25,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::block::Block;
+use crate::block::{Block, Settlement};
 use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::endpoints::Endpoints;
 use crate::clock::Clock;
 use crate::doorbell::Doorbell;
 use crate::histogram::Recorder;
+use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::metrics::{BreakerState, WriterMetrics};
+use crate::offload::Worker;
 use crate::ring::{Consumer, Producer};
 use crate::runtime::{self, Watch};
 use crate::schema::{Schema, TableName};
 
 use breaker::{Breaker, State};
+use group::Group;
 use lane::Lane;
+use store::Store;
 
 /// What the writer is given at start.
 pub struct WriterConfig {
@@ -45,15 +53,21 @@ pub struct WriterConfig {
     /// Told when ClickHouse says that a table's columns are not those of a block.
     pub catalog: Arc<Catalog>,
     /// Names this process in deduplication tokens; no other process may use it.
-    pub boot_id: String,
+    pub boot: u64,
+    /// Journal, dead letters and the log's segments.
+    pub store: Arc<Store>,
+    /// What former processes have left to insert.
+    pub left: Left,
+    /// Rows' whereabouts.
+    pub ledger: Arc<Ledger>,
     /// Ends of the rings, one pair per ingest core, in the order of their indices.
     pub rings: Vec<RingEnds>,
     /// Rung when a block was sealed and when the last ingest core is done.
     pub bell: Arc<Doorbell>,
     /// Ingest cores that still run.
     pub ingest_running: Arc<AtomicUsize>,
-    /// Set when the process drains: nothing waits for pace any more.
-    pub draining: Arc<std::sync::atomic::AtomicBool>,
+    /// Does what would block the core.
+    pub worker: Worker,
     /// Counters.
     pub metrics: Arc<WriterMetrics>,
     /// Histograms.
@@ -62,11 +76,23 @@ pub struct WriterConfig {
     pub clock: Clock,
 }
 
-/// The writer's ends of its rings with one ingest core: sealed blocks in, blocks with their outcome back.
-pub type RingEnds = (Consumer<Box<Block>>, Producer<Box<Block>>);
+/// The writer's ends of its rings with one ingest core: durable blocks in, outcomes of awaited ones back.
+pub type RingEnds = (Consumer<Block>, Producer<Settlement>);
+
+/// What former processes have left to insert.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// INSERTs that were announced and have not ended: they are sent as they were, under their token.
+    pub announced: Vec<(String, Group)>,
+    /// Blocks of no INSERT.
+    pub blocks: Vec<Block>,
+}
 
 /// How often deadlines are looked at and counters shown.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often the writer looks at the end whether its lanes are done.
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 
 /// Time the lanes have at the end to close their connections.
 const CLOSE_PAUSE: Duration = Duration::from_millis(5);
@@ -76,12 +102,15 @@ struct Writer {
     limits: Limits,
     endpoints: RefCell<Endpoints>,
     catalog: Arc<Catalog>,
-    boot_id: String,
+    boot: u64,
     inserts: Cell<u64>,
     queries: Cell<u64>,
-    returns: RefCell<Vec<Producer<Box<Block>>>>,
-    draining: Arc<std::sync::atomic::AtomicBool>,
-    /// Every ingest core is done: lanes end and close their connections, for which the embedded engine waits.
+    store: Arc<Store>,
+    worker: Worker,
+    ledger: Arc<Ledger>,
+    returns: RefCell<Vec<Producer<Settlement>>>,
+    /// Every ingest core is done: lanes insert what is live, end and close their connections, for which the embedded engine
+    /// waits.
     finished: Cell<bool>,
     metrics: Arc<WriterMetrics>,
     recorder: RefCell<Recorder>,
@@ -97,6 +126,7 @@ pub async fn run(config: WriterConfig) {
         rings,
         bell,
         ingest_running,
+        left,
         ..
     } = config;
     let (mut sealed, returns): (Vec<_>, Vec<_>) = rings.into_iter().unzip();
@@ -106,11 +136,13 @@ pub async fn run(config: WriterConfig) {
         limits,
         endpoints: RefCell::new(config.endpoints),
         catalog: config.catalog,
-        boot_id: config.boot_id,
+        boot: config.boot,
         inserts: Cell::new(0),
         queries: Cell::new(0),
+        store: config.store,
+        worker: config.worker,
+        ledger: config.ledger,
         returns: RefCell::new(returns),
-        draining: config.draining,
         finished: Cell::new(false),
         metrics: config.metrics,
         recorder: RefCell::new(config.recorder),
@@ -124,6 +156,12 @@ pub async fn run(config: WriterConfig) {
         lanes: RefCell::new(BTreeMap::new()),
     });
     runtime::spawn(tick(Rc::downgrade(&writer)));
+    for (token, group) in left.announced {
+        Writer::lane(&writer, &group.parts[0].block).enqueue_announced(token, group);
+    }
+    for block in left.blocks {
+        Writer::lane(&writer, &block).enqueue_recovered(block);
+    }
     loop {
         let next = bell
             .wait(|| {
@@ -143,6 +181,9 @@ pub async fn run(config: WriterConfig) {
     writer.finished.set(true);
     for lane in writer.lanes.borrow().values() {
         lane.wake();
+    }
+    while !writer.lanes.borrow().values().all(|lane| lane.is_drained()) {
+        runtime::sleep(DRAIN_PAUSE).await;
     }
     // The lanes run, and close their connections, before the writer counts as done.
     runtime::sleep(CLOSE_PAUSE).await;
@@ -166,8 +207,8 @@ async fn tick(writer: Weak<Writer>) {
             State::Open => BreakerState::Open,
             State::HalfOpen => BreakerState::HalfOpen,
         };
-        for lane in writer.lanes.borrow().values() {
-            lane.show(breaker);
+        for (name, lane) in writer.lanes.borrow().iter() {
+            lane.show(breaker, now_ms, &name.plain());
         }
         drop(writer);
         runtime::sleep(TICK).await;
@@ -177,11 +218,14 @@ async fn tick(writer: Weak<Writer>) {
 impl Writer {
     /// The lane of a block's table, started on first use. Lanes are as many as the catalog has had tables.
     fn lane(writer: &Rc<Writer>, block: &Block) -> Rc<Lane> {
-        let name = &block.sealed_schema().name;
+        let name = &block.info.schema.name;
         if let Some(lane) = writer.lanes.borrow().get(name) {
             return Rc::clone(lane);
         }
-        let lane = Rc::new(Lane::new(writer.metrics.table(&name.plain())));
+        let lane = Rc::new(Lane::new(
+            writer.metrics.table(&name.plain()),
+            writer.ledger.open(name),
+        ));
         writer.lanes.borrow_mut().insert(name.clone(), Rc::clone(&lane));
         for _ in 0..writer.limits.inserts_in_flight_per_table {
             runtime::spawn(lane::run(Rc::clone(writer), Rc::clone(&lane)));
@@ -189,12 +233,11 @@ impl Writer {
         lane
     }
 
-    /// Gives a block with its outcome back to its ingest core.
-    fn give_back(&self, block: Box<Block>) {
-        let core = usize::from(block.core);
-        self.returns.borrow_mut()[core]
-            .push(block)
-            .unwrap_or_else(|_| unreachable!("the ring holds as many blocks as its core's pool"));
+    /// Tells a core how an awaited block ended.
+    fn tell(&self, core: u16, settlement: Settlement) {
+        self.returns.borrow_mut()[usize::from(core)]
+            .push(settlement)
+            .unwrap_or_else(|_| unreachable!("the ring holds as many outcomes as blocks may be awaited"));
     }
 
     /// The table as it is now, as far as the catalog knows.
@@ -205,15 +248,10 @@ impl Writer {
         }
     }
 
-    fn is_draining(&self) -> bool {
-        // Acquire: nothing depends on more than the flag, but it must not be seen late.
-        self.draining.load(Ordering::Acquire)
-    }
-
     /// A deduplication token no other INSERT of any process has.
     fn next_token(&self) -> String {
         let insert = self.inserts.replace(self.inserts.get() + 1);
-        format!("{}-{insert}", self.boot_id)
+        format!("ringhouse-{:016x}-{insert}", self.boot)
     }
 
     /// A query id no other try has: ClickHouse refuses a second query of one id while the first still runs.

@@ -484,7 +484,9 @@ pub struct Ledger {
     pub received: u64,
     pub inserted: u64,
     pub rejected: u64,
+    pub dead_lettered: u64,
     pub waiting: u64,
+    pub lost: u64,
 }
 
 pub fn status(server: &Server) -> serde_json::Value {
@@ -505,7 +507,9 @@ pub fn ledger(server: &Server) -> Ledger {
         received: sum("received"),
         inserted: sum("inserted"),
         rejected: sum("rejected"),
+        dead_lettered: sum("dead_lettered"),
         waiting: sum("waiting"),
+        lost: sum("lost"),
     }
 }
 
@@ -514,7 +518,8 @@ pub fn settled(server: &Server) -> Ledger {
     let ledger = eventually("every row's end", || {
         Some(ledger(server)).filter(|ledger| ledger.waiting == 0)
     });
-    assert_eq!(ledger.received, ledger.inserted + ledger.rejected, "{ledger:?}");
+    let ended = ledger.inserted + ledger.rejected + ledger.dead_lettered + ledger.lost;
+    assert_eq!(ledger.received, ended, "{ledger:?}");
     ledger
 }
 
@@ -534,6 +539,7 @@ pub fn assert_exactly_once(
     server: &Server,
 ) {
     let ledger = settled(server);
+    assert_eq!((ledger.dead_lettered, ledger.lost), (0, 0), "{ledger:?}");
     let seed = seed();
     let counts = query(&format!("SELECT count(), uniqExact({number}) FROM {table}"));
     let (count, unique) = counts.split_once('\t').expect("two columns");
@@ -552,7 +558,11 @@ pub fn assert_exactly_once(
         .lines()
         .map(|line| line.parse().expect("a number"))
         .collect();
-    for (level, numbers) in [("inserted", &sent.inserted), ("memory", &sent.memory)] {
+    for (level, numbers) in [
+        ("inserted", &sent.inserted),
+        ("wal", &sent.wal),
+        ("memory", &sent.memory),
+    ] {
         let missing = numbers.iter().filter(|number| !there.contains(number)).count();
         assert_eq!(
             missing,
@@ -564,8 +574,9 @@ pub fn assert_exactly_once(
     assert_eq!(sent.broken, Vec::<String>::new(), "connections broke");
     assert_eq!(sent.without_retry_after, 0, "503 without Retry-After");
     eprintln!(
-        "{} rows at inserted, {} at memory, {count} in ClickHouse, replies {:?}",
+        "{} rows at inserted, {} at wal, {} at memory, {count} in ClickHouse, replies {:?}",
         sent.inserted.len(),
+        sent.wal.len(),
         sent.memory.len(),
         sent.statuses
     );

@@ -321,11 +321,13 @@ impl Server {
         Server::spawn(data, file("stdout"), file("stderr"), arguments)
     }
 
+    /// At ack level `inserted` unless `arguments` say otherwise: what was answered can be read back then.
     fn spawn(data: &Path, output: PathBuf, log: PathBuf, arguments: &[&str]) -> Server {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--admin", "127.0.0.1:0"]);
-        if !arguments.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
+        let usual = [("--listen", "127.0.0.1:0"), ("--ack", "inserted")];
+        for (flag, value) in usual.iter().filter(|(flag, _)| !arguments.contains(flag)) {
+            command.args([flag, value]);
         }
         let child = command
             .arg("--data-dir")

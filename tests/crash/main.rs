@@ -29,7 +29,7 @@ use schedule::{Kind, Schedule};
 use verdict::Verdict;
 
 /// Faults of a run in the test suite: each kind once, and some again.
-const CYCLES_DEFAULT: u64 = 25;
+const CYCLES_DEFAULT: u64 = 13;
 
 /// Faults between two looks at what ClickHouse holds.
 const CYCLES_PER_ROUND: u64 = 10;

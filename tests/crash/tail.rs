@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Records begin at multiples of this many bytes. Zeros up to the next one may belong to the last record.
-const RECORD_ALIGN: usize = 4096;
+use ringhouse::wal::record::{self, Found};
+use ringhouse::wal::segment::SegmentId;
+
+/// Records begin at multiples of this many bytes.
+const RECORD_ALIGN: usize = record::ALIGNMENT;
 
 /// Most bytes a fault leaves.
 const GARBAGE_BYTES_MAX: usize = 40_000;
@@ -14,8 +17,15 @@ const GARBAGE_BYTES_MAX: usize = 40_000;
 pub fn damage(log: &Path, random: &mut fastrand::Rng) -> Option<String> {
     let path = newest(log)?;
     let segment = fs::read(&path).expect("nobody else has the log now");
+    let salt = SegmentId::of_path(&path)?.salt();
+    // Zeros may belong to the last record: its header tells where it ends. What is behind it and no record is left over
+    // from a write that was killed.
+    let mut records_end = 0;
+    while let Found::Record(_, next) = record::read(&segment, records_end, salt) {
+        records_end = next;
+    }
     let written = segment.iter().rposition(|byte| *byte != 0)? + 1;
-    let end = written.next_multiple_of(RECORD_ALIGN);
+    let end = written.max(records_end).next_multiple_of(RECORD_ALIGN);
     let room = segment.len().checked_sub(end)?.min(GARBAGE_BYTES_MAX);
     if room == 0 {
         return None;
@@ -66,7 +76,15 @@ fn damage_leaves_every_record_as_it_was() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let directory = tempfile::tempdir().unwrap();
-        let (older, newer) = (directory.path().join("1.wal"), directory.path().join("2.wal"));
+        let name = |index| {
+            SegmentId {
+                boot: 1,
+                core: 0,
+                index,
+            }
+            .file_name()
+        };
+        let (older, newer) = (directory.path().join(name(1)), directory.path().join(name(2)));
         fs::write(&older, [7; 10_000]).unwrap();
         let written = random.usize(1..150_000);
         let mut segment: Vec<u8> = (0..written).map(|_| random.u8(1..)).collect();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ringhouse::batch::TableSink;
-use ringhouse::block::Block;
 use ringhouse::clickhouse::frame::FrameEncoder;
 use ringhouse::json::{Parser, RowErrors, RowsText, Split, Splitter};
 use ringhouse::limits::Limits;
@@ -24,7 +23,7 @@ struct Core {
     parser: Parser,
     sink: TableSink,
     encoder: FrameEncoder,
-    pool: Vec<Block>,
+    pool: Vec<Vec<u8>>,
     rows_sealed: u64,
 }
 
@@ -36,7 +35,7 @@ impl Core {
             parser: Parser::new(&limits),
             sink: TableSink::new(schema, &MappingConfig::default(), &limits),
             encoder: FrameEncoder::new(),
-            pool: (0..2).map(|_| Block::with_capacity(frames_bytes, 0)).collect(),
+            pool: (0..2).map(|_| Vec::with_capacity(frames_bytes)).collect(),
             limits,
             rows_sealed: 0,
         }
@@ -77,12 +76,12 @@ impl Core {
     }
 
     fn seal(&mut self, batch: usize) {
-        // First in, first out, as blocks come back from the writer.
-        let mut block = self.pool.remove(0);
-        self.sink.seal(batch, &mut self.encoder, &mut block);
+        // First in, first out, as buffers come back from the log.
+        let mut frames = self.pool.remove(0);
+        let block = self.sink.seal(batch, &mut self.encoder, &mut frames);
         self.rows_sealed += u64::from(block.rows);
-        block.clear();
-        self.pool.push(block);
+        frames.clear();
+        self.pool.push(frames);
     }
 }
 

@@ -150,6 +150,7 @@ impl InProcess {
             ),
             format!("--data-dir={}", directory.display()),
             "--create-tables".into(),
+            "--ack=inserted".into(),
             "--ingest-cores=1".into(),
             "--limit=insert_interval_ms=10".into(),
         ];
@@ -215,6 +216,8 @@ fn the_ingest_core_allocates_nothing_of_its_own() {
         ),
         small("one log, ack=memory", "/ingest?ack=memory", "202", 1),
         small("one log, ack=memory, pipelined", "/ingest?ack=memory", "202", 32),
+        small("one log, ack=wal", "/ingest?ack=wal", "200", 1),
+        small("one log, ack=wal, pipelined", "/ingest?ack=wal", "200", 32),
         small("one log, ack=inserted", "/ingest?ack=inserted", "200", 1),
         small(
             "one log, ack=inserted, pipelined",

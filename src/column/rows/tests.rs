@@ -6,7 +6,6 @@ mod values;
 
 use super::*;
 use crate::batch::TableSink;
-use crate::block::Block;
 use crate::json::{Parser, RowErrors, RowForm, RowsText};
 use crate::limits::Limits;
 use crate::mapping::MappingConfig;
@@ -127,9 +126,9 @@ fn blocks(schema: &Schema, lines: &str) -> (Vec<Vec<u8>>, u64) {
     let mut encoder = FrameEncoder::new();
     let mut sealed = Vec::new();
     let mut seal = |sink: &mut TableSink, batch: usize| {
-        let mut block = Block::with_capacity(0, 0);
-        sink.seal(batch, &mut encoder, &mut block);
-        sealed.push(block.frames);
+        let mut frames = Vec::new();
+        sink.seal(batch, &mut encoder, &mut frames);
+        sealed.push(frames);
     };
     let mut text = RowsText {
         bytes: lines.as_bytes(),
@@ -527,13 +526,24 @@ fn accepts_dictionaries_and_arrays_that_hold_together() {
     }
 }
 
+/// Of a table with a DEFAULT for every column.
+#[test]
+fn rows_without_a_column_are_empty_objects() {
+    let rows = Rows::read(&framed(&[&BLOCK_INFO[..], &[0, 9]].concat())).unwrap();
+    assert_eq!(rows.len(), 9);
+    let mut json = Vec::new();
+    rows.put_json(8, &mut json);
+    assert_eq!(json, b"{}");
+}
+
 #[test]
 fn rejects_what_is_no_block_of_rows() {
     let read = |bytes: &[u8]| Rows::read(&framed(bytes)).unwrap_err();
     assert_eq!(Rows::read(b"").unwrap_err(), RowsError::Malformed(0));
     assert_eq!(read(b"\x01\0"), RowsError::Malformed(0));
-    let no_columns = [&BLOCK_INFO[..], &[0, 9]].concat();
-    assert_eq!(read(&no_columns), RowsError::Malformed(10));
+    let mut endless = [&BLOCK_INFO[..], &[0]].concat();
+    put_varint(&mut endless, ROWS_WITHOUT_COLUMNS_MAX as u64 + 1);
+    assert_eq!(read(&endless), RowsError::Malformed(endless.len()));
     let without_version = head(0, "JSON");
     assert_eq!(
         read(&without_version),

@@ -505,6 +505,23 @@ fn judges_an_answer_row_by_row_or_not_at_all() {
                 inserted: 1,
             },
         ),
+        // Rows that the server has isolated and stored itself: nothing is left to do for them, whichever they are.
+        (
+            200,
+            "{\"accepted\":2,\"rejected\":1,\"errors\":[{\"row\":3,\"reason\":\"1 of the rows were refused; the dead-letter store has them\"}]}",
+            Verdict::Rows(vec![Outcome::Moved, Inserted, Inserted]),
+        ),
+        (
+            200,
+            "{\"accepted\":1,\"rejected\":2,\"errors\":[{\"row\":0,\"reason\":\"x\"},{\"row\":3,\"reason\":\"1 of the rows were refused; the dead-letter store has them\"}]}",
+            Verdict::Rows(vec![why("x"), Outcome::Moved, Inserted]),
+        ),
+        // One more was rejected than is spelled out: perhaps by the parser, and then nobody has stored it.
+        (
+            200,
+            "{\"accepted\":1,\"rejected\":2,\"errors\":[{\"row\":3,\"reason\":\"1 of the rows were refused; the dead-letter store has them\"}]}",
+            Verdict::NotKnown,
+        ),
         // Other rows than were sent, an end in the middle, rows out of range or order, counts that contradict.
         (
             200,

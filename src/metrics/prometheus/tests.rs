@@ -1,5 +1,8 @@
 use super::*;
+use crate::ledger::Totals;
 use crate::metrics::{BreakerState, REASONS, STATUSES};
+use crate::wal::log::LogError;
+use crate::wal::segment::{Segment, SegmentId};
 use std::collections::{BTreeSet, HashMap};
 
 /// One sample line: name, labels, value.
@@ -145,10 +148,31 @@ fn sources(cores: usize) -> Sources {
         writer: Arc::new(WriterMetrics::of(
             ["tcp://a:9000", "tcp://b:9000"].map(String::from).into_iter(),
         )),
+        dead_letters: crate::dead_letter::Totals {
+            rows: 3,
+            bytes: 300,
+            dropped_rows: 1,
+        },
+        keys: crate::idempotency::Keys::new(10, 1 << 20, 1000),
+        log: Arc::new(Budget::new(1_000, 8)),
         ledger: Vec::new(),
         histograms: HistogramSet::new(),
         started_s: 1.5,
     }
+}
+
+/// A segment of 600 bytes in which two blocks wait.
+fn two_blocks(budget: &Arc<Budget>) -> Segment {
+    assert!(budget.take(600));
+    let id = SegmentId {
+        boot: 0,
+        core: 0,
+        index: 0,
+    };
+    let segment = Segment::new(id, "/nowhere".into(), 600, Arc::clone(budget));
+    segment.claim(0);
+    segment.claim(1);
+    segment
 }
 
 /// The value of the one sample with these labels.
@@ -182,22 +206,33 @@ fn renders_a_page_a_strict_reader_takes_before_anything_happened() {
 
 #[test]
 fn renders_every_count_under_its_labels() {
+    let totals = Totals {
+        received: 17,
+        inserted: 6,
+        rejected: 1,
+        dead_lettered: 4,
+        waiting: 3,
+        // Two more than there can be.
+        lost: 5,
+    };
     let sources = Sources {
         ledger: vec![LedgerEntry {
             table: "d.t".into(),
-            received: 10,
-            inserted: 6,
-            rejected: 1,
-            waiting: 3,
+            totals,
         }],
         ..sources(2)
     };
+    let _segment = two_blocks(&sources.log);
+    sources.ingest[0].has_room.set(1);
     let core = &sources.ingest[1];
     core.connections_accepted.add(3);
     core.connections_open.set(2);
     core.bytes_wire.add(100);
     core.bytes_decoded.add(1_000);
     core.heartbeat_ms.set(2_500);
+    core.commits.add(11);
+    core.commits_failed.add(12);
+    core.log_error.set(u64::from(LogError::BlocksMax.code() as u32));
     for (at, status) in STATUSES[..STATUSES.len() - 1].iter().enumerate() {
         (0..=at).for_each(|_| core.request(*status));
     }
@@ -214,6 +249,8 @@ fn renders_every_count_under_its_labels() {
     table.inserts.add(7);
     table.bytes_raw.add(70);
     table.last_insert_ms.set(1_250);
+    table.backlog_rows.set(8);
+    table.backlog_bytes.set(80);
     table.set_breaker(BreakerState::Open);
     table.fail("retry", 252);
     table.fail("retry", 252);
@@ -239,6 +276,19 @@ fn renders_every_count_under_its_labels() {
         value(&samples, "ringhouse_heartbeat_timestamp_seconds", &ours),
         2.5
     );
+    for (name, expected) in [
+        ("commits_total", [0.0, 11.0]),
+        ("commits_failed_total", [0.0, 12.0]),
+        ("failing", [0.0, 1.0]),
+        ("room", [1.0, 0.0]),
+    ] {
+        let name = format!("ringhouse_wal_{name}");
+        let values = ["0", "1"].map(|core| value(&samples, &name, &[("core", core)]));
+        assert_eq!(values, expected, "{name}");
+    }
+    assert_eq!(value(&samples, "ringhouse_wal_size_bytes", &[]), 600.0);
+    assert_eq!(value(&samples, "ringhouse_wal_size_max_bytes", &[]), 1_000.0);
+    assert_eq!(value(&samples, "ringhouse_wal_waiting_blocks", &[]), 2.0);
     for (at, status) in STATUSES[..STATUSES.len() - 1].iter().enumerate() {
         let (status, class) = (status.to_string(), format!("{}xx", status / 100));
         let labels = [
@@ -289,6 +339,11 @@ fn renders_every_count_under_its_labels() {
         value(&samples, "ringhouse_last_insert_timestamp_seconds", &[table]),
         1.25
     );
+    assert_eq!(value(&samples, "ringhouse_backlog_rows", &[table]), 8.0);
+    assert_eq!(
+        value(&samples, "ringhouse_backlog_compressed_bytes", &[table]),
+        80.0
+    );
     assert_eq!(value(&samples, "ringhouse_breaker_state", &[table]), 2.0);
     let failed = |verdict, code| {
         value(
@@ -302,6 +357,9 @@ fn renders_every_count_under_its_labels() {
         "received_rows_total",
         "inserted_rows_total",
         "rejected_rows_total",
+        "dead_lettered_rows_total",
+        "lost_rows_total",
+        "mismatch_rows",
         "waiting_rows",
     ];
     let rows = ledger.map(|state| {
@@ -311,7 +369,39 @@ fn renders_every_count_under_its_labels() {
             &[("table", "d.t")],
         )
     });
-    assert_eq!(rows, [10.0, 6.0, 1.0, 3.0]);
+    assert_eq!(rows, [17.0, 6.0, 1.0, 4.0, 5.0, 2.0, 3.0]);
+}
+
+#[test]
+fn renders_every_measure_as_a_histogram_of_its_own() {
+    let (mut recorders, reader) = crate::histogram::channel(1);
+    for (at, measure) in Measure::ALL.into_iter().enumerate() {
+        (0..=at).for_each(|_| recorders[0].record(measure, 1_000_000));
+    }
+    reader.ask();
+    recorders[0].publish();
+    let samples = check(&render(Sources {
+        histograms: reader.merged(),
+        ..sources(1)
+    }));
+    let ack = |level| vec![("ack", level)];
+    let series = Measure::ALL.map(|measure| match measure {
+        Measure::RequestMemory => ("request", ack("memory")),
+        Measure::RequestWal => ("request", ack("wal")),
+        Measure::RequestInserted => ("request", ack("inserted")),
+        Measure::Parse => ("parse", vec![]),
+        Measure::Commit => ("wal_commit", vec![]),
+        Measure::Visible => ("visible", vec![]),
+        Measure::Insert => ("insert", vec![]),
+    });
+    for (at, (name, labels)) in series.into_iter().enumerate() {
+        let name = format!("ringhouse_{name}_duration_seconds_count");
+        assert_eq!(
+            value(&samples, &name, &labels),
+            at as f64 + 1.0,
+            "{name} {labels:?}"
+        );
+    }
 }
 
 #[test]
