@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::dead_letter::DeadLetters;
 use crate::idempotency::record::read_records;
 use crate::idempotency::{KeyFile, Keys, Record};
-use crate::ingest::{KeyLog, KeyStore};
+use crate::ingest::{KeyLog, KeyStore, unix_ms};
 use crate::ledger::{self, Found, Ledger};
 use crate::limits::Limits;
 use crate::offload::Worker;
@@ -172,8 +172,7 @@ fn restore_keys(
         .flat_map(|payload| read_records(payload).records)
         .collect();
     records.extend(in_log.iter().cloned());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_unix_ms = now.map_or(0, |now| now.as_millis() as i64);
+    let now_unix_ms = unix_ms();
     for record in records {
         keys.restore(record, now_unix_ms);
     }

@@ -10,6 +10,7 @@ mod connection;
 mod keyed;
 mod table;
 
+pub(crate) use keyed::unix_ms;
 pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 
 use std::cell::{Cell, RefCell};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_lite::future::block_on;
@@ -29,7 +29,11 @@ pub enum LogError {
 impl LogError {
     fn of(error: &io::Error) -> LogError {
         // An error without a number is one the standard library made of a write of no bytes: the disk is full.
-        LogError::Disk(error.raw_os_error().unwrap_or(28))
+        LogError::Disk(
+            error
+                .raw_os_error()
+                .unwrap_or(rustix::io::Errno::NOSPC.raw_os_error()),
+        )
     }
 
     /// As a number for a gauge: 0 is left for «no error», a negative one is no error of the system's.
@@ -294,9 +298,4 @@ pub fn start(mut log: Log, core_bell: Arc<Doorbell>) -> io::Result<LogEnd> {
             }
         })?;
     Ok(LogEnd { commits, done })
-}
-
-/// A segment's path, for messages and tests.
-pub fn segment_path(directory: &Path, id: SegmentId) -> PathBuf {
-    directory.join(id.file_name())
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::block::{Block, Settlement};
+use crate::block::{Block, BlockId, Settlement};
 use crate::clickhouse::error::Verdict;
 use crate::histogram::Measure;
 use crate::ledger::Account;
@@ -32,8 +32,17 @@ pub(super) struct Lane {
     account: Arc<Account>,
     metrics: Arc<TableMetrics>,
     backlog: RefCell<Backlog>,
-    /// Dead rows of awaited blocks whose rows end apart.
-    dead_rows: RefCell<Vec<(crate::block::BlockId, Vec<u32>, u32)>>,
+    /// Awaited blocks whose rows end apart.
+    apart: RefCell<Vec<Apart>>,
+}
+
+/// An awaited block some of whose rows have ended.
+struct Apart {
+    block: BlockId,
+    /// Those that became dead letters.
+    dead_rows: Vec<u32>,
+    /// How many have ended.
+    ended: u32,
 }
 
 /// What was last said of a backlog.
@@ -88,7 +97,7 @@ impl Lane {
             account,
             metrics,
             backlog: RefCell::default(),
-            dead_rows: RefCell::default(),
+            apart: RefCell::default(),
         }
     }
 
@@ -184,27 +193,32 @@ impl Lane {
         if part.block.awaited.is_none() {
             return;
         }
-        let mut dead = self.dead_rows.borrow_mut();
-        let index = position(&mut dead, part.block.id);
-        dead[index].1.extend(part.rows.clone());
+        let mut apart = self.apart.borrow_mut();
+        let index = position(&mut apart, part.block.id);
+        apart[index].dead_rows.extend(part.rows.clone());
     }
 
     /// Rows of a block have ended; when they were the last ones, its dead rows.
     fn note_ended(&self, part: &Part) -> Option<Vec<u32>> {
-        if part.is_whole() && self.dead_rows.borrow().is_empty() {
+        if part.is_whole() && self.apart.borrow().is_empty() {
             return Some(Vec::new());
         }
-        let mut dead = self.dead_rows.borrow_mut();
-        let index = position(&mut dead, part.block.id);
-        dead[index].2 += part.len();
-        (dead[index].2 == part.block.info.rows).then(|| dead.swap_remove(index).1)
+        let mut apart = self.apart.borrow_mut();
+        let index = position(&mut apart, part.block.id);
+        apart[index].ended += part.len();
+        (apart[index].ended == part.block.info.rows).then(|| apart.swap_remove(index).dead_rows)
     }
 }
 
-fn position(dead: &mut Vec<(crate::block::BlockId, Vec<u32>, u32)>, block: crate::block::BlockId) -> usize {
-    dead.iter().position(|(id, ..)| *id == block).unwrap_or_else(|| {
-        dead.push((block, Vec::new(), 0));
-        dead.len() - 1
+fn position(apart: &mut Vec<Apart>, block: BlockId) -> usize {
+    let known = apart.iter().position(|known| known.block == block);
+    known.unwrap_or_else(|| {
+        apart.push(Apart {
+            block,
+            dead_rows: Vec::new(),
+            ended: 0,
+        });
+        apart.len() - 1
     })
 }
 
