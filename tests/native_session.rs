@@ -10,11 +10,11 @@ mod common;
 use clickhouse_rs::Pool;
 use ringhouse::clickhouse::error::{CODES, Exception, Verdict};
 use ringhouse::clickhouse::frame::FrameEncoder;
-use ringhouse::clickhouse::packet::{CLIENT_REVISION, Login, Query, Setting};
+use ringhouse::clickhouse::packet::{self, CLIENT_REVISION, Login, Query, Setting};
 use ringhouse::clickhouse::session::{Event, Phase, Session};
 use ringhouse::clickhouse::wire::{put_string, put_varint};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -306,6 +306,63 @@ fn a_frame_with_a_flipped_bit_is_refused_by_the_server() {
     assert_eq!(server.number("SELECT count() FROM native_session_flip"), 0);
 }
 
+/// To a server, a stream that ends behind a packet's header is a block of no columns, with which an INSERT is complete:
+/// see `NEXT_BLOCK` in frame.rs for what keeps a beginning of an INSERT from being inserted.
+#[test]
+fn of_an_insert_that_is_cut_anywhere_nothing_is_inserted() {
+    let server = Server::start();
+    if server.connect().session.revision() <= REVISION_18_16 {
+        return eprintln!("skipped: this server takes every beginning, and knows no tokens");
+    }
+    server.execute("DROP TABLE IF EXISTS native_session_cut");
+    server.execute(
+        "CREATE TABLE native_session_cut (id UInt64, body String) ENGINE = MergeTree ORDER BY id \
+         SETTINGS non_replicated_deduplication_window = 100",
+    );
+    let query = "INSERT INTO native_session_cut (id, body) VALUES";
+    let settings = [
+        setting("insert_deduplication_token", "cut"),
+        setting("async_insert", "0"),
+    ];
+    let mut stream = Vec::new();
+    let (mut ends, mut rows_sent) = (Vec::new(), 0);
+    // The second ends with a piece that is large enough not to be gathered.
+    for rows in [10, 1_000, 10] {
+        packet::put_data_header(&mut stream);
+        ends.push(stream.len());
+        stream.extend(frames_of(&id_and_body(rows_sent, rows)));
+        ends.push(stream.len());
+        rows_sent += rows;
+    }
+    packet::put_empty_block(&mut stream);
+    let cuts = (0..stream.len()).filter(|cut| ends.iter().any(|end| cut.abs_diff(*end) <= 3));
+    for cut in cuts.chain([stream.len() - 1]) {
+        let mut connection = server.connect();
+        let event = connection.begin_insert_with(query, "", &settings);
+        assert!(matches!(event, Event::Ready(_)), "{event:?}");
+        connection
+            .stream
+            .write_all(&stream[..cut])
+            .expect("the server takes data");
+        connection.end();
+        let rows = server.number("SELECT count() FROM native_session_cut");
+        assert_eq!(
+            rows,
+            0,
+            "{cut} of {} bytes, headers and blocks end at {ends:?}",
+            stream.len()
+        );
+    }
+    let mut connection = server.connect();
+    connection.begin_insert_with(query, "", &settings);
+    connection
+        .stream
+        .write_all(&stream)
+        .expect("the server takes data");
+    connection.end();
+    assert_eq!(server.number("SELECT count() FROM native_session_cut"), rows_sent);
+}
+
 #[test]
 fn settings_reach_a_server_that_takes_them_as_text() {
     let server = Server::start();
@@ -543,6 +600,15 @@ impl Connection {
         let mut out = Vec::new();
         self.session.ping(&mut out);
         self.exchange(&out)
+    }
+
+    /// Says that nothing more comes, and waits until the server has done with it.
+    fn end(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("a connection");
+        let mut rest = Vec::new();
+        self.stream
+            .read_to_end(&mut rest)
+            .expect("the server ends as well");
     }
 
     /// Sends `out` and waits for the first event that is not progress.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clickhouse::frame::decode_frame;
+use crate::clickhouse::frame::{NEXT_BLOCK, decode_frame};
 use crate::clickhouse::wire::Decoded;
 use crate::column::ValueError;
 use crate::json::RowForm;
@@ -135,8 +135,11 @@ fn decode_block((block, frames): &(BlockInfo, Vec<u8>)) -> Vec<BTreeMap<String, 
             Decoded::Partial => panic!("a frame is cut"),
         }
     }
+    let bytes = bytes
+        .strip_suffix(&NEXT_BLOCK)
+        .expect("the next block begins where one ends");
     assert_eq!(bytes.len(), block.wire_bytes as usize);
-    let mut decoder = Decoder(&bytes);
+    let mut decoder = Decoder(bytes);
     assert_eq!(
         decoder.take(8),
         [1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0],

@@ -19,6 +19,9 @@ const PIECE_IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 /// Small pieces are gathered up to this size: LZ4 looks 64 KiB back.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
+/// What LZ4 can make of the last frame of a block beyond its data (`LZ4_COMPRESSBOUND` of lz4.h).
+const LAST_FRAME_GROWTH_MAX: usize = (GATHERED_BYTES_MAX + NEXT_BLOCK.len()) / 255 + 16;
+
 const CHECKSUM_BYTES: usize = 16;
 /// Method and the two sizes: what the checksum covers beside the data.
 const HEADER_BYTES: usize = 9;
@@ -30,6 +33,19 @@ const METHOD_LZ4: u8 = 0x82;
 /// Most data accepted in one frame of a reply. The server compresses out of a buffer of 1 MiB; the rest is
 /// reserve.
 const REPLY_FRAME_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// What follows a block within its last frame: the beginning of the next block, field 1 of a BlockInfo (`is_overflows`) of
+/// value 0. The next block begins with all of its BlockInfo, and so names the field twice, which servers take.
+///
+/// A server that finds the end of the stream where a block would begin takes that for a block of no columns
+/// (`Formats/NativeReader.cpp`), and with one an INSERT is complete. So of an INSERT whose client dies right behind a
+/// packet's header the blocks before it are inserted, and its repetition, which brings more blocks under the same token, is
+/// inserted as well (seen with 26.7). Behind these bytes a block has begun, and the end of the stream within a block fails
+/// the INSERT.
+///
+/// Their frame is LZ4 even if that makes it larger: a server reads the data of an uncompressed one where it was received,
+/// and what is left of that is overwritten by the next packet (`Compression/CompressedReadBufferBase.cpp`).
+pub const NEXT_BLOCK: [u8; 2] = [1, 0];
 
 /// Turns the pieces of a block into frames. One per core; its memory is allocated once, in `new`.
 #[derive(Debug)]
@@ -49,7 +65,7 @@ impl FrameEncoder {
     pub fn new() -> Self {
         let bound = lz4::block::compress_bound(FRAME_DATA_BYTES_MAX).expect("a frame is below LZ4's limit");
         FrameEncoder {
-            gathered: Vec::with_capacity(GATHERED_BYTES_MAX),
+            gathered: Vec::with_capacity(GATHERED_BYTES_MAX + NEXT_BLOCK.len()),
             compressed: vec![0; bound],
         }
     }
@@ -58,35 +74,53 @@ impl FrameEncoder {
     pub fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         if piece.len() < PIECE_IN_PLACE_BYTES_MIN {
             if self.gathered.len() + piece.len() > GATHERED_BYTES_MAX {
-                self.finish(out);
+                self.flush(out);
             }
             self.gathered.extend_from_slice(piece);
             return;
         }
-        self.finish(out);
+        self.flush(out);
+        // The block may end here, and its last byte shares a frame with what follows it.
+        let (piece, last) = piece.split_at(piece.len() - 1);
         // Equal parts: 256 KiB + 1 byte becomes two halves, not a full frame and a frame of one byte.
         let frames = piece.len().div_ceil(FRAME_DATA_BYTES_MAX);
         for data in piece.chunks(piece.len().div_ceil(frames)) {
             write_frame(data, &mut self.compressed, out);
         }
+        self.gathered.extend_from_slice(last);
     }
 
-    /// Appends what was gathered. Every block ends with this.
+    /// Ends the block: appends what was gathered, and [`NEXT_BLOCK`].
+    ///
+    /// # Panics
+    /// When nothing was put since the last block.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        assert!(
+            !self.gathered.is_empty(),
+            "a block has bytes, and its last one is gathered"
+        );
+        // Beyond the bound of what is gathered, if need be: the block's last byte is in the same frame.
+        self.gathered.extend_from_slice(&NEXT_BLOCK);
+        let size = compress(&self.gathered, &mut self.compressed);
+        append_frame(METHOD_LZ4, &self.compressed[..size], self.gathered.len(), out);
+        self.gathered.clear();
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
         if !self.gathered.is_empty() {
             write_frame(&self.gathered, &mut self.compressed, out);
             self.gathered.clear();
         }
     }
 
-    /// Most bytes that `wire_bytes` of pieces, in any sizes, can become.
+    /// Most bytes that `wire_bytes` of pieces, in any sizes, can become as one block.
     ///
-    /// Data never grows, since what does not compress is framed as it is. Frames: a piece compressed in
+    /// Data never grows but in the last frame, since what does not compress is framed as it is. Frames: a piece compressed in
     /// place takes one per 32 KiB at most and ends a gathered one before it; two gathered frames in a row
     /// hold more than 64 KiB between them, one per 32 KiB again; one more ends the block.
     pub fn bound(wire_bytes: usize) -> usize {
         let frames = 3 * (wire_bytes / PIECE_IN_PLACE_BYTES_MIN) + 2;
-        wire_bytes + frames * FRAME_OVERHEAD_BYTES
+        wire_bytes + NEXT_BLOCK.len() + LAST_FRAME_GROWTH_MAX + frames * FRAME_OVERHEAD_BYTES
     }
 }
 
@@ -96,11 +130,7 @@ impl FrameEncoder {
 /// would have to zero room for the worst case first, several times as much as is copied here; it
 /// measured 2 to 3 % slower (1.78 against 1.83 GB/s) and touches memory that the block then does not need.
 fn write_frame(data: &[u8], compressed: &mut [u8], out: &mut Vec<u8>) {
-    assert!(!data.is_empty() && data.len() <= FRAME_DATA_BYTES_MAX);
-    let room = lz4::block::compress_bound(data.len()).expect("a frame is below LZ4's limit");
-    // With room for the worst case LZ4 cannot fail, nor does it check its output bound on the way.
-    let size = lz4::block::compress_to_buffer(data, None, false, &mut compressed[..room])
-        .expect("LZ4 has room for its worst case");
+    let size = compress(data, compressed);
     if size + data.len() / 16 <= data.len() {
         append_frame(METHOD_LZ4, &compressed[..size], data.len(), out);
     } else {
@@ -108,8 +138,17 @@ fn write_frame(data: &[u8], compressed: &mut [u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes of `compressed` that `data`, of a frame, becomes.
+fn compress(data: &[u8], compressed: &mut [u8]) -> usize {
+    assert!(!data.is_empty() && data.len() <= FRAME_DATA_BYTES_MAX);
+    let room = lz4::block::compress_bound(data.len()).expect("a frame is below LZ4's limit");
+    // With room for the worst case LZ4 cannot fail, nor does it check its output bound on the way.
+    lz4::block::compress_to_buffer(data, None, false, &mut compressed[..room])
+        .expect("LZ4 has room for its worst case")
+}
+
 /// Appends `data`, a few bytes, as one uncompressed frame.
-pub(super) fn put_plain_frame(data: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put_plain_frame(data: &[u8], out: &mut Vec<u8>) {
     append_frame(METHOD_NONE, data, data.len(), out);
 }
 
@@ -274,11 +313,16 @@ mod tests {
         let mut out = Vec::new();
         (0..100).for_each(|_| encoder.put(b"a small piece", &mut out));
         assert!(out.is_empty(), "gathered, not framed yet");
-        encoder.put(&vec![0; FRAME_DATA_BYTES_MAX + 1], &mut out);
+        encoder.put(&vec![0; FRAME_DATA_BYTES_MAX + 2], &mut out);
         encoder.finish(&mut out);
         assert_eq!(
             sizes(&out),
-            [1300, FRAME_DATA_BYTES_MAX / 2 + 1, FRAME_DATA_BYTES_MAX / 2]
+            [
+                1300,
+                FRAME_DATA_BYTES_MAX / 2 + 1,
+                FRAME_DATA_BYTES_MAX / 2,
+                1 + NEXT_BLOCK.len()
+            ]
         );
     }
 
@@ -300,13 +344,13 @@ mod tests {
         }
         encoder.finish(&mut out);
         assert_eq!((out.capacity(), encoder.gathered.capacity()), (room, gather_room));
-        assert_eq!(decoded(&out), noise);
+        assert_eq!(decoded(&out), [&noise, &NEXT_BLOCK[..]].concat());
     }
 
     proptest! {
         #[test]
         fn pieces_come_back_in_order_and_within_the_bound(
-            pieces in prop::collection::vec((0usize..100_000, 0u64..8, any::<bool>()), 0..12)
+            pieces in prop::collection::vec((1usize..100_000, 0u64..8, any::<bool>()), 1..12)
         ) {
             let pieces: Vec<Vec<u8>> = pieces.into_iter().map(|(size, seed, compressible)| {
                 if compressible { vec![seed as u8; size] } else { noise(size, seed) }
@@ -315,9 +359,13 @@ mod tests {
             let mut out = Vec::new();
             pieces.iter().for_each(|piece| encoder.put(piece, &mut out));
             encoder.finish(&mut out);
-            let data = pieces.concat();
+            let mut data = pieces.concat();
             prop_assert!(out.len() <= FrameEncoder::bound(data.len()));
+            data.extend(NEXT_BLOCK);
             prop_assert_eq!(decoded(&out), data);
+            let (method, last) = frames(&out).pop().expect("a block has a frame");
+            prop_assert!(last > NEXT_BLOCK.len(), "the next block begins in the frame in which this one ends");
+            prop_assert_eq!(method, METHOD_LZ4);
         }
 
         #[test]
@@ -348,18 +396,22 @@ mod tests {
         data
     }
 
-    /// Data sizes of consecutive frames.
-    fn sizes(mut frames: &[u8]) -> Vec<usize> {
-        let mut sizes = Vec::new();
-        while !frames.is_empty() {
+    /// Method and data size of consecutive frames.
+    fn frames(mut bytes: &[u8]) -> Vec<(u8, usize)> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
             let mut data = Vec::new();
-            let Ok(Decoded::Complete((), size)) = decode_frame(frames, &mut data) else {
+            let Ok(Decoded::Complete((), size)) = decode_frame(bytes, &mut data) else {
                 panic!("no frame")
             };
-            frames = &frames[size..];
-            sizes.push(data.len());
+            frames.push((bytes[CHECKSUM_BYTES], data.len()));
+            bytes = &bytes[size..];
         }
-        sizes
+        frames
+    }
+
+    fn sizes(bytes: &[u8]) -> Vec<usize> {
+        frames(bytes).into_iter().map(|(_, size)| size).collect()
     }
 
     /// Bytes that do not compress (xorshift).

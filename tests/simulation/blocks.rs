@@ -1,6 +1,6 @@
 //! The smallest blocks there are: one column of numbers, each number the name of a row.
 
-use ringhouse::clickhouse::frame::{FrameEncoder, decode_frame};
+use ringhouse::clickhouse::frame::{FrameEncoder, NEXT_BLOCK, decode_frame};
 use ringhouse::schema::{RawColumn, Schema, TableName, TableSchema};
 
 /// What a block starts with: field 1 `is_overflows` 0, field 2 `bucket_num` -1, end.
@@ -36,7 +36,8 @@ pub fn ids_of(mut frames: &[u8]) -> Vec<u64> {
     let head_bytes = BLOCK_INFO.len() + 2;
     assert_eq!(block[..BLOCK_INFO.len()], BLOCK_INFO);
     assert_eq!(&block[head_bytes..head_bytes + COLUMN.len()], COLUMN);
-    let values = &block[head_bytes + COLUMN.len()..];
+    let values = block[head_bytes + COLUMN.len()..].strip_suffix(&NEXT_BLOCK);
+    let values = values.expect("the next block begins where one ends");
     assert_eq!(values.len(), 8 * usize::from(block[head_bytes - 1]));
     values
         .chunks_exact(8)
