@@ -22,9 +22,9 @@ use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::journal::{Announced, Change, Ended, Journal};
 use crate::wal::recovery::{self, Recovered};
 use crate::wal::segment::Budget;
-use crate::writer::Left;
 use crate::writer::group::{Group, Part};
 use crate::writer::store::Store;
+use crate::writer::{Begun, Left};
 
 /// What the cores are started with.
 pub struct Durable {
@@ -281,7 +281,11 @@ fn repeatable(
             .collect();
         let damaged = announced.pieces.len() - parts.len();
         if damaged == 0 {
-            left.announced.push((announced.token.clone(), Group::of(parts)));
+            left.announced.push(Begun {
+                token: announced.token.clone(),
+                server: announced.server.clone(),
+                group: Group::of(parts),
+            });
             continue;
         }
         // Blocks leave the log only after the journal knows for certain how their INSERT ended.
@@ -293,8 +297,15 @@ fn repeatable(
              already, the rows of its other blocks are doubled"
         );
         let token = format!("ringhouse-{boot:016x}-r{}", repairs.len());
-        let rest = (!parts.is_empty()).then(|| (token, Group::of(parts)));
-        let into: Vec<Announced> = rest.iter().map(|(token, group)| group.announce(token)).collect();
+        let rest = (!parts.is_empty()).then(|| Begun {
+            token,
+            server: None,
+            group: Group::of(parts),
+        });
+        let into: Vec<Announced> = rest
+            .iter()
+            .map(|begun| begun.group.announce(&begun.token, None))
+            .collect();
         repairs.push(Change::Split {
             token: announced.token.clone(),
             into,
@@ -322,7 +333,7 @@ fn ended(journal: &Journal) -> BTreeMap<TableName, Found> {
 impl Stock {
     /// Counts what waits, and takes the blocks that are in no group.
     fn take_blocks(&mut self, in_groups: &HashSet<BlockId>) {
-        for (_, group) in &self.left.announced {
+        for Begun { group, .. } in &self.left.announced {
             let table = &group.parts[0].block.info.schema.name;
             self.found.entry(table.clone()).or_default().waiting += group.rows;
         }
@@ -367,7 +378,7 @@ impl Stock {
             return;
         }
         let Left { announced, blocks } = &self.left;
-        let announced_rows: u64 = announced.iter().map(|(_, group)| group.rows).sum();
+        let announced_rows: u64 = announced.iter().map(|begun| begun.group.rows).sum();
         let rows: u64 = blocks.iter().map(|block| u64::from(block.info.rows)).sum();
         tracing::info!(
             segments = self.recovered.segments.len(),

@@ -319,6 +319,62 @@ fn held_rows_wait_in_the_log_for_the_next_start_when_the_process_ends() {
     }
 }
 
+/// The journal says which server has them, or may have.
+#[test]
+fn rows_whose_server_is_away_wait_for_it_also_after_a_crash() {
+    let (first, second) = (Clickhouse::start(), Clickhouse::start());
+    let proxy = Proxy::start(first.tcp_port, seed());
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = arguments([proxy.port, second.tcp_port], &[]);
+    let start = || Server::start_in(directory.path(), &borrowed(&arguments));
+    let mut server = start();
+    server.wait_until_ready();
+    let cuts = proxy.cuts();
+    proxy.set(Fault::LoseAnswer);
+    assert_eq!(server.post("/ingest?ack=wal", "{\"message\":\"1\"}").status, 200);
+    eventually("an answer to be lost", || (proxy.cuts() > cuts).then_some(()));
+    proxy.set(Fault::Refuse);
+    for life in 2..4 {
+        server.kill();
+        server = start();
+        server.wait_until_ready();
+        // Its rows go to the other server, and are not held behind the first one's.
+        let row = format!("{{\"message\":\"{life}\"}}");
+        assert_eq!(server.post("/ingest", row).status, 200, "{}", server.log());
+        assert_eq!(endpoint(&server, 0, "held_rows"), 1);
+        assert_eq!(second.rows().len(), life - 1, "{}", server.log());
+    }
+    proxy.set(Fault::None);
+    assert_eq!(settled(&server).inserted, 3);
+    assert_eq!(first.rows(), [1]);
+    let mut there = second.rows();
+    there.sort_unstable();
+    assert_eq!(there, [2, 3]);
+
+    // Whoever takes the server out of the list is told what that may do.
+    proxy.set(Fault::LoseAnswer);
+    let only = |port: u16| ["--clickhouse".to_owned(), url(port)];
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    let server = Server::start_in(directory.path(), &borrowed(&only(proxy.port)));
+    server.wait_until_ready();
+    let cuts = proxy.cuts();
+    assert_eq!(server.post("/ingest?ack=wal", "{\"message\":\"4\"}").status, 200);
+    eventually("an answer to be lost", || (proxy.cuts() > cuts).then_some(()));
+    proxy.set(Fault::Refuse);
+    drop(server);
+    let server = Server::start_in(directory.path(), &borrowed(&only(second.tcp_port)));
+    assert_eq!(settled(&server).inserted, 4);
+    assert!(
+        server
+            .log()
+            .contains("is not among those of --clickhouse any more"),
+        "{}",
+        server.log()
+    );
+    assert_eq!((first.rows().len(), second.rows().len()), (2, 3));
+}
+
 #[test]
 fn a_paused_server_is_left_after_its_deadline_and_nothing_is_lost_or_doubled() {
     let (first, second) = (Clickhouse::start(), Clickhouse::start());

@@ -73,6 +73,9 @@ pub struct Announced {
     pub table: TableName,
     /// What it brings, in this order.
     pub pieces: Vec<Piece>,
+    /// The server, `host:port`, that it goes or went to, if that server alone would know it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 impl Announced {
@@ -95,6 +98,13 @@ pub enum End {
 pub enum Change {
     /// This INSERT is about to be sent.
     Open(Announced),
+    /// It is about to be sent to another server than was announced: the other one does not have it.
+    Send {
+        /// Its token.
+        token: String,
+        /// The server.
+        server: String,
+    },
     /// It ended.
     Close {
         /// Its token.
@@ -148,6 +158,12 @@ impl State {
                     return false;
                 }
                 self.open.insert(announced.token.clone(), announced.clone());
+            }
+            Change::Send { token, server } => {
+                let Some(announced) = self.open.get_mut(token) else {
+                    return false;
+                };
+                announced.server = Some(server.clone());
             }
             Change::Close { token, end } => {
                 let Some(announced) = self.open.remove(token) else {
@@ -628,6 +644,7 @@ mod tests {
             token: token.into(),
             table: table(),
             pieces: sequences.map(|sequence| Piece::whole(id(sequence), 10)).collect(),
+            server: None,
         }
     }
 
@@ -666,6 +683,7 @@ mod tests {
                 of: 10,
                 rows,
             }],
+            server: None,
         };
         state.apply(&Change::Split {
             token: "a".into(),
@@ -689,6 +707,24 @@ mod tests {
             }
         );
         assert!(state.partial.is_empty() && state.open.is_empty());
+    }
+
+    #[test]
+    fn an_insert_is_at_the_server_it_was_last_sent_to() {
+        let mut state = State::default();
+        let send = |server: &str| Change::Send {
+            token: "a".into(),
+            server: server.into(),
+        };
+        assert!(!state.apply(&send("one:9000")), "nothing is announced");
+        let mut open = announced("a", 0..1);
+        open.server = Some("one:9000".into());
+        assert!(state.apply(&Change::Open(open)));
+        assert!(state.apply(&send("two:9000")));
+        assert_eq!(state.open["a"].server.as_deref(), Some("two:9000"));
+        let kept = serde_json::to_vec(&state.to_kept()).unwrap();
+        let read = State::from_kept(serde_json::from_slice(&kept).unwrap());
+        assert_eq!(read, Some(state));
     }
 
     #[test]

@@ -16,13 +16,13 @@ use crate::clickhouse::endpoints::Round;
 use crate::metrics::EndpointMetrics;
 use crate::runtime;
 
-use super::Writer;
 use super::breaker::Backoff;
 use super::feed::Feed;
 use super::group::Group;
 use super::insert::Link;
 use super::lane::{self, Lane};
-use super::queue::Next;
+use super::queue::{Announcement, Next};
+use super::{Begun, Writer};
 
 /// How long the end of the process may go unnoticed.
 const DRAIN_POLL_MS: u64 = 100;
@@ -31,6 +31,26 @@ impl Writer {
     /// How many servers there are.
     pub(super) fn servers(&self) -> usize {
         self.endpoints.borrow().list().len()
+    }
+
+    /// The server's name in the journal.
+    pub(super) fn server_name(&self, index: usize) -> String {
+        self.endpoints.borrow().list()[index].authority()
+    }
+
+    fn server_named(&self, name: &str) -> Option<usize> {
+        let endpoints = self.endpoints.borrow();
+        endpoints
+            .list()
+            .iter()
+            .position(|endpoint| endpoint.authority() == name)
+    }
+
+    /// Whether any server would know an INSERT of the group that another one has taken.
+    pub(super) fn replicas_share(&self, group: &Group) -> bool {
+        let sealed_for = &group.parts[0].block.info.schema;
+        let current = self.current_schema(&sealed_for.name);
+        current.as_ref().unwrap_or(sealed_for).shares_deduplication
     }
 
     fn server_metrics(&self, index: usize) -> &EndpointMetrics {
@@ -92,12 +112,36 @@ pub(super) fn refused(writer: &Writer, link: &Link, refusals: u64, backoff: &mut
 
 /// Whether the rows of the INSERT that has just failed may go to no other server.
 pub(super) fn must_wait(writer: &Writer, link: &Link, group: &Group) -> bool {
-    if link.only.is_some() || !link.outcome_unknown || writer.servers() == 1 {
-        return false;
+    link.only.is_none() && link.outcome_unknown && writer.servers() > 1 && !writer.replicas_share(group)
+}
+
+/// Goes on with an INSERT that a former process has begun: at the one server that may have it, if there are others.
+pub(super) fn resume(writer: &Rc<Writer>, begun: Begun) {
+    let Begun { token, server, group } = begun;
+    let lane = Writer::lane(writer, &group.parts[0].block);
+    let index = server.as_deref().and_then(|name| writer.server_named(name));
+    let announcement = Announcement { token, server: index };
+    let is_bound = server.is_some() && !writer.replicas_share(&group);
+    match (is_bound, index) {
+        (true, Some(index)) if writer.servers() > 1 => {
+            let next = Next {
+                group,
+                announced: Some(announcement),
+            };
+            runtime::spawn(hold(Rc::clone(writer), lane, next, index));
+        }
+        (true, None) => {
+            tracing::error!(
+                table = %group.parts[0].block.info.schema.name,
+                rows = group.rows,
+                endpoint = server,
+                "an INSERT was begun at a server that is not among those of --clickhouse any more: if that one has its \
+                 rows, they are doubled"
+            );
+            lane.enqueue_announced(announcement, group);
+        }
+        _ => lane.enqueue_announced(announcement, group),
     }
-    let sealed_for = &group.parts[0].block.info.schema;
-    let current = writer.current_schema(&sealed_for.name);
-    !current.as_ref().unwrap_or(sealed_for).shares_deduplication
 }
 
 /// Holds the rows of an INSERT that broke off until its server has said what became of it. When the process ends before,

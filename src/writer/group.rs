@@ -139,12 +139,13 @@ impl Group {
         Ok([half(rows.start..middle), half(middle..rows.end)])
     }
 
-    /// The group as the journal announces it.
-    pub fn announce(&self, token: &str) -> Announced {
+    /// The group as the journal announces it, for one server or for any.
+    pub fn announce(&self, token: &str, server: Option<&str>) -> Announced {
         Announced {
             token: token.to_owned(),
             table: self.parts[0].block.info.schema.name.clone(),
             pieces: self.parts.iter().map(Part::piece).collect(),
+            server: server.map(str::to_owned),
         }
     }
 

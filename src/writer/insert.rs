@@ -16,11 +16,13 @@ use crate::clickhouse::packet::{Login, Query, Setting};
 use crate::clickhouse::session::{Event, Session};
 use crate::runtime::Connection;
 use crate::schema::{PartitionKey, TableSchema};
+use crate::wal::journal::Change;
 
 use super::Writer;
 use super::failover;
 use super::feed::Feed;
 use super::group::Group;
+use super::queue::Announcement;
 use super::store::ReadError;
 
 /// Why an INSERT did not succeed. The rows stay with the caller.
@@ -105,13 +107,23 @@ impl Link {
         }
     }
 
+    /// The server of the next INSERT, as far as can be known.
+    pub(super) fn next_server(&self, writer: &Writer) -> usize {
+        let kept = self.open.as_ref().map(|_| self.endpoint);
+        kept.unwrap_or_else(|| self.pick(writer))
+    }
+
+    fn pick(&self, writer: &Writer) -> usize {
+        self.only.unwrap_or_else(|| writer.endpoints.borrow().pick())
+    }
+
     /// Sends the group as one INSERT and waits for its outcome. `current` is the table as the catalog knows it.
     pub(super) async fn insert(
         &mut self,
         writer: &Writer,
         feed: &mut Feed,
         group: &Group,
-        token: &str,
+        announcement: &mut Announcement,
         current: Option<&TableSchema>,
     ) -> Result<(), Failure> {
         self.outcome_unknown = false;
@@ -129,7 +141,21 @@ impl Link {
             },
             None => self.connect(writer).await?,
         };
-        let result = open.insert(writer, feed, group, token, current).await;
+        if announcement.server != Some(self.endpoint) && !writer.replicas_share(group) {
+            let send = Change::Send {
+                token: announcement.token.clone(),
+                server: writer.server_name(self.endpoint),
+            };
+            if !feed.announce(writer, vec![send]).await {
+                return Err(Failure::Log(ReadError::Disk(io::Error::other(
+                    "the journal cannot be written",
+                ))));
+            }
+            announcement.server = Some(self.endpoint);
+        }
+        let result = open
+            .insert(writer, feed, group, &announcement.token, current)
+            .await;
         self.outcome_unknown = match &result {
             Ok(()) => false,
             Err(Failure::Unreachable(_) | Failure::Log(_)) => open.session.data_sent(),
@@ -144,7 +170,7 @@ impl Link {
     }
 
     async fn connect(&mut self, writer: &Writer) -> Result<Open, Failure> {
-        self.endpoint = self.only.unwrap_or_else(|| writer.endpoints.borrow().pick());
+        self.endpoint = self.pick(writer);
         Open::connect(writer, self.endpoint).await
     }
 }

@@ -11,7 +11,7 @@ use crate::histogram::Measure;
 use crate::ledger::Account;
 use crate::metrics::{BreakerState, TableMetrics};
 use crate::runtime::{self, Notify};
-use crate::wal::journal::{Change, End};
+use crate::wal::journal::{Announced, Change, End};
 
 use super::Writer;
 use super::breaker::{Admission, Backoff};
@@ -19,7 +19,7 @@ use super::failover;
 use super::feed::{Buried, Feed};
 use super::group::{Group, Part};
 use super::insert::{self, Failure, Link};
-use super::queue::{Next, Queue, Turn};
+use super::queue::{Announcement, Next, Queue, Turn};
 use super::store::ReadError;
 
 /// A table's blocks and its pace.
@@ -111,8 +111,8 @@ impl Lane {
         self.arrived.notify();
     }
 
-    pub(super) fn enqueue_announced(&self, token: String, group: Group) {
-        self.queue.borrow_mut().push_announced(token, group);
+    pub(super) fn enqueue_announced(&self, announcement: Announcement, group: Group) {
+        self.queue.borrow_mut().push_announced(announcement, group);
         self.arrived.notify();
     }
 
@@ -248,27 +248,27 @@ pub(super) async fn insert_apart(
 /// their neighbours along. Each half has a token of its own, which doubles nothing: ClickHouse checks all of an
 /// INSERT of this size before it writes any of it, and the journal knows either the whole or the halves.
 async fn settle_apart(writer: &Rc<Writer>, lane: &Rc<Lane>, link: &mut Link, feed: &mut Feed, next: Next) {
-    let token = match next.token {
-        Some(token) => token,
+    let announcement = match next.announced {
+        Some(announcement) => announcement,
         None => {
-            let token = writer.next_token();
-            let open = Change::Open(next.group.announce(&token));
-            if !feed.announce(writer, vec![open]).await {
+            let (announcement, announced) = announce(writer, link, &next.group);
+            if !feed.announce(writer, vec![Change::Open(announced)]).await {
                 // Draining: what was not announced waits in the log like any other block.
                 lane.gave_up.set(true);
                 return;
             }
-            token
+            announcement
         }
     };
-    let mut groups = vec![(token, next.group, 0)];
-    while let Some((token, group, misfits)) = groups.pop() {
-        let (outcome, misfits) = settle(writer, lane, link, feed, &token, &group, misfits).await;
+    let mut groups = vec![(announcement, next.group, 0)];
+    while let Some((mut announcement, group, mut misfits)) = groups.pop() {
+        let outcome = settle(writer, lane, link, feed, &mut announcement, &group, &mut misfits).await;
+        let token = announcement.token;
         match outcome {
             Outcome::Inserted => close(writer, lane, feed, token, group).await,
             Outcome::Misfit { code, reason } => {
                 let rest = bury(writer, lane, feed, token, group, code, reason).await;
-                groups.extend(rest.map(|(token, group)| (token, group, misfits)));
+                groups.extend(rest.map(|(announcement, group)| (announcement, group, misfits)));
             }
             Outcome::Refused { code, reason } => match group.halves() {
                 Err(single) => {
@@ -276,16 +276,20 @@ async fn settle_apart(writer: &Rc<Writer>, lane: &Rc<Lane>, link: &mut Link, fee
                     debug_assert!(rest.is_none(), "there is one block");
                 }
                 Ok(halves) => {
-                    let [first, second] = halves.map(|half| (writer.next_token(), half, misfits));
-                    let split = Change::Split {
-                        token,
-                        into: vec![first.1.announce(&first.0), second.1.announce(&second.0)],
-                    };
+                    let announced = halves.each_ref().map(|half| announce(writer, link, half));
+                    let (announcements, into): (Vec<_>, Vec<_>) = announced.into_iter().unzip();
+                    let split = Change::Split { token, into };
                     if !feed.announce(writer, vec![split]).await {
                         lane.gave_up.set(true);
                         return;
                     }
-                    groups.extend([second, first]);
+                    let halves = announcements.into_iter().zip(halves);
+                    // The first is the next.
+                    groups.extend(
+                        halves
+                            .rev()
+                            .map(|(announcement, half)| (announcement, half, misfits)),
+                    );
                 }
             },
             Outcome::Damaged(block) => {
@@ -294,9 +298,13 @@ async fn settle_apart(writer: &Rc<Writer>, lane: &Rc<Lane>, link: &mut Link, fee
                 }
             }
             Outcome::Hold => {
+                let announcement = Announcement {
+                    token,
+                    server: announcement.server,
+                };
                 let next = Next {
                     group,
-                    token: Some(token),
+                    announced: Some(announcement),
                 };
                 let held = failover::hold(Rc::clone(writer), Rc::clone(lane), next, link.endpoint);
                 runtime::spawn(held);
@@ -308,6 +316,15 @@ async fn settle_apart(writer: &Rc<Writer>, lane: &Rc<Lane>, link: &mut Link, fee
             }
         }
     }
+}
+
+/// A new token for the group, and what the journal is to know of it. The server it is bound for is where it will most likely go: if
+/// it is another, the journal hears of that before that one hears of the INSERT.
+fn announce(writer: &Writer, link: &Link, group: &Group) -> (Announcement, Announced) {
+    let server = (!writer.replicas_share(group)).then(|| link.next_server(writer));
+    let token = writer.next_token();
+    let announced = group.announce(&token, server.map(|index| writer.server_name(index)).as_deref());
+    (Announcement { token, server }, announced)
 }
 
 /// The INSERT is confirmed: its rows are accounted for, its requests told, its blocks leave the log.
@@ -332,7 +349,7 @@ async fn bury(
     group: Group,
     code: i32,
     reason: String,
-) -> Option<(String, Group)> {
+) -> Option<(Announcement, Group)> {
     let table = &group.parts[0].block.info.schema.name;
     tracing::error!(%table, rows = group.rows, code, "ClickHouse refused rows for their content; they are dead letters now");
     let group = match feed.bury(writer, token, group, code, reason).await {
@@ -359,7 +376,7 @@ async fn set_aside(
     token: String,
     group: Group,
     block: Block,
-) -> Option<(String, Group)> {
+) -> Option<(Announcement, Group)> {
     let table = &block.info.schema.name;
     let (lost, kept): (Vec<Part>, Vec<Part>) = group
         .parts
@@ -367,8 +384,15 @@ async fn set_aside(
         .partition(|part| part.block.id == block.id);
     let rows: u64 = lost.iter().map(|part| u64::from(part.len())).sum();
     tracing::error!(%table, block = %block.id, rows, "a block of the write-ahead log cannot be read back: its rows are lost");
-    let rest = (!kept.is_empty()).then(|| (writer.next_token(), Group::of(kept)));
-    let into = rest.iter().map(|(token, group)| group.announce(token)).collect();
+    // Whichever server it goes to: this is rare, and the journal hears of that before the server does.
+    let rest = (!kept.is_empty()).then(|| {
+        let token = writer.next_token();
+        (Announcement { token, server: None }, Group::of(kept))
+    });
+    let into = rest
+        .iter()
+        .map(|(announcement, group)| group.announce(&announcement.token, None))
+        .collect();
     let changes = vec![Change::Split { token, into }, Change::Lost { block: block.id }];
     feed.set_aside(writer, block, changes).await;
     lane.account.lose(rows);
@@ -395,14 +419,14 @@ async fn settle(
     lane: &Lane,
     link: &mut Link,
     feed: &mut Feed,
-    token: &str,
+    announcement: &mut Announcement,
     group: &Group,
-    mut misfits: u32,
-) -> (Outcome, u32) {
+    misfits: &mut u32,
+) -> Outcome {
     if insert::has_no_values(group) {
         // Never sent: ClickHouse would call it a syntax error each time.
         let reason = "the row has no value for any column of the table".to_owned();
-        return (Outcome::Misfit { code: 0, reason }, misfits);
+        return Outcome::Misfit { code: 0, reason };
     }
     let table = &group.parts[0].block.info.schema.name;
     let limits = &writer.limits;
@@ -418,12 +442,14 @@ async fn settle(
         // Rows held for one server are no news of the others, nor wait for them.
         let held = link.only.is_some();
         if !held && !wait_for_breaker(writer).await {
-            return (Outcome::GaveUp, misfits);
+            return Outcome::GaveUp;
         }
         lane.queue.borrow_mut().started(writer.clock.now_ms(), group);
         let started_ns = writer.clock.now_ns();
         let current = writer.current_schema(table);
-        let result = link.insert(writer, feed, group, token, current.as_deref()).await;
+        let result = link
+            .insert(writer, feed, group, announcement, current.as_deref())
+            .await;
         writer
             .recorder
             .borrow_mut()
@@ -440,7 +466,7 @@ async fn settle(
                 if tries > 1 {
                     tracing::info!(%table, rows = group.rows, tries, "inserted after retries");
                 }
-                return (Outcome::Inserted, misfits);
+                return Outcome::Inserted;
             }
             Err(failure) => failure,
         };
@@ -449,7 +475,7 @@ async fn settle(
             Failure::Unreachable(_) => failover::unanswered(writer, link, &mut backoff),
             Failure::Log(ReadError::Damaged(block)) => {
                 failover::answered(writer, link);
-                return (Outcome::Damaged(block.clone()), misfits);
+                return Outcome::Damaged(block.clone());
             }
             Failure::Log(ReadError::Disk(_)) => {
                 failover::answered(writer, link);
@@ -465,16 +491,17 @@ async fn settle(
                     writer.catalog.request_refresh();
                     let built_for = &group.parts[0].block.info.schema;
                     // While the columns are those of the block, as far as we know, the rows are held.
-                    misfits += u32::from(current.is_some_and(|now| now.fingerprint != built_for.fingerprint));
+                    *misfits +=
+                        u32::from(current.is_some_and(|now| now.fingerprint != built_for.fingerprint));
                 }
                 let (code, reason) = (exception.code, exception.first_line());
                 if *verdict == Verdict::Refused {
                     lane.metrics.failing.set(0);
-                    return (Outcome::Refused { code, reason }, misfits);
+                    return Outcome::Refused { code, reason };
                 }
-                if is_misfit && misfits > misfits_max {
+                if is_misfit && *misfits > misfits_max {
                     lane.metrics.failing.set(0);
-                    return (Outcome::Misfit { code, reason }, misfits);
+                    return Outcome::Misfit { code, reason };
                 }
                 refusals += 1;
                 failover::refused(writer, link, refusals, &mut backoff)
@@ -490,11 +517,11 @@ async fn settle(
             tracing::warn!(%table, rows = group.rows, endpoint, tries, failure = %failure, "INSERT failed, rows are held");
         }
         if writer.finished.get() {
-            return (Outcome::GaveUp, misfits);
+            return Outcome::GaveUp;
         }
         if failover::must_wait(writer, link, group) {
             lane.metrics.failing.set(0);
-            return (Outcome::Hold, misfits);
+            return Outcome::Hold;
         }
         failover::pause(writer, pause_ms).await;
     }

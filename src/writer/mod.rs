@@ -83,9 +83,20 @@ pub type RingEnds = (Consumer<Block>, Producer<Settlement>);
 #[derive(Debug, Default)]
 pub struct Left {
     /// INSERTs that were announced and have not ended: they are sent as they were, under their token.
-    pub announced: Vec<(String, Group)>,
+    pub announced: Vec<Begun>,
     /// Blocks of no INSERT.
     pub blocks: Vec<Block>,
+}
+
+/// An INSERT that a former process has announced.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its deduplication token.
+    pub token: String,
+    /// See [`Announced::server`](crate::wal::journal::Announced::server).
+    pub server: Option<String>,
+    /// What it brings.
+    pub group: Group,
 }
 
 /// How often deadlines are looked at and counters shown.
@@ -156,8 +167,8 @@ pub async fn run(config: WriterConfig) {
         lanes: RefCell::new(BTreeMap::new()),
     });
     runtime::spawn(tick(Rc::downgrade(&writer)));
-    for (token, group) in left.announced {
-        Writer::lane(&writer, &group.parts[0].block).enqueue_announced(token, group);
+    for begun in left.announced {
+        failover::resume(&writer, begun);
     }
     for block in left.blocks {
         Writer::lane(&writer, &block).enqueue_recovered(block);

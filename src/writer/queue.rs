@@ -7,13 +7,32 @@ use super::pace::Pace;
 use crate::block::Block;
 use crate::limits::Limits;
 
-/// A group with the token it was announced under, when a former process did that.
+/// A group with what the journal knows of it, when it was announced before.
 #[derive(Debug)]
 pub struct Next {
     /// What to insert.
     pub group: Group,
-    /// Its token, if it has one already.
-    pub token: Option<String>,
+    /// How it was announced, if it was.
+    pub announced: Option<Announcement>,
+}
+
+/// What the journal knows of a group beside its blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its deduplication token.
+    pub token: String,
+    /// Index of the one server that would know it again, if it is bound for one.
+    pub server: Option<usize>,
+}
+
+impl From<Group> for Next {
+    /// One that was not announced.
+    fn from(group: Group) -> Next {
+        Next {
+            group,
+            announced: None,
+        }
+    }
 }
 
 /// What a lane does now.
@@ -31,7 +50,7 @@ pub enum Turn {
 #[derive(Debug, Default)]
 pub struct Queue {
     /// Groups a former process announced: they go first, as they are.
-    announced: VecDeque<(String, Group)>,
+    announced: VecDeque<(Announcement, Group)>,
     live: VecDeque<Block>,
     backlog: VecDeque<Block>,
     pace: Pace,
@@ -78,8 +97,8 @@ impl Queue {
     }
 
     /// A group that a former process has announced and not settled.
-    pub fn push_announced(&mut self, token: String, group: Group) {
-        self.announced.push_back((token, group));
+    pub fn push_announced(&mut self, announcement: Announcement, group: Group) {
+        self.announced.push_back((announcement, group));
     }
 
     /// Blocks that wait.
@@ -128,17 +147,17 @@ impl Queue {
         if draining {
             self.backlog_was_last = false;
             return match self.take_live(limits) {
-                Some(group) => Turn::Insert(Next { group, token: None }),
+                Some(group) => Turn::Insert(group.into()),
                 None => Turn::Empty,
             };
         }
         self.move_excess(limits);
         let pressure = self.live_count.rows >= limits.insert_rows_max as u64 / 2;
         let pace_ms = self.pace.wait_ms(now_ms, pressure, parts, limits);
-        if let Some((token, group)) = self.announced.pop_front() {
+        if let Some((announcement, group)) = self.announced.pop_front() {
             return Turn::Insert(Next {
                 group,
-                token: Some(token),
+                announced: Some(announcement),
             });
         }
         let live_ms = (!self.live.is_empty()).then_some(pace_ms);
@@ -153,7 +172,7 @@ impl Queue {
             (Some(0), _) => {
                 self.backlog_was_last = false;
                 let group = self.take_live(limits).expect("live blocks wait");
-                Turn::Insert(Next { group, token: None })
+                Turn::Insert(group.into())
             }
             (_, Some(0)) => self.insert_backlog(now_ms, limits),
             (live, backlog) => Turn::WaitMs(live.unwrap_or(u64::MAX).min(backlog.unwrap_or(u64::MAX))),
@@ -171,7 +190,7 @@ impl Queue {
         self.backlog_count.take(&group);
         self.backlog_was_last = true;
         self.backlog_due_ms = now_ms + group.frame_bytes * 1000 / limits.backlog_bytes_per_second;
-        Turn::Insert(Next { group, token: None })
+        Turn::Insert(group.into())
     }
 
     /// More than one INSERT's worth of live rows is a backlog: what comes next is not made to wait behind all of it.
@@ -270,16 +289,20 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(block(5, 1));
         let group = Group::of(vec![super::super::group::Part::whole(block(1, 7))]);
-        queue.push_announced("token".into(), group);
+        let announcement = Announcement {
+            token: "token".into(),
+            server: Some(1),
+        };
+        queue.push_announced(announcement.clone(), group);
         assert_eq!(queue.backlog().rows, 7);
         let Turn::Insert(first) = queue.next(0, false, 0, &limits) else {
             panic!("a group was announced")
         };
-        assert_eq!((first.token.as_deref(), first.group.rows), (Some("token"), 7));
+        assert_eq!((first.announced, first.group.rows), (Some(announcement), 7));
         let Turn::Insert(second) = queue.next(0, false, 0, &limits) else {
             panic!("a live block waits")
         };
-        assert_eq!((second.token, second.group.rows), (None, 1));
+        assert_eq!((second.announced, second.group.rows), (None, 1));
         assert!(matches!(queue.next(0, false, 0, &limits), Turn::Empty));
     }
 

@@ -105,7 +105,7 @@ impl Lane {
             Step::Idle => self.begin(worker, tools, world),
             Step::Announce(token, group) => {
                 note!("writer: announces {token}");
-                let open = Change::Open(group.announce(&token));
+                let open = Change::Open(group.announce(&token, None));
                 match tools.store.announce(&[open]) {
                     Ok(()) => {
                         worker.groups.push((token, group));
@@ -179,9 +179,9 @@ impl Lane {
         let Turn::Insert(next) = turn else {
             return Step::Idle;
         };
-        match next.token {
-            Some(token) => {
-                worker.groups.push((token, next.group));
+        match next.announced {
+            Some(announcement) => {
+                worker.groups.push((announcement.token, next.group));
                 Step::Send
             }
             None => Step::Announce(tools.next_token(), next.group),
@@ -235,7 +235,7 @@ impl Lane {
                     }
                     Ok(halves) => {
                         let halves = halves.map(|half| (tools.next_token(), half));
-                        let into = halves.iter().map(|(token, half)| half.announce(token));
+                        let into = halves.iter().map(|(token, half)| half.announce(token, None));
                         let split = Change::Split {
                             token,
                             into: into.collect(),
@@ -276,7 +276,10 @@ impl Lane {
         let is_lost = |part: &Part| part.block.id == block.id;
         let (lost, kept): (Vec<Part>, Vec<Part>) = group.parts.iter().cloned().partition(is_lost);
         let rest = (!kept.is_empty()).then(|| (tools.next_token(), Group::of(kept)));
-        let into = rest.iter().map(|(token, group)| group.announce(token)).collect();
+        let into = rest
+            .iter()
+            .map(|(token, group)| group.announce(token, None))
+            .collect();
         let changes = [
             Change::Split {
                 token: token.clone(),

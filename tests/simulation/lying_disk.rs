@@ -378,7 +378,7 @@ fn a_block_that_rots_is_set_aside_and_the_others_are_sent() {
     );
     let group = Group::of(commit.durable.drain(..).map(Part::whole).collect());
     store
-        .announce(&[Change::Open(group.announce("a"))])
+        .announce(&[Change::Open(group.announce("a", None))])
         .expect("nothing fails");
     let damaged = &group.parts[1].block;
     rig.disk.rot(
@@ -395,7 +395,7 @@ fn a_block_that_rots_is_set_aside_and_the_others_are_sent() {
     let changes = [
         Change::Split {
             token: "a".into(),
-            into: vec![rest.announce("b")],
+            into: vec![rest.announce("b", None)],
         },
         Change::Lost { block: found.id },
     ];
@@ -428,7 +428,7 @@ fn a_checkpoint_that_failed_overrules_nothing_that_follows() {
         rig.log.append(&mut commit).expect("nothing fails");
         let [a, b] = ["a", "b"].map(|token| {
             let group = Group::of(vec![Part::whole(commit.durable.pop().expect("there are two"))]);
-            Change::Open(group.announce(token))
+            Change::Open(group.announce(token, None))
         });
         written.append(&[a], true).expect("nothing fails");
         disk.set_faults(Faults {

@@ -13,6 +13,8 @@ use ringhouse::start::{Stock, take_stock};
 use ringhouse::wal::disk::Disk;
 use ringhouse::wal::log::LogConfig;
 use ringhouse::wal::segment::Budget;
+use ringhouse::writer::Begun;
+use ringhouse::writer::queue::Announcement;
 use ringhouse::writer::store::Store;
 
 use crate::disk::SimDisk;
@@ -110,12 +112,13 @@ impl Process {
             budget,
         };
         let (mut announced, mut unannounced) = (Vec::new(), Vec::new());
-        for (token, group) in left.announced {
+        for Begun { token, server, group } in left.announced {
+            assert_eq!(server, None, "there is one server here");
             announced.extend(process.ids(&group.parts)?);
             process
                 .lane(&group.parts[0].block.info.schema.name)
                 .queue
-                .push_announced(token, group);
+                .push_announced(Announcement { token, server: None }, group);
         }
         for block in left.blocks {
             unannounced.extend(process.ids(&[ringhouse::writer::group::Part::whole(block.clone())])?);
