@@ -300,6 +300,8 @@ struct Kept {
     table: String,
     columns: Vec<KeptColumn>,
     opaque_partitions: bool,
+    #[serde(default)]
+    shares_deduplication: bool,
     fingerprint: u64,
 }
 
@@ -324,6 +326,7 @@ impl TableSchema {
             table: self.name.table.clone(),
             columns: self.columns.iter().map(column).collect(),
             opaque_partitions: self.partition == PartitionKey::Opaque,
+            shares_deduplication: self.shares_deduplication,
             fingerprint: self.fingerprint,
         };
         serde_json::to_string(&kept).expect("texts and numbers have a JSON form")
@@ -354,8 +357,7 @@ impl TableSchema {
                 false => PartitionKey::None,
             },
             left_out: Vec::new(),
-            // The catalog knows, once ClickHouse has answered.
-            shares_deduplication: false,
+            shares_deduplication: kept.shares_deduplication,
             fingerprint: kept.fingerprint,
         })
     }
