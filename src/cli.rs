@@ -5,6 +5,7 @@
 
 use crate::ack::AckLevel;
 use crate::admin::{self, FetchError};
+use crate::bench::BenchCommand;
 use crate::config::{self, ConfigError, LogFormat, Urls, Written, set_limit, split_table_name};
 use crate::dead_letter;
 use crate::histogram::Measure;
@@ -60,6 +61,9 @@ pub enum Command {
     ///
     /// They are JSON lines under DIRECTORY/dead-letters. Every command may run beside a running server.
     DeadLetters(DeadLettersArgs),
+    /// Measures what this program can do, beside what else there is
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Runs the embedded ClickHouse in this process until standard input closes; `serve --embedded` starts it
     #[command(hide = true)]
     EmbeddedEngine(EngineArgs),

@@ -9,6 +9,7 @@
 extern crate self as ringhouse;
 
 // What is run with.
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -6,7 +6,7 @@ use clap::Parser;
 use ringhouse::cli::{Arguments, Command, SettingsArgs};
 use ringhouse::clickhouse::embedded::run_engine_child;
 use ringhouse::config::{ConfigError, Settings};
-use ringhouse::{check, cli, server, telemetry, topology};
+use ringhouse::{bench, check, cli, server, telemetry, topology};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
         Command::DeadLetters(args) => cli::dead_letters(args).map_err(Into::into),
+        Command::Bench(command) => bench::run(command),
         Command::EmbeddedEngine(args) => run_engine_child(&args.arguments),
     };
     result.unwrap_or_else(|error| {

@@ -1,0 +1,149 @@
+//! Lines that are measured: of a web service into the default table, of a plain table, and real ones.
+
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+/// Lines of JSON and the table they go to.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// What they are called in reports.
+    pub name: &'static str,
+    /// One object a line.
+    pub text: Vec<u8>,
+    /// How many.
+    pub rows: u64,
+    /// Where they go.
+    pub table: Table,
+}
+
+/// Columns the lines become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// The OpenTelemetry log table.
+    Default,
+    /// Six columns of plain types, one for each key.
+    Plain,
+}
+
+/// The six columns of [`Table::Plain`], with their types.
+pub const PLAIN_COLUMNS: [(&str, &str); 6] = [
+    ("time", "DateTime64(3)"),
+    ("level", "LowCardinality(String)"),
+    ("service", "LowCardinality(String)"),
+    ("host", "LowCardinality(String)"),
+    ("status", "UInt16"),
+    ("message", "String"),
+];
+
+/// What a line is made of.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0
+    }
+}
+
+const LEVELS: [&str; 6] = ["INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG"];
+const SERVICES: [&str; 4] = ["checkout", "payments", "search", "frontend"];
+
+/// Lines of about 238 bytes as a web service writes them, for the default table.
+pub fn service(rows: u64) -> Input {
+    lines("default table", Table::Default, rows, |line, row, random| {
+        let level = LEVELS[(random >> 33) as usize % LEVELS.len()];
+        let service = SERVICES[(random >> 40) as usize % SERVICES.len()];
+        write!(
+            line,
+            "{{\"timestamp\":\"2023-11-14T22:{:02}:{:02}.{:03}Z\",\"level\":\"{level}\",\"service\":\"{service}\",\
+             \"message\":\"GET /api/v1/orders/{} took {} ms for user {}\",\"trace_id\":\"{:016x}{random:016x}\",\
+             \"pid\":{},\"host\":\"node-{:02}.eu-west\",\"status\":{}}}",
+            row / 60_000 % 60,
+            row / 1000 % 60,
+            row % 1000,
+            random >> 44,
+            random >> 54,
+            random >> 50,
+            random.rotate_left(17),
+            1000 + (random >> 52),
+            random >> 59,
+            200 + (random >> 61) * 100,
+        )
+    })
+}
+
+/// Lines of about 170 bytes with exactly the six columns of [`PLAIN_COLUMNS`].
+pub fn plain(rows: u64) -> Input {
+    lines("six columns", Table::Plain, rows, |line, row, random| {
+        let level = LEVELS[(random >> 33) as usize % LEVELS.len()];
+        let service = SERVICES[(random >> 40) as usize % SERVICES.len()];
+        write!(
+            line,
+            "{{\"time\":\"2023-11-14T22:{:02}:{:02}.{:03}Z\",\"level\":\"{level}\",\"service\":\"{service}\",\
+             \"host\":\"node-{:02}.eu-west\",\"status\":{},\"message\":\"GET /api/v1/orders/{} took {} ms for user {}\"}}",
+            row / 60_000 % 60,
+            row / 1000 % 60,
+            row % 1000,
+            random >> 59,
+            200 + (random >> 61) * 100,
+            random >> 44,
+            random >> 54,
+            random >> 50,
+        )
+    })
+}
+
+fn lines(
+    name: &'static str,
+    table: Table,
+    rows: u64,
+    put: impl Fn(&mut String, u64, u64) -> std::fmt::Result,
+) -> Input {
+    let mut text = String::new();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for row in 0..rows {
+        put(&mut text, row, random.next()).expect("a String takes everything");
+        text.push('\n');
+    }
+    Input {
+        name,
+        text: text.into_bytes(),
+        rows,
+        table,
+    }
+}
+
+/// The first lines of every `.ndjson` file of a folder.
+///
+/// # Errors
+/// The folder or a file cannot be read, or there is no line.
+pub fn corpus(folder: &Path, rows_max: usize) -> io::Result<Input> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        files.push(entry?.path());
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+    files.sort();
+    let mut text = Vec::new();
+    let mut rows = 0;
+    for file in files {
+        let lines = std::fs::read(file)?;
+        for line in lines.split_inclusive(|byte| *byte == b'\n').take(rows_max) {
+            text.extend_from_slice(line);
+            rows += 1;
+        }
+    }
+    if rows == 0 {
+        return Err(io::Error::other("there is no line in any .ndjson file there"));
+    }
+    Ok(Input {
+        name: "corpus",
+        text,
+        rows,
+        table: Table::Default,
+    })
+}
