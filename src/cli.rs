@@ -61,7 +61,7 @@ pub enum Command {
     ///
     /// They are JSON lines under DIRECTORY/dead-letters. Every command may run beside a running server.
     DeadLetters(DeadLettersArgs),
-    /// Measures what this program can do, beside what else there is
+    /// Measures what this program can do, beside what else there is, and counts what became of every row
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Runs the embedded ClickHouse in this process until standard input closes; `serve --embedded` starts it
@@ -486,7 +486,7 @@ fn full_table_name(text: &str) -> Result<String, String> {
 }
 
 /// Lets clap list the levels and name the nearest one.
-fn ack_levels() -> impl clap::builder::TypedValueParser<Value = AckLevel> {
+pub(crate) fn ack_levels() -> impl clap::builder::TypedValueParser<Value = AckLevel> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
     PossibleValuesParser::new(AckLevel::ALL.map(AckLevel::name)).try_map(|name| name.parse::<AckLevel>())
 }

@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use clap::Args;
 use perf_event::events::Hardware;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use self::peer::{clickhouse_rs_blocks, serde_json_values};
+use super::environment::Environment;
+use super::process::thread_cpu;
 use crate::json::{Parser, RowForm, RowsText};
 use crate::limits::Limits;
 
@@ -95,6 +96,13 @@ struct Figures {
     kernel_ratio: f64,
 }
 
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Written<'a> {
+    environment: &'a Environment,
+    inputs: &'a [Report],
+}
+
 /// Everything that was measured over one input.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -111,6 +119,8 @@ struct Report {
 /// # Errors
 /// The corpus cannot be read, the CPU cannot be chosen, or the file cannot be written.
 pub fn run(args: &KernelArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let environment = Environment::read();
+    println!("{environment}");
     pin(args.core)?;
     let mut inputs = vec![service(args.rows), plain(args.rows)];
     if let Some(folder) = &args.corpus {
@@ -133,7 +143,11 @@ pub fn run(args: &KernelArgs) -> Result<ExitCode, Box<dyn Error>> {
         print_targets(&reports[0]);
     }
     if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(&reports).expect("numbers and texts have a JSON form");
+        let written = Written {
+            environment: &environment,
+            inputs: &reports,
+        };
+        let text = serde_json::to_vec_pretty(&written).expect("numbers and texts have a JSON form");
         std::fs::write(path, text).map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -304,12 +318,12 @@ fn take_turn(
     mut counter: Option<&mut perf_event::Counter>,
 ) -> Turn {
     let mut cycles = || counter.as_mut().and_then(|counter| counter.read().ok());
-    let (started, cycles_before) = (thread_time(), cycles());
+    let (started, cycles_before) = (thread_cpu(), cycles());
     let mut passes = 0_u64;
     loop {
         assert_eq!((contestant.pass)(), rows, "{}", contestant.name);
         passes += 1;
-        let took = thread_time() - started;
+        let took = thread_cpu() - started;
         if took >= TURN_MIN {
             let rows = (passes * rows) as f64;
             let cycles = cycles_before.zip(cycles()).map(|(before, after)| after - before);
@@ -319,12 +333,6 @@ fn take_turn(
             };
         }
     }
-}
-
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// # Panics

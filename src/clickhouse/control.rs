@@ -609,6 +609,27 @@ impl Session {
 /// Time one query on system tables may take. Creating a table on a busy replicated server takes seconds.
 const QUERY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Runs one SELECT of `N` String columns on a connection of its own. Blocks; call it from no event loop.
+///
+/// # Errors
+///
+/// When ClickHouse does not answer within `connect_deadline`, or refuses.
+pub fn ask<const N: usize>(
+    endpoint: &Endpoint,
+    connect_deadline: Duration,
+    sql: &str,
+) -> Result<Vec<[String; N]>, ControlError> {
+    let limits = Limits {
+        connect_deadline_ms: connect_deadline.as_millis() as u64,
+        ..Limits::default()
+    };
+    let event_loop = event_loop().map_err(|error| ControlError::Connection(error.to_string()))?;
+    event_loop.block_on(guarded(async {
+        let mut session = Session::open(endpoint, &limits).await?;
+        session.rows(sql).await
+    }))
+}
+
 /// What `ringhouse check` found out about one table.
 #[derive(Debug)]
 pub struct TableReport {

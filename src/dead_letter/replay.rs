@@ -52,6 +52,13 @@ pub struct Target {
     authority: String,
 }
 
+impl Target {
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
 impl FromStr for Target {
     type Err = TargetError;
 

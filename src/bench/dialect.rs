@@ -1,0 +1,133 @@
+//! Writes rows as the body of one request, in each dialect that can be measured, with places for their ids.
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::id::{ID_BYTES, RunId};
+use super::rows::Row;
+use crate::ack::AckLevel;
+
+/// A way to post rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// A JSON object per line.
+    Ndjson,
+    /// One JSON array.
+    Json,
+}
+
+/// A body, and where in it the ids stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Body {
+    /// The body, each id numbered 0.
+    pub bytes: Vec<u8>,
+    /// Offset of the first digit of each row's number, ascending.
+    pub ids: Vec<usize>,
+}
+
+impl Dialect {
+    /// Name on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Ndjson => "ndjson",
+            Dialect::Json => "json",
+        }
+    }
+
+    /// Path and query that take rows for `table`.
+    pub fn target(self, table: &str, ack: AckLevel) -> String {
+        match self {
+            Dialect::Ndjson | Dialect::Json => format!("/ingest/{table}?ack={ack}"),
+        }
+    }
+
+    /// Media type of the body.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Dialect::Ndjson => "application/x-ndjson",
+            Dialect::Json => "application/json",
+        }
+    }
+
+    /// How a reply of success begins when all of `rows` rows were taken.
+    pub fn success(self, rows: usize, ack: AckLevel) -> String {
+        match self {
+            Dialect::Ndjson | Dialect::Json => {
+                format!("{{\"accepted\":{rows},\"rejected\":0,\"ack\":\"{ack}\"")
+            }
+        }
+    }
+
+    /// The body of `rows`, whose ids stand under `key`.
+    pub fn body(self, rows: &[Row], key: &str, run: &RunId) -> Body {
+        let (opening, separator, closing) = match self {
+            Dialect::Ndjson => ("", "\n", "\n"),
+            Dialect::Json => ("[", ",", "]"),
+        };
+        let mut body = Body::default();
+        let key = Value::from(key).to_string();
+        for (at, row) in rows.iter().enumerate() {
+            let before = if at == 0 { opening } else { separator };
+            body.bytes.extend_from_slice(before.as_bytes());
+            write_object(&mut body, row, &key, run);
+        }
+        body.bytes.extend_from_slice(closing.as_bytes());
+        body
+    }
+}
+
+fn write_object(body: &mut Body, row: &Row, key: &str, run: &RunId) {
+    let text = format!(
+        "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"service\":{},\"message\":{},{key}:\"{}",
+        row.timestamp(),
+        row.level,
+        Value::from(row.service.as_str()),
+        Value::from(row.message.as_str()),
+        run.prefix(),
+    );
+    body.bytes.extend_from_slice(text.as_bytes());
+    body.ids.push(body.bytes.len());
+    body.bytes.extend_from_slice(&[b'0'; ID_BYTES]);
+    body.bytes.push(b'"');
+    for (name, value) in &row.attributes {
+        body.bytes
+            .extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
+    }
+    body.bytes.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::Rows;
+    use super::*;
+
+    fn rows(count: usize) -> Vec<Row> {
+        let mut rows = Rows::generated(3, 1_700_000_000_000);
+        (0..count).map(|_| rows.next_row()).collect()
+    }
+
+    #[test]
+    fn writes_json_whose_ids_stand_where_it_says() {
+        let (run, rows) = (RunId::random(), rows(3));
+        let lines = Dialect::Ndjson.body(&rows, "trace_id", &run);
+        let array = Dialect::Json.body(&rows, "trace_id", &run);
+        let parsed: Vec<Value> = std::str::from_utf8(&lines.bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            serde_json::from_slice::<Vec<Value>>(&array.bytes).unwrap(),
+            parsed
+        );
+        for body in [lines, array] {
+            assert_eq!(body.ids.len(), 3);
+            for at in body.ids {
+                assert_eq!(&body.bytes[at - run.prefix().len()..at], run.prefix().as_bytes());
+                assert_eq!(body.bytes[at..at + ID_BYTES], [b'0'; ID_BYTES]);
+            }
+        }
+        assert_eq!(parsed[0]["message"], rows[0].message);
+        assert_eq!(parsed[0]["trace_id"], format!("{}{:0ID_BYTES$}", run.prefix(), 0));
+    }
+}

@@ -1,0 +1,84 @@
+//! What Linux tells of a process: CPU time, memory, children.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// CPU time of the calling thread, in nanoseconds and not in ticks.
+pub fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// CPU time of a process so far, user and system, all its threads, those that have ended too. In clock ticks of mostly
+/// 10 ms. `None` when there is no such process.
+pub fn cpu(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks = ticks(&stat)?;
+    Some(Duration::from_secs_f64(
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+/// utime + stime, fields 14 and 15 of proc_pid_stat(5); the name before them may hold anything.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    Some(times.next()?.ok()? + times.next()?.ok()?)
+}
+
+/// The most memory a process has had, in bytes (VmHWM). `None` when there is no such process.
+pub fn memory_peak_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let parent_of = |entry: fs::DirEntry| {
+        let child: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        (parent == pid).then_some(child)
+    };
+    fs::read_dir("/proc")
+        .map(|entries| entries.flatten().filter_map(parent_of).collect())
+        .unwrap_or_default()
+}
+
+/// Whether the process runs: it exists and is no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, fields)| !fields.trim_start().starts_with('Z'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_times_behind_any_name() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 70 8 0 0 20 0 1 0";
+        assert_eq!(ticks(stat), Some(78));
+        assert_eq!(ticks("42 (a) S 1"), None);
+    }
+
+    #[test]
+    fn sees_this_process() {
+        let pid = std::process::id();
+        assert!(is_alive(pid));
+        assert!(memory_peak_bytes(pid).is_some_and(|bytes| bytes > 100_000));
+        let before = thread_cpu();
+        let mut sum = 0_u64;
+        while thread_cpu() < before + Duration::from_millis(30) {
+            sum = std::hint::black_box(sum.wrapping_mul(31) + 1);
+        }
+        assert!(cpu(pid) >= Some(Duration::from_millis(20)));
+        assert_eq!(cpu(u32::MAX), None);
+    }
+}

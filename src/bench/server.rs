@@ -1,0 +1,236 @@
+//! A ringhouse with its embedded ClickHouse as child processes, in a directory that goes with them.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::clickhouse::ClickHouse;
+use super::interrupt::Interrupt;
+use super::process;
+use crate::admin;
+use crate::topology::CoreChoice;
+
+/// Time to become ready. The engine is fetched once, 178 MB; after that seconds are usual.
+const START_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Time to drain and end after SIGTERM; then it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time the engine has to end after its parent has.
+const ENGINE_END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the server is to run.
+#[derive(Debug, Clone)]
+pub struct ServerPlan {
+    /// CPUs of its ingest cores.
+    pub ingest: Vec<usize>,
+    /// CPU of its writer.
+    pub writer: usize,
+    /// Its table.
+    pub table: String,
+    /// Further limits, as KEY=VALUE.
+    pub limits: Vec<String>,
+}
+
+/// A running server. Dropping it ends it, its engine and its directory.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Process of the engine.
+    engine: Option<u32>,
+    /// Where rows are posted.
+    pub address: SocketAddr,
+    /// Its admin pages.
+    pub admin: SocketAddr,
+    /// Its ClickHouse.
+    pub clickhouse: ClickHouse,
+    // Last: fields are dropped in this order, and the engine writes into it while it lives.
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts `ringhouse serve --embedded` on free ports of loopback and waits until it takes rows. Call it from a thread
+    /// that is not pinned: the engine may run wherever this thread may.
+    ///
+    /// # Errors
+    /// It does not start, or a signal has come.
+    pub fn start(plan: &ServerPlan, interrupt: &Interrupt) -> Result<Server, ServerError> {
+        let directory = tempfile::Builder::new()
+            .prefix("ringhouse-bench-")
+            .tempdir()
+            .map_err(ServerError::Io)?;
+        let (tcp, http) = (free_port()?, free_port()?);
+        let file = |name: &str| File::create(directory.path().join(name)).map_err(ServerError::Io);
+        let mut command = Command::new(std::env::current_exe().map_err(ServerError::Io)?);
+        command
+            .args([
+                "serve",
+                "--embedded",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+            ])
+            .args(["--embedded-tcp-port", &tcp.to_string()])
+            .args(["--embedded-http-port", &http.to_string()])
+            .args([
+                "--ingest-cores",
+                &CoreChoice::List(plan.ingest.clone()).to_string(),
+            ])
+            .args(["--writer-core", &plan.writer.to_string()])
+            .args(["--table", &plan.table])
+            .arg("--data-dir")
+            .arg(directory.path().join("data"));
+        for limit in &plan.limits {
+            command.args(["--limit", limit]);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file("stdout.txt")?)
+            .stderr(file("stderr.txt")?)
+            // Ctrl-C in a terminal goes to the whole group: whoever started it ends it, when nothing more is asked of it.
+            .process_group(0)
+            .spawn()
+            .map_err(ServerError::Io)?;
+        let unknown = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut server = Server {
+            child,
+            engine: None,
+            address: unknown,
+            admin: unknown,
+            clickhouse: ClickHouse::local_http(http),
+            directory,
+        };
+        server.wait_until_ready(interrupt)?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<(), ServerError> {
+        let ready = interrupt.wait_for(START_PATIENCE, || {
+            match self.child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return Some(Err(ServerError::Ended(status, self.last_words()))),
+                Err(error) => return Some(Err(ServerError::Io(error))),
+            }
+            let output = fs::read_to_string(self.directory.path().join("stdout.txt")).ok()?;
+            self.address = announced(&output, "ringhouse: listening on http://")?;
+            self.admin = announced(&output, "ringhouse: admin on http://")?;
+            admin::fetch(self.admin, "/readyz").is_ok().then_some(Ok(()))
+        });
+        match ready {
+            Some(result) => result?,
+            None if interrupt.has_come() => return Err(ServerError::Interrupted),
+            None => return Err(ServerError::Silent(self.last_words())),
+        }
+        self.engine = process::children(self.pid()).first().copied();
+        Ok(())
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The engine's process.
+    pub fn engine_pid(&self) -> Option<u32> {
+        self.engine
+    }
+
+    /// The end of what it logged, in one line.
+    fn last_words(&self) -> String {
+        last_lines(&self.directory.path().join("stderr.txt"))
+    }
+
+    /// SIGTERM, then SIGKILL when it takes too long; returns when it is gone.
+    fn end(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let asked = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if asked.elapsed() > END_PATIENCE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Also of one that did not become ready.
+        let engines = process::children(self.pid());
+        self.end();
+        let asked = Instant::now();
+        while engines.iter().any(|pid| process::is_alive(*pid)) && asked.elapsed() < ENGINE_END_PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn announced(output: &str, what: &str) -> Option<SocketAddr> {
+    let rest = output.lines().find_map(|line| line.strip_prefix(what))?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+/// A port nobody listens on, below 32,768, where Linux takes the ports of outgoing connections from: one of those
+/// would take it away between this look and its use.
+fn free_port() -> Result<u16, ServerError> {
+    for _ in 0..1000 {
+        let port = fastrand::u16(10_240..32_768);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(ServerError::Io(io::ErrorKind::AddrInUse.into()))
+}
+
+fn last_lines(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(3).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
+}
+
+/// Why there is no server to measure.
+#[derive(Debug)]
+pub enum ServerError {
+    /// The system gives no directory, port or process.
+    Io(io::Error),
+    /// It ended at its start, having said this.
+    Ended(ExitStatus, String),
+    /// It did not become ready, having said this.
+    Silent(String),
+    /// SIGINT or SIGTERM has come.
+    Interrupted,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Io(error) => write!(f, "the server to measure cannot be started: {error}"),
+            ServerError::Ended(status, said) => {
+                write!(f, "the server to measure ended at its start ({status}): {said}")
+            }
+            ServerError::Silent(said) => write!(
+                f,
+                "the server to measure was not ready within {} s: {said}",
+                START_PATIENCE.as_secs()
+            ),
+            ServerError::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}

@@ -1,0 +1,108 @@
+//! Waits until ClickHouse has the rows of a run, and counts them.
+
+use std::time::{Duration, Instant};
+
+use super::clickhouse::{AskError, ClickHouse};
+use super::id::{ID_BYTES, RunId};
+use super::interrupt::Interrupt;
+use crate::schema::{QuotedName, TableName};
+
+/// Pause between two counts.
+const COUNT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Rows whose ids are told apart in one question: 8 bytes each, and as much again for the set.
+const DISTINCT_ROWS_MAX: u64 = 16_000_000;
+
+/// The rows of one run in one table.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Where they are counted.
+    pub clickhouse: ClickHouse,
+    /// The table.
+    pub table: TableName,
+    /// SQL expression of a row's id.
+    pub id_sql: String,
+    /// Whose rows they are.
+    pub run: RunId,
+}
+
+impl Stored {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// ClickHouse does not tell.
+    pub fn count(&self) -> Result<u64, AskError> {
+        self.number(&format!("SELECT toString(count()) {}", self.of_run()))
+    }
+
+    /// How many different ids they have, of `rows` that there are about.
+    ///
+    /// # Errors
+    /// ClickHouse does not tell.
+    pub fn distinct(&self, rows: u64) -> Result<u64, AskError> {
+        let parts = rows.div_ceil(DISTINCT_ROWS_MAX).max(1);
+        let number = format!(
+            "toUInt64(substring({}, {}))",
+            self.id_sql,
+            self.run.prefix().len() + 1
+        );
+        debug_assert_eq!(self.run.id(0).len(), self.run.prefix().len() + ID_BYTES);
+        let of_part = |part: u64| {
+            self.number(&format!(
+                "SELECT toString(uniqExact({number})) {} AND {number} % {parts} = {part}",
+                self.of_run()
+            ))
+        };
+        (0..parts).map(of_part).sum()
+    }
+
+    /// Waits until there are `rows` of them, for as long as their number grows: it gives up when it has not for
+    /// `patience`, when there are more, and at a signal. The last count, and the time it took.
+    ///
+    /// # Errors
+    /// ClickHouse does not tell.
+    pub fn wait_for(
+        &self,
+        rows: u64,
+        patience: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<(u64, Duration), AskError> {
+        let started = Instant::now();
+        let (mut most, mut grown) = (0, started);
+        loop {
+            let count = self.count()?;
+            if count > most {
+                (most, grown) = (count, Instant::now());
+            }
+            if count >= rows || grown.elapsed() > patience || interrupt.has_come() {
+                return Ok((count, started.elapsed()));
+            }
+            std::thread::sleep(COUNT_PAUSE);
+        }
+    }
+
+    /// The table as SQL names it.
+    pub fn table_sql(&self) -> String {
+        format!(
+            "{}.{}",
+            QuotedName(&self.table.database),
+            QuotedName(&self.table.table)
+        )
+    }
+
+    fn of_run(&self) -> String {
+        format!(
+            "FROM {} WHERE startsWith({}, '{}')",
+            self.table_sql(),
+            self.id_sql,
+            self.run.prefix()
+        )
+    }
+
+    fn number(&self, sql: &str) -> Result<u64, AskError> {
+        let rows = self.clickhouse.rows::<1>(sql)?;
+        rows.first()
+            .and_then(|[text]| text.parse().ok())
+            .ok_or_else(|| AskError::Refused("a count was asked for, and none came".to_owned()))
+    }
+}
