@@ -81,6 +81,14 @@ impl ClickHouse {
         &self.endpoint.database
     }
 
+    /// Where its HTTP interface listens.
+    ///
+    /// # Errors
+    /// It has no address.
+    pub fn http_address(&self) -> Result<SocketAddr, AskError> {
+        resolve(&self.endpoint.authority())
+    }
+
     /// Runs a SELECT of `N` columns, each of them a String that needs no escaping. Blocks the thread.
     ///
     /// # Errors
@@ -89,12 +97,24 @@ impl ClickHouse {
         if !self.is_http {
             return control::ask(&self.endpoint, PATIENCE, sql).map_err(AskError::Native);
         }
+        let text = self.post(&format!("{sql} FORMAT TabSeparated"))?;
+        text.lines().map(fields).collect()
+    }
+
+    /// Runs a statement that returns nothing, over HTTP. Blocks the thread.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer, or refuses.
+    pub fn execute(&self, sql: &str) -> Result<(), AskError> {
+        self.post(sql).map(drop)
+    }
+
+    fn post(&self, query: &str) -> Result<String, AskError> {
         let database = format!("/?database={}", self.database());
         let headers = [
             ("X-ClickHouse-User", self.endpoint.user.as_str()),
             ("X-ClickHouse-Key", self.endpoint.password.expose()),
         ];
-        let query = format!("{sql} FORMAT TabSeparated");
         let authority = self.endpoint.authority();
         let request = Request {
             method: "POST",
@@ -103,12 +123,12 @@ impl ClickHouse {
             headers: &headers,
             body: query.as_bytes(),
         };
-        let reply = exchange(resolve(&authority)?, &request, PATIENCE).map_err(AskError::Http)?;
+        let reply = exchange(self.http_address()?, &request, PATIENCE).map_err(AskError::Http)?;
         if reply.status != 200 {
             let said: String = reply.body.trim().chars().take(300).collect();
             return Err(AskError::Refused(said));
         }
-        reply.body.lines().map(fields).collect()
+        Ok(reply.body)
     }
 }
 

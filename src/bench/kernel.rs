@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use self::peer::{clickhouse_rs_blocks, serde_json_values};
 use super::environment::Environment;
+use super::median;
 use super::process::thread_cpu;
 use crate::json::{Parser, RowForm, RowsText};
 use crate::limits::Limits;
@@ -335,18 +336,6 @@ fn take_turn(
     }
 }
 
-/// # Panics
-/// When there is no number.
-fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.into_iter().collect();
-    numbers.sort_by(f64::total_cmp);
-    let middle = numbers.len() / 2;
-    match numbers.len() % 2 {
-        0 => (numbers[middle - 1] + numbers[middle]) / 2.0,
-        _ => numbers[middle],
-    }
-}
-
 fn print(report: &Report) {
     println!(
         "\n{}: {} rows of {:.0} bytes, blocks {:.1} times smaller",
@@ -412,12 +401,6 @@ mod tests {
             assert_eq!(kernel.map(|figures| figures.kernel_ratio), Some(1.0));
             assert!(report.compression > 1.0);
         }
-    }
-
-    #[test]
-    fn the_median_lies_in_the_middle() {
-        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod kernel;
 pub mod layout;
 pub mod load;
+pub mod peers;
 pub mod probe;
 pub mod process;
 pub mod reply;
@@ -34,6 +35,8 @@ use clap::Subcommand;
 pub enum BenchCommand {
     /// One core, in process: JSON lines to a sealed block, beside what bounds it and what others do with the same rows
     Kernel(kernel::KernelArgs),
+    /// The same rows by this program and by what a user has without it, into the same table
+    Peers(peers::PeersArgs),
     /// Posts rows as fast as the server takes them, or at a fixed rate, and counts them in ClickHouse
     Ingest(Box<ingest::IngestArgs>),
 }
@@ -45,6 +48,32 @@ pub enum BenchCommand {
 pub fn run(command: BenchCommand) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         BenchCommand::Kernel(args) => kernel::run(&args),
+        BenchCommand::Peers(args) => peers::run(&args),
         BenchCommand::Ingest(args) => Ok(ingest::run(&args)?),
+    }
+}
+
+/// The one in the middle, or the mean of the two there.
+///
+/// # Panics
+/// When there is no number.
+fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_by(f64::total_cmp);
+    let middle = numbers.len() / 2;
+    match numbers.len() % 2 {
+        0 => (numbers[middle - 1] + numbers[middle]) / 2.0,
+        _ => numbers[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
     }
 }

@@ -51,6 +51,8 @@ pub struct Server {
     pub admin: SocketAddr,
     /// Its ClickHouse.
     pub clickhouse: ClickHouse,
+    /// Port of the same one's native protocol.
+    pub native_port: u16,
     // Last: fields are dropped in this order, and the engine writes into it while it lives.
     directory: tempfile::TempDir,
 }
@@ -106,6 +108,7 @@ impl Server {
             address: unknown,
             admin: unknown,
             clickhouse: ClickHouse::local_http(http),
+            native_port: tcp,
             directory,
         };
         server.wait_until_ready(interrupt)?;

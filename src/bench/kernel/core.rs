@@ -39,22 +39,54 @@ impl Core {
         }
     }
 
+    /// Takes lines of any number and gives all their blocks away.
+    ///
+    /// # Panics
+    /// When a line was no row.
+    pub fn push_into(&mut self, lines: &[u8], give: &mut dyn FnMut(&[u8])) {
+        let limits = Limits::default();
+        for (start, end) in chunks(lines, &limits) {
+            let mut text = RowsText {
+                bytes: &lines[start..end],
+                form: RowForm::Lines,
+            };
+            while let Some(batch) = self.push_some(&mut text) {
+                self.seal(batch);
+                give(&self.frames);
+            }
+        }
+        let open: Vec<usize> = self.sink.open().map(|(batch, _)| batch).collect();
+        for batch in open {
+            self.seal(batch);
+            give(&self.frames);
+        }
+        assert_eq!(self.errors.count, 0, "{:?}", self.errors.first);
+    }
+
     /// Takes lines; full batches become blocks.
     pub fn push(&mut self, lines: &[u8]) {
         let mut text = RowsText {
             bytes: lines,
             form: RowForm::Lines,
         };
+        while let Some(batch) = self.push_some(&mut text) {
+            self.seal(batch);
+        }
+    }
+
+    /// Takes lines until a batch must be sealed, or all are taken.
+    fn push_some<'t>(&mut self, text: &mut RowsText<'t>) -> Option<usize> {
         while !text.bytes.is_empty() {
             let pushed = self
                 .sink
-                .push(&mut self.parser, text, 0, NOW_NS, &mut self.errors);
-            text = text.from_offset(pushed.consumed);
+                .push(&mut self.parser, *text, 0, NOW_NS, &mut self.errors);
+            *text = text.from_offset(pushed.consumed);
             let full = (0..64).find(|batch| pushed.touched >> batch & 1 == 1 && self.sink.is_full(*batch));
             if let Some(batch) = pushed.blocked_on.or(full) {
-                self.seal(batch);
+                return Some(batch);
             }
         }
+        None
     }
 
     fn seal(&mut self, batch: usize) {

@@ -1,0 +1,360 @@
+//! `bench peers`: the same rows into the same table by this program and by what a user has without it.
+//!
+//! All go into the default table, a MergeTree, of one embedded ClickHouse, by turns; the table is emptied in between. A
+//! run counts from the first byte until every row is there and ClickHouse has merged what it wants to merge: small parts are
+//! cheap to write and dear to merge. CPU time is that of ClickHouse and, for this program, of its server; who makes the rows is
+//! counted for nobody. ClickHouse is given rows under the table's own column names, so that it has less to do.
+
+mod body;
+mod send;
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use self::body::Taker;
+use self::send::{Load, NativeBlocks, post};
+use super::clickhouse::{AskError, ClickHouse};
+use super::environment::Environment;
+use super::id::RunId;
+use super::interrupt::Interrupt;
+use super::layout::Layout;
+use super::server::{Server, ServerPlan};
+use super::settle::Stored;
+use super::table::{aligned, thousands};
+use super::{median, process};
+use crate::schema::TableName;
+use crate::topology;
+
+/// Options of `bench peers`.
+#[derive(Debug, Args)]
+pub struct PeersArgs {
+    /// Rows of one run
+    #[arg(long, value_name = "ROWS", default_value_t = 400_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub rows: u64,
+
+    /// Runs of each way; figures are medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+
+    /// Connections of each way over HTTP
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub connections: u64,
+
+    /// File that all figures are written to
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Time a run's rows may take to appear after the last reply.
+const APPEAR_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks in a row that must find ClickHouse without a merge.
+const IDLE_LOOKS: u32 = 3;
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
+
+const TABLE: &str = "otel_logs";
+
+/// Columns that this program's blocks of these rows bring: all, for the default table has no DEFAULT.
+const COLUMNS: &str = "Timestamp, TraceId, SpanId, TraceFlags, SeverityText, SeverityNumber, ServiceName, Body, \
+                       ResourceSchemaUrl, ResourceAttributes, ScopeSchemaUrl, ScopeName, ScopeVersion, ScopeAttributes, \
+                       LogAttributes, EventName";
+
+/// How rows get into ClickHouse.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Http(Taker, u64),
+    Native,
+}
+
+const OURS_1000: &str = "ringhouse, ack=wal, 1,000 a request";
+const OURS_8192: &str = "ringhouse, ack=wal, 8,192 a request";
+const ASYNC_1000: &str = "JSONEachRow, async_insert, waiting, 1,000";
+const SYNC_8192: &str = "JSONEachRow, synchronous, 8,192";
+const NATIVE: &str = "ready-made Native, 131,072 an INSERT";
+
+const ASYNC_WAITING: &str = "&async_insert=1&wait_for_async_insert=1";
+const ASYNC_NOT_WAITING: &str = "&async_insert=1&wait_for_async_insert=0";
+const SYNCHRONOUS: &str = "&async_insert=0";
+
+/// Every way, in the order of the table.
+const WAYS: [(&str, Way); 7] = [
+    (OURS_1000, Way::Http(Taker::Ringhouse, 1_000)),
+    (OURS_8192, Way::Http(Taker::Ringhouse, 8_192)),
+    (ASYNC_1000, Way::Http(Taker::ClickHouse(ASYNC_WAITING), 1_000)),
+    (
+        "JSONEachRow, async_insert, not waiting, 1,000",
+        Way::Http(Taker::ClickHouse(ASYNC_NOT_WAITING), 1_000),
+    ),
+    (
+        "JSONEachRow, synchronous, 1,000",
+        Way::Http(Taker::ClickHouse(SYNCHRONOUS), 1_000),
+    ),
+    (SYNC_8192, Way::Http(Taker::ClickHouse(SYNCHRONOUS), 8_192)),
+    (NATIVE, Way::Native),
+];
+
+/// What total CPU time of ours is to stay within, as a multiple of another way's.
+const TARGETS: [(&str, &str, f64); 3] = [
+    (OURS_1000, ASYNC_1000, 0.2),
+    (OURS_8192, SYNC_8192, 0.35),
+    (OURS_8192, NATIVE, 1.6),
+];
+
+/// What one run took.
+#[derive(Debug, Clone, Serialize)]
+struct Run {
+    /// From the first byte to the last reply.
+    replied_s: f64,
+    /// ... until every row was there.
+    stored_s: f64,
+    /// CPU seconds of this program's server.
+    ours_cpu_s: f64,
+    /// CPU seconds of ClickHouse, merges included.
+    clickhouse_cpu_s: f64,
+    /// Parts that INSERTs made.
+    parts: u64,
+    /// Acknowledged and not there.
+    lost: u64,
+    /// Most memory of this program's server and of ClickHouse during the run.
+    memory_bytes: [u64; 2],
+}
+
+impl Run {
+    fn cpu_s(&self) -> f64 {
+        self.ours_cpu_s + self.clickhouse_cpu_s
+    }
+}
+
+/// The runs of one way.
+#[derive(Debug, Serialize)]
+struct Ran {
+    name: &'static str,
+    runs: Vec<Run>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    environment: &'a Environment,
+    rows: u64,
+    ways: &'a [Ran],
+}
+
+/// Measures and prints. Failure when rows are missing or doubled.
+///
+/// # Errors
+/// A way cannot be gone.
+pub fn run(args: &PeersArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let environment = Environment::read();
+    println!("{environment}");
+    let interrupt = Interrupt::install()?;
+    let layout = Layout::plan(&topology::available(), None, None)?;
+    let plan = ServerPlan {
+        ingest: layout.ingest.clone(),
+        writer: layout.writer,
+        table: TABLE.to_owned(),
+        limits: Vec::new(),
+    };
+    let server = Server::start(&plan, &interrupt)?;
+    let mut ways: Vec<Ran> = WAYS
+        .iter()
+        .map(|(name, _)| Ran {
+            name,
+            runs: Vec::new(),
+        })
+        .collect();
+    // A first round for caches and code that is compiled at its first use.
+    for round in 0..=args.runs {
+        for (ran, (name, way)) in ways.iter_mut().zip(WAYS) {
+            eprintln!("round {round} of {}: {name}", args.runs);
+            let result = go(args, way, &server, &layout, &interrupt);
+            let result = result.map_err(|error| format!("{name}: {error}"))?;
+            if interrupt.has_come() {
+                return Err("interrupted".into());
+            }
+            if round > 0 {
+                ran.runs.push(result);
+            }
+        }
+    }
+    drop(server);
+    print(args.rows, &ways);
+    if let Some(path) = &args.json {
+        let written = Written {
+            environment: &environment,
+            rows: args.rows,
+            ways: &ways,
+        };
+        let text = serde_json::to_vec_pretty(&written).expect("numbers and texts have a JSON form");
+        fs::write(path, text).map_err(|error| format!("--json {}: {error}", path.display()))?;
+    }
+    let is_whole = ways.iter().all(|ran| ran.runs.iter().all(|run| run.lost == 0));
+    Ok(if is_whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn go(
+    args: &PeersArgs,
+    way: Way,
+    server: &Server,
+    layout: &Layout,
+    interrupt: &Interrupt,
+) -> Result<Run, Box<dyn Error>> {
+    let clickhouse = &server.clickhouse;
+    let run = RunId::random();
+    let load = Load {
+        rows: args.rows,
+        rows_per_request: match way {
+            Way::Http(_, rows) => rows,
+            Way::Native => args.rows,
+        },
+        connections: args.connections,
+        cpu: layout.load[0],
+        table: TABLE.to_owned(),
+        run: run.clone(),
+        seed: fastrand::Rng::new().u64(..),
+        unix_ms: crate::ingest::unix_ms().max(0) as u64,
+    };
+    let native = matches!(way, Way::Native).then(|| NativeBlocks::make(&load));
+    clickhouse.execute(&format!("TRUNCATE TABLE {TABLE}"))?;
+    wait_until_idle(clickhouse, interrupt)?;
+    let processes = [
+        server.pid(),
+        server.engine_pid().ok_or("the engine's process is not known")?,
+    ];
+    // From here on VmHWM is the most of this run (proc_pid_clear_refs(5)).
+    for pid in processes {
+        let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    }
+    let cpu = || processes.map(|pid| process::cpu(pid).unwrap_or_default());
+    let (parts_before, cpu_before) = (parts_made(clickhouse)?, cpu());
+    let started = Instant::now();
+    let acknowledged = match (way, native) {
+        (Way::Http(Taker::Ringhouse, _), _) => post(&load, Taker::Ringhouse, server.address)?,
+        (Way::Http(taker, _), _) => post(&load, taker, clickhouse.http_address()?)?,
+        (Way::Native, blocks) => {
+            let blocks = blocks.expect("they were made above");
+            // On a thread of its own: this one starts others, which must not be pinned.
+            std::thread::scope(|scope| {
+                let sender = scope.spawn(|| blocks.send(&load, server.native_port, COLUMNS));
+                sender
+                    .join()
+                    .unwrap_or_else(|_| Err(std::io::Error::other("a sender panicked")))
+            })?
+        }
+    };
+    let replied_s = started.elapsed().as_secs_f64();
+    let stored = Stored {
+        clickhouse: clickhouse.clone(),
+        table: TableName {
+            database: "default".to_owned(),
+            table: TABLE.to_owned(),
+        },
+        id_sql: "TraceId".to_owned(),
+        run,
+    };
+    let (count, _) = stored.wait_for(acknowledged, APPEAR_PATIENCE, interrupt)?;
+    let stored_s = started.elapsed().as_secs_f64();
+    wait_until_idle(clickhouse, interrupt)?;
+    let took = cpu();
+    let cpu_s = |index: usize| took[index].saturating_sub(cpu_before[index]).as_secs_f64();
+    let parts = parts_made(clickhouse)? - parts_before;
+    let distinct = stored.distinct(count)?;
+    if count > acknowledged || distinct != count {
+        return Err(format!("{count} rows are there, {distinct} different ones, of {acknowledged}").into());
+    }
+    Ok(Run {
+        replied_s,
+        stored_s,
+        ours_cpu_s: match way {
+            Way::Http(Taker::Ringhouse, _) => cpu_s(0),
+            _ => 0.0,
+        },
+        clickhouse_cpu_s: cpu_s(1),
+        parts,
+        lost: acknowledged - count,
+        memory_bytes: processes.map(|pid| process::memory_peak_bytes(pid).unwrap_or(0)),
+    })
+}
+
+/// Waits until ClickHouse merges nothing any more.
+fn wait_until_idle(clickhouse: &ClickHouse, interrupt: &Interrupt) -> Result<(), AskError> {
+    let mut looks = 0;
+    while looks < IDLE_LOOKS && !interrupt.has_come() {
+        let merges = number(clickhouse, "SELECT toString(count()) FROM system.merges")?;
+        looks = if merges == 0 { looks + 1 } else { 0 };
+        std::thread::sleep(IDLE_PAUSE);
+    }
+    Ok(())
+}
+
+/// Parts that INSERTs into MergeTree tables have made since ClickHouse started.
+fn parts_made(clickhouse: &ClickHouse) -> Result<u64, AskError> {
+    number(
+        clickhouse,
+        "SELECT toString(sum(value)) FROM system.events WHERE event = 'MergeTreeDataWriterBlocks'",
+    )
+}
+
+fn number(clickhouse: &ClickHouse, sql: &str) -> Result<u64, AskError> {
+    let rows = clickhouse.rows::<1>(sql)?;
+    let number = rows.first().and_then(|[text]| text.parse().ok());
+    number.ok_or_else(|| AskError::Refused(format!("no number: {sql}")))
+}
+
+fn print(rows: u64, ways: &[Ran]) {
+    let millions = rows as f64 / 1e6;
+    let mut lines = vec![
+        [
+            "",
+            "rows/s stored",
+            "CPU s/M rows",
+            "ours",
+            "ClickHouse",
+            "parts",
+            "lost",
+            "MiB ours",
+            "MiB ClickHouse",
+        ]
+        .map(String::from)
+        .to_vec(),
+    ];
+    for ran in ways {
+        let of = |pick: fn(&Run) -> f64| median(ran.runs.iter().map(pick));
+        let is_ours = ran.runs.iter().any(|run| run.ours_cpu_s > 0.0);
+        let mib = |bytes: f64| format!("{:.0}", bytes / f64::from(1 << 20));
+        lines.push(vec![
+            ran.name.to_owned(),
+            thousands(rows as f64 / of(|run| run.stored_s)),
+            format!("{:.2}", of(Run::cpu_s) / millions),
+            format!("{:.2}", of(|run| run.ours_cpu_s) / millions),
+            format!("{:.2}", of(|run| run.clickhouse_cpu_s) / millions),
+            thousands(of(|run| run.parts as f64)),
+            thousands(of(|run| run.lost as f64)),
+            if is_ours {
+                mib(of(|run| run.memory_bytes[0] as f64))
+            } else {
+                "-".to_owned()
+            },
+            mib(of(|run| run.memory_bytes[1] as f64)),
+        ]);
+    }
+    println!("\n{}", aligned(&lines));
+    let cpu_s = |name: &str| {
+        let ran = ways.iter().find(|ran| ran.name == name).expect("every way ran");
+        median(ran.runs.iter().map(Run::cpu_s))
+    };
+    for (ours, theirs, target) in TARGETS {
+        let ratio = cpu_s(ours) / cpu_s(theirs);
+        let verdict = if ratio <= target { "reached" } else { "missed" };
+        println!("target: CPU of \"{ours}\" at most {target} of \"{theirs}\": {ratio:.2}, {verdict}");
+    }
+}

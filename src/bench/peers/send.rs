@@ -1,0 +1,308 @@
+//! Sends the rows of one run: over HTTP from prepared bodies, or as native blocks that were made before.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::super::id::{RunId, write_ids};
+use super::super::kernel::{Core, Table};
+use super::super::rows::{Row, Rows};
+use super::body::Taker;
+use crate::clickhouse::packet::{Login, Query};
+use crate::clickhouse::session::{Event, Session};
+use crate::limits::Limits;
+
+/// How long a reply may take.
+const REPLY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bodies a connection takes turns with.
+const BODIES: usize = 4;
+
+/// Rows of one ready-made INSERT.
+const NATIVE_INSERT_ROWS: u64 = 131_072;
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Rows in all.
+    pub rows: u64,
+    /// Of one request.
+    pub rows_per_request: u64,
+    /// Connections, a thread each.
+    pub connections: u64,
+    /// CPU of the threads.
+    pub cpu: usize,
+    /// Table they go to.
+    pub table: String,
+    /// Names the rows.
+    pub run: RunId,
+    /// Where rows come from.
+    pub seed: u64,
+    /// Time of the first row.
+    pub unix_ms: u64,
+}
+
+impl Load {
+    fn rows_of(&self, count: usize, part: u64) -> Vec<Row> {
+        let mut rows = Rows::generated(self.seed.wrapping_add(part), self.unix_ms);
+        (0..count).map(|_| rows.next_row()).collect()
+    }
+}
+
+/// Posts all rows, in requests of the same size (and a last one of what is left), and returns how many were acknowledged.
+///
+/// # Errors
+/// A connection breaks, or a reply is not one of success: then the run says nothing.
+pub fn post(load: &Load, taker: Taker, address: SocketAddr) -> io::Result<u64> {
+    let requests = load.rows.div_ceil(load.rows_per_request);
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..load.connections)
+            .map(|part| {
+                let next = &next;
+                scope.spawn(move || post_some(load, taker, address, part, requests, next))
+            })
+            .collect();
+        let mut sent = 0;
+        for thread in threads {
+            sent += thread
+                .join()
+                .map_err(|_| io::Error::other("a sender panicked"))??;
+        }
+        Ok(sent)
+    })
+}
+
+fn post_some(
+    load: &Load,
+    taker: Taker,
+    address: SocketAddr,
+    part: u64,
+    requests: u64,
+    next: &AtomicU64,
+) -> io::Result<u64> {
+    pin(load.cpu);
+    let mut bodies: Vec<_> = (0..BODIES as u64)
+        .map(|body| {
+            let rows = load.rows_of(load.rows_per_request as usize, part * BODIES as u64 + body);
+            taker.body(&rows, &load.run)
+        })
+        .collect();
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+    let mut sent = 0;
+    loop {
+        let request = next.fetch_add(1, Ordering::Relaxed);
+        if request >= requests {
+            return Ok(sent);
+        }
+        let first = request * load.rows_per_request;
+        let count = load.rows_per_request.min(load.rows - first);
+        let body = &mut bodies[(request % BODIES as u64) as usize];
+        write_ids(&mut body.bytes, &body.ids, first);
+        // A last request of fewer rows ends with a line's end.
+        let end = match body.ids.get(count as usize) {
+            Some(next) => {
+                let before = &body.bytes[..*next];
+                before
+                    .iter()
+                    .rposition(|byte| *byte == b'\n')
+                    .map_or(0, |at| at + 1)
+            }
+            None => body.bytes.len(),
+        };
+        let head = taker.head(address, &load.table, end);
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(&body.bytes[..end])?;
+        read_reply(&mut stream)?;
+        sent += count;
+    }
+}
+
+/// Reads one reply, which must be of success; its body ends by its length or by its chunks.
+fn read_reply(stream: &mut impl Read) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut some = [0; 8192];
+        match stream.read(&mut some)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&some[..count]),
+        }
+        if reply_is_whole(&bytes)? {
+            return Ok(());
+        }
+    }
+}
+
+fn reply_is_whole(bytes: &[u8]) -> io::Result<bool> {
+    let said = |what: &str| {
+        let text = String::from_utf8_lossy(bytes);
+        io::Error::other(format!("{what}: {}", text.chars().take(400).collect::<String>()))
+    };
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let end = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(false),
+        Err(_) => return Err(said("no HTTP reply")),
+    };
+    let header = |name: &str| {
+        let found = head
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let is_whole = match header("content-length").and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => bytes.len() >= end + length,
+        None if header("transfer-encoding").is_some() => bytes[end..].ends_with(b"0\r\n\r\n"),
+        None => return Err(said("a reply without a length")),
+    };
+    match head.code {
+        Some(200 | 202) => Ok(is_whole),
+        _ if is_whole => Err(said("refused")),
+        _ => Ok(false),
+    }
+}
+
+/// Native blocks of rows, as a client would have them that does nothing else: made before anything is measured.
+pub struct NativeBlocks {
+    inserts: Vec<Vec<Vec<u8>>>,
+    rows: u64,
+}
+
+impl NativeBlocks {
+    /// Of all rows of the load.
+    pub fn make(load: &Load) -> NativeBlocks {
+        let limits = Limits::default();
+        let mut inserts = Vec::new();
+        let mut first = 0;
+        while first < load.rows {
+            let count = NATIVE_INSERT_ROWS.min(load.rows - first);
+            let rows = load.rows_of(count as usize, first);
+            let mut body = Taker::Ringhouse.body(&rows, &load.run);
+            write_ids(&mut body.bytes, &body.ids, first);
+            let mut core = Core::new(Table::Default, &limits);
+            let mut blocks = Vec::new();
+            core.push_into(&body.bytes, &mut |frames| blocks.push(frames.to_vec()));
+            inserts.push(blocks);
+            first += count;
+        }
+        NativeBlocks {
+            inserts,
+            rows: load.rows,
+        }
+    }
+
+    /// Sends them, an INSERT after the other, and returns how many rows were acknowledged.
+    ///
+    /// # Errors
+    /// The connection breaks, or ClickHouse refuses.
+    pub fn send(&self, load: &Load, port: u16, columns: &str) -> io::Result<u64> {
+        pin(load.cpu);
+        let mut client = Native::connect(port)?;
+        let text = format!("INSERT INTO {} ({columns}) FORMAT Native", load.table);
+        for blocks in &self.inserts {
+            client.insert(&text, blocks)?;
+        }
+        Ok(self.rows)
+    }
+}
+
+/// The simplest native client there is.
+struct Native {
+    session: Session,
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Native {
+    fn connect(port: u16) -> io::Result<Native> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+        let mut native = Native {
+            session: Session::new(),
+            stream,
+            received: Vec::new(),
+        };
+        let mut out = Vec::new();
+        let login = Login {
+            user: "default",
+            password: "",
+            database: "default",
+        };
+        native.session.begin_hello(&mut out, &login);
+        native.exchange(&out)?;
+        Ok(native)
+    }
+
+    fn insert(&mut self, text: &str, blocks: &[Vec<u8>]) -> io::Result<()> {
+        let mut out = Vec::new();
+        let query = Query {
+            id: "",
+            text,
+            settings: &[crate::clickhouse::packet::Setting {
+                name: "async_insert",
+                value: "0",
+                important: false,
+            }],
+        };
+        self.session.begin_insert(&mut out, &query);
+        self.exchange(&out)?;
+        for block in blocks {
+            out.clear();
+            self.session.put_data_header(&mut out);
+            self.stream.write_all(&out)?;
+            self.stream.write_all(block)?;
+        }
+        out.clear();
+        self.session.end_insert(&mut out);
+        self.exchange(&out)
+    }
+
+    /// Sends and waits for what is neither progress nor a failure.
+    fn exchange(&mut self, out: &[u8]) -> io::Result<()> {
+        self.stream.write_all(out)?;
+        loop {
+            let fed = self.session.feed(&self.received);
+            let (consumed, event) = fed.map_err(|error| io::Error::other(error.to_string()))?;
+            self.received.drain(..consumed);
+            match event {
+                Some(Event::Progress(_)) => {}
+                Some(Event::Exception(exception)) => return Err(io::Error::other(exception.to_string())),
+                Some(_) => return Ok(()),
+                None => {
+                    let mut some = [0; 8192];
+                    match self.stream.read(&mut some)? {
+                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        count => self.received.extend_from_slice(&some[..count]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn pin(cpu: usize) {
+    core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_ends_by_its_length_or_its_chunks() {
+        let whole = |text: &str| reply_is_whole(text.as_bytes());
+        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Le").unwrap());
+        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").unwrap());
+        assert!(whole("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n12").unwrap());
+        assert!(!whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap());
+        assert!(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").unwrap());
+        assert!(whole("HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\nno").is_err());
+        assert!(whole("HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+}
