@@ -1,0 +1,381 @@
+//! `ringhouse bench ingest` against real servers: its figures add up, and it says VOID when rows are missing.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::{BINARY, Server, children, eventually, is_alive, signal};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Options that keep a run short.
+const TINY: [&str; 8] = [
+    "--duration",
+    "1",
+    "--warm-up",
+    "0.3",
+    "--rows-per-request",
+    "50",
+    "--connections",
+    "4",
+];
+
+/// A finished run.
+struct Run {
+    output: Output,
+    /// What it wrote; null when it wrote nothing.
+    report: Value,
+}
+
+impl Run {
+    fn succeeded(self, what: &str) -> Value {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = &self.output;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            status.success(),
+            "{what}: {status}\n{}{}",
+            text(stdout),
+            text(stderr)
+        );
+        assert!(text(stdout).contains("VALID"), "{what}: {}", text(stdout));
+        self.report
+    }
+
+    fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+}
+
+fn bench(directory: &Path, arguments: &[&str]) -> Run {
+    let json = directory.join("report.json");
+    let _ = fs::remove_file(&json);
+    let output = command(arguments).arg("--json").arg(&json).output().unwrap();
+    let report = fs::read_to_string(&json).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+    Run { output, report }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["bench", "ingest"])
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+/// The options that point it at a server and its ClickHouse.
+fn against(server: &Server) -> [String; 6] {
+    [
+        "--url".to_owned(),
+        format!("http://127.0.0.1:{}", server.port),
+        "--clickhouse".to_owned(),
+        format!("http://127.0.0.1:{}", server.clickhouse_http_port),
+        "--pid".to_owned(),
+        server.pid().to_string(),
+    ]
+}
+
+fn joined<'a>(parts: &[&[&'a str]]) -> Vec<&'a str> {
+    parts.concat()
+}
+
+fn number(report: &Value, pointer: &str) -> f64 {
+    let value = report.pointer(pointer).and_then(Value::as_f64);
+    value.unwrap_or_else(|| panic!("{pointer} is no number in {report:#}"))
+}
+
+/// What holds for every valid run.
+fn assert_adds_up(report: &Value, server: &Server) {
+    let count = |name: &str| number(report, &format!("/verdict/{name}"));
+    assert!(count("sent") > 0.0);
+    for name in ["acknowledged", "stored", "distinct"] {
+        assert_eq!(count(name), count("sent"), "{name} in {report:#}");
+    }
+    let run = report["settings"]["run"].as_str().unwrap();
+    let stored = server.sql(&format!(
+        "SELECT count() FROM otel_logs WHERE startsWith(TraceId, '{run}')"
+    ));
+    assert_eq!(stored, count("stored").to_string());
+    let rows = number(report, "/throughput/rows");
+    assert!(rows > 0.0 && rows <= count("sent"));
+    assert_eq!(
+        rows,
+        number(report, "/throughput/requests") * number(report, "/settings/rows_per_request")
+    );
+    for latency in ["/reply_ms", "/visible_ms/latency"] {
+        let percentiles = ["p50", "p90", "p99", "p999", "max"].map(|name| {
+            let value = number(report, &format!("{latency}/{name}"));
+            assert!(value > 0.0, "{latency} {name} in {report:#}");
+            value
+        });
+        assert!(percentiles.is_sorted(), "{percentiles:?}");
+    }
+    // Nothing is visible before it is looked for.
+    assert!(number(report, "/visible_ms/poll_p50_ms") > 0.0);
+    assert!(number(report, "/server/cpu_s") > 0.0);
+    assert!(number(report, "/server/memory_peak_bytes") > 1e6);
+    assert!(number(report, "/generator/cpu_s") > 0.0);
+    for name in ["cpu", "commit", "command"] {
+        assert!(
+            !report["environment"][name].as_str().unwrap().is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn counts_every_row_in_each_kind_of_loop() {
+    let (server, directory) = (Server::embedded(&[]), tempfile::tempdir().unwrap());
+    let target = against(&server);
+    let target: Vec<&str> = target.iter().map(String::as_str).collect();
+    let run = |what: &str, more: &[&str]| {
+        let report = bench(directory.path(), &joined(&[&target, &TINY, more])).succeeded(what);
+        assert_adds_up(&report, &server);
+        report
+    };
+
+    let closed = run("closed loop", &[]);
+    assert_eq!(closed["settings"]["loop"], "closed");
+    assert_eq!(closed["late_ms"], Value::Null);
+
+    let open = run("open loop", &["--rate", "5000"]);
+    // 5,000 rows a second in requests of 50 for the measured second: 100 are due in it, each counted once.
+    assert_eq!(number(&open, "/reply_ms/count"), 100.0);
+    assert_eq!(number(&open, "/late_ms/count"), 100.0);
+    assert_eq!(number(&open, "/throughput/unsent"), 0.0);
+
+    let pipelined = run(
+        "pipelined",
+        &["--pipeline", "8", "--ack", "memory", "--dialect", "json"],
+    );
+    assert_eq!(pipelined["settings"]["pipeline"], 8);
+
+    let native = format!("tcp://127.0.0.1:{}", server.clickhouse_port);
+    let mut native_target = target.clone();
+    native_target[3] = &native;
+    let corpus = directory.path().join("corpus");
+    fs::create_dir(&corpus).unwrap();
+    fs::write(corpus.join("lines"), "one \"quoted\" line\nand another\n").unwrap();
+    let more = [
+        "--encoding",
+        "zstd",
+        "--ack",
+        "inserted",
+        "--corpus",
+        corpus.to_str().unwrap(),
+    ];
+    let report =
+        bench(directory.path(), &joined(&[&native_target, &TINY, &more])).succeeded("zstd, counted natively");
+    assert_adds_up(&report, &server);
+    let run = report["settings"]["run"].as_str().unwrap();
+    let bodies = server.sql(&format!(
+        "SELECT DISTINCT Body FROM otel_logs WHERE startsWith(TraceId, '{run}') AND ServiceName = 'corpus' ORDER BY Body FORMAT JSONEachRow"
+    ));
+    assert_eq!(
+        bodies,
+        "{\"Body\":\"and another\"}\n{\"Body\":\"one \\\"quoted\\\" line\"}"
+    );
+}
+
+#[test]
+fn charges_a_server_that_falls_behind_for_what_was_due() {
+    let (server, directory) = (Server::embedded(&[]), tempfile::tempdir().unwrap());
+    let target = against(&server);
+    let target: Vec<&str> = target.iter().map(String::as_str).collect();
+    // One connection, one request in flight, answered at the INSERT: far below 10,000 requests a second.
+    let more = [
+        "--ack",
+        "inserted",
+        "--rate",
+        "10000",
+        "--rows-per-request",
+        "1",
+        "--connections",
+        "1",
+        "--duration",
+        "1",
+        "--warm-up",
+        "0",
+    ];
+    let report = bench(directory.path(), &joined(&[&target, &more])).succeeded("overload");
+    let (answered, unsent) = (
+        number(&report, "/throughput/requests"),
+        number(&report, "/throughput/unsent"),
+    );
+    assert!(unsent > 5_000.0, "{answered} answered, {unsent} not sent");
+    assert_eq!(number(&report, "/reply_ms/count"), 10_000.0);
+    assert!(number(&report, "/reply_ms/p50") > 300.0, "{report:#}");
+}
+
+#[test]
+fn is_void_when_rows_are_missing() {
+    let (server, directory) = (Server::embedded(&[]), tempfile::tempdir().unwrap());
+    let target = against(&server);
+    let target: Vec<&str> = target.iter().map(String::as_str).collect();
+    let json = directory.path().join("report.json");
+    let more = [
+        "--duration",
+        "2",
+        "--patience",
+        "2",
+        "--rows-per-request",
+        "10",
+        "--rate",
+        "1000",
+    ];
+    let child = command(&joined(&[&target, &more]))
+        .arg("--json")
+        .arg(&json)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("rows", || {
+        (server.sql("SELECT count() > 500 FROM otel_logs") == "1").then_some(())
+    });
+    server.sql("TRUNCATE TABLE otel_logs");
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("VOID"));
+    let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(report["verdict"]["valid"], false);
+    assert!(number(&report, "/verdict/stored") < number(&report, "/verdict/acknowledged"));
+    assert_eq!(
+        number(&report, "/verdict/sent"),
+        number(&report, "/verdict/acknowledged")
+    );
+}
+
+#[test]
+fn rejects_what_it_cannot_measure_in_a_sentence() {
+    let (server, directory) = (Server::embedded(&[]), tempfile::tempdir().unwrap());
+    let target = against(&server);
+    let target: Vec<&str> = target.iter().map(String::as_str).collect();
+    for (arguments, said) in [
+        (
+            joined(&[&target, &["--table", "nowhere"]]),
+            "rows cannot be counted: ClickHouse refused",
+        ),
+        (joined(&[&target, &["--id-sql", "NoColumn"]]), "NoColumn"),
+        (
+            joined(&[&target, &["--corpus", "/nowhere"]]),
+            "the corpus /nowhere cannot be read",
+        ),
+        (
+            joined(&[&target, &["--table", "a b"]]),
+            "`a b` is not a table's name",
+        ),
+        (vec!["--url", target[1]], "--clickhouse"),
+        (vec!["--rate", "0"], "0 is not in 1.."),
+        (
+            joined(&[&["--url", "http://127.0.0.1:1"], &target[2..]]),
+            "127.0.0.1:1 cannot be connected to",
+        ),
+        (vec!["--ingest-cores", "4096"], "more than the"),
+    ] {
+        let run = bench(directory.path(), &arguments);
+        assert!(!run.output.status.success(), "{arguments:?}");
+        assert!(run.stderr().contains(said), "{arguments:?}: {}", run.stderr());
+        assert_eq!(run.report, Value::Null);
+    }
+    // Replies that promise nothing: no id of a run is a small number.
+    server.sql("CREATE TABLE strict (id UInt8) ENGINE = MergeTree ORDER BY id");
+    let strict = [
+        "--table",
+        "strict",
+        "--id-key",
+        "id",
+        "--id-sql",
+        "toString(id)",
+        "--patience",
+        "1",
+    ];
+    eventually("the table in the server", || {
+        (server.post("/ingest/strict", "{}").status != 404).then_some(())
+    });
+    let run = bench(directory.path(), &joined(&[&target, &TINY, &strict]));
+    assert!(!run.output.status.success());
+    let reasons = run.report["verdict"]["reasons"].to_string();
+    assert!(reasons.contains("answered"), "{reasons}");
+}
+
+/// Runs with a server of its own and a directory for what it makes.
+fn start(temporary: &Path, arguments: &[&str]) -> Child {
+    command(arguments)
+        .env("TMPDIR", temporary)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Children and their children.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut all = children(pid);
+    let grandchildren: Vec<u32> = all.iter().flat_map(|child| children(*child)).collect();
+    all.extend(grandchildren);
+    all
+}
+
+fn assert_nothing_left(temporary: &Path, started: &[u32]) {
+    for pid in started {
+        assert!(!is_alive(*pid), "process {pid} still runs");
+    }
+    let left: Vec<_> = fs::read_dir(temporary)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn starts_everything_itself_and_leaves_nothing_behind() {
+    let (temporary, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, svg, hdr) = (file("r.json"), file("r.svg"), file("r.hgrm"));
+    let files = ["--json", &json, "--svg", &svg, "--hdr", &hdr];
+    let mut child = start(temporary.path(), &joined(&[&TINY, &files]));
+    let started = eventually("server and engine", || {
+        Some(descendants(child.id())).filter(|all| all.len() == 2)
+    });
+    assert!(child.wait().unwrap().success());
+    assert_nothing_left(temporary.path(), &started);
+    let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(report["verdict"]["valid"], true);
+    assert!(number(&report, "/clickhouse/cpu_s") > 0.0);
+    assert!(fs::read_to_string(svg).unwrap().contains("<polyline"));
+    for distribution in [hdr.clone(), hdr.replace(".hgrm", ".visible.hgrm")] {
+        let text = fs::read_to_string(distribution).unwrap();
+        assert!(
+            text.trim_start().starts_with("Value") && text.contains("#[Max"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn ends_what_it_started_when_it_is_told_to_end() {
+    // Once while it sends, once before there is anything to send to.
+    for pause in [Duration::from_secs(3), Duration::ZERO] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut child = start(temporary.path(), &["--duration", "600", "--connections", "2"]);
+        let started = eventually("the server", || {
+            Some(descendants(child.id())).filter(|all| !all.is_empty())
+        });
+        thread::sleep(pause);
+        let started = [started, descendants(child.id())].concat();
+        signal(child.id(), Signal::INT);
+        let status = eventually("its end", || child.try_wait().unwrap());
+        assert!(!status.success());
+        assert_nothing_left(temporary.path(), &started);
+    }
+}
