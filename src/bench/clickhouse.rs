@@ -97,19 +97,24 @@ impl ClickHouse {
         if !self.is_http {
             return control::ask(&self.endpoint, PATIENCE, sql).map_err(AskError::Native);
         }
-        let text = self.post(&format!("{sql} FORMAT TabSeparated"))?;
-        text.lines().map(fields).collect()
+        let body = self.post(&format!("{sql} FORMAT TabSeparated"))?;
+        body.lines().map(fields).collect()
     }
 
-    /// Runs a statement that returns nothing, over HTTP. Blocks the thread.
+    /// Runs a statement without a result. Blocks the thread.
     ///
     /// # Errors
     /// ClickHouse does not answer, or refuses.
-    pub fn execute(&self, sql: &str) -> Result<(), AskError> {
-        self.post(sql).map(drop)
+    pub fn run(&self, sql: &str) -> Result<(), AskError> {
+        if self.is_http {
+            return self.post(sql).map(drop);
+        }
+        control::ask::<0>(&self.endpoint, PATIENCE, sql)
+            .map(drop)
+            .map_err(AskError::Native)
     }
 
-    fn post(&self, query: &str) -> Result<String, AskError> {
+    fn post(&self, sql: &str) -> Result<String, AskError> {
         let database = format!("/?database={}", self.database());
         let headers = [
             ("X-ClickHouse-User", self.endpoint.user.as_str()),
@@ -121,7 +126,7 @@ impl ClickHouse {
             host: &authority,
             path: &database,
             headers: &headers,
-            body: query.as_bytes(),
+            body: sql.as_bytes(),
         };
         let reply = exchange(self.http_address()?, &request, PATIENCE).map_err(AskError::Http)?;
         if reply.status != 200 {

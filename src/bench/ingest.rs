@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
+use hdrhistogram::Histogram;
 
 use super::chart::{self, Series};
 use super::clickhouse::{AskError, ClickHouse};
@@ -24,11 +25,11 @@ use super::load::{self, LoadPlan, Measured, Progress};
 use super::probe::{self, ProbePlan, Probed};
 use super::process;
 use super::reply::Expected;
-use super::report::{Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
+use super::report::{Core, Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
 use super::request::{Encoding, RequestPlan, Requests};
 use super::rows::{CorpusError, Rows};
 use super::schedule::Schedule;
-use super::server::{Server, ServerError, ServerPlan};
+use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
 use super::settle::Stored;
 use super::table::thousands;
 use crate::ack::AckLevel;
@@ -86,6 +87,52 @@ pub struct IngestArgs {
     )]
     pub limits: Vec<String>,
 
+    /// Throw the rows away in ClickHouse but for their ids, to measure the server of this run rather than ClickHouse
+    #[arg(long, conflicts_with_all = ["url", "table", "id_key", "id_sql"], help_heading = "Server")]
+    pub null: bool,
+
+    /// What is sent.
+    #[command(flatten)]
+    pub load: LoadArgs,
+
+    /// Write everything as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+
+    /// Write the reply latencies' percentiles as HdrHistogram plotters read them; those to visible beside it, as
+    /// FILE with `visible` before its extension
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub hdr: Option<PathBuf>,
+
+    /// Draw both by percentile
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub svg: Option<PathBuf>,
+}
+
+impl IngestArgs {
+    /// A server of its own with so many ingest cores, whose rows are thrown away but for their ids.
+    pub fn null_on(ingest_cores: usize, limits: Vec<String>, load: LoadArgs) -> IngestArgs {
+        IngestArgs {
+            url: None,
+            clickhouse: None,
+            pid: None,
+            table: "otel_logs".to_owned(),
+            id_key: "trace_id".to_owned(),
+            id_sql: ID_SQL.to_owned(),
+            ingest_cores: Some(CoreChoice::Count(ingest_cores)),
+            limits,
+            null: true,
+            load,
+            json: None,
+            hdr: None,
+            svg: None,
+        }
+    }
+}
+
+/// What is sent, and for how long.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
     /// Rows a second, each request due at a fixed time and its latency counted from there; as fast as it goes when absent
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000), help_heading = "Load")]
     pub rate: Option<u64>,
@@ -146,19 +193,6 @@ pub struct IngestArgs {
     /// Seconds without a new row in ClickHouse after which those that are missing count as lost
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Load")]
     pub patience: Duration,
-
-    /// Write everything as JSON
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub json: Option<PathBuf>,
-
-    /// Write the reply latencies' percentiles as HdrHistogram plotters read them; those to visible beside it, as
-    /// FILE with `visible` before its extension
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub hdr: Option<PathBuf>,
-
-    /// Draw both by percentile
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub svg: Option<PathBuf>,
 }
 
 /// Where the id of the default table's rows is.
@@ -241,17 +275,37 @@ impl From<AskError> for BenchError {
 pub fn run(args: &IngestArgs) -> Result<ExitCode, BenchError> {
     let environment = Environment::read();
     let interrupt = Interrupt::install().map_err(BenchError::System)?;
-    let bench = Bench::start(args, &interrupt)?;
-    let (report, replies, visible) = bench.measure(environment, &interrupt)?;
-    // The server goes before anything is said, so that an error below leaves nothing behind either.
-    drop(bench);
-    print!("{report}");
-    write_files(args, &report, &replies, &visible)?;
-    Ok(if report.verdict.valid {
+    let outcome = measure(args, environment, &interrupt)?;
+    print!("{}", outcome.report);
+    write_files(args, &outcome)?;
+    Ok(if outcome.report.verdict.valid {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What came of one run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its figures.
+    pub report: Report,
+    /// Due to whole reply, of every measured request, in nanoseconds.
+    pub reply: Histogram<u64>,
+    /// Due to visible, of every probe, in nanoseconds.
+    pub visible: Histogram<u64>,
+}
+
+/// One run, whose server is gone when this returns.
+///
+/// # Errors
+/// See [`BenchError`]. A run that is VOID is none.
+pub fn measure(
+    args: &IngestArgs,
+    environment: Environment,
+    interrupt: &Interrupt,
+) -> Result<Outcome, BenchError> {
+    Bench::start(args, interrupt)?.measure(environment, interrupt)
 }
 
 /// Everything that is there before the first row is sent.
@@ -271,16 +325,16 @@ impl Bench<'_> {
     fn start<'a>(args: &'a IngestArgs, interrupt: &Interrupt) -> Result<Bench<'a>, BenchError> {
         let (database, table) = split_table_name(&args.table).map_err(BenchError::Table)?;
         let started_unix_ms = unix_ms();
-        let rows = match &args.corpus {
+        let rows = match &args.load.corpus {
             Some(directory) => {
-                Rows::from_corpus(args.seed, started_unix_ms, directory).map_err(BenchError::Corpus)?
+                Rows::from_corpus(args.load.seed, started_unix_ms, directory).map_err(BenchError::Corpus)?
             }
-            None => Rows::generated(args.seed, started_unix_ms),
+            None => Rows::generated(args.load.seed, started_unix_ms),
         };
         let available = topology::available();
         let (server, layout, mut cpus, address, clickhouse) = match (&args.url, &args.clickhouse) {
             (Some(url), Some(clickhouse)) => {
-                let cpus = match &args.load_cpus {
+                let cpus = match &args.load.load_cpus {
                     Some(choice) => {
                         let layout =
                             Layout::plan(&available, None, Some(choice)).map_err(BenchError::Topology)?;
@@ -296,8 +350,12 @@ impl Bench<'_> {
                 (None, None, cpus, resolve(url)?, clickhouse)
             }
             _ => {
-                let layout = Layout::plan(&available, args.ingest_cores.as_ref(), args.load_cpus.as_ref())
-                    .map_err(BenchError::Topology)?;
+                let layout = Layout::plan(
+                    &available,
+                    args.ingest_cores.as_ref(),
+                    args.load.load_cpus.as_ref(),
+                )
+                .map_err(BenchError::Topology)?;
                 let plan = ServerPlan {
                     ingest: layout.ingest.clone(),
                     writer: layout.writer,
@@ -305,17 +363,20 @@ impl Bench<'_> {
                     limits: args.limits.clone(),
                 };
                 let server = Server::start(&plan, interrupt)?;
+                if args.null {
+                    server.create_null_table(interrupt)?;
+                }
                 let (address, clickhouse) = (server.address, server.clickhouse.clone());
                 let cpus = layout.load.iter().copied().map(Some).collect();
                 (Some(server), Some(layout), cpus, address, clickhouse)
             }
         };
-        cpus.truncate(args.connections as usize);
+        cpus.truncate(args.load.connections as usize);
         let run = RunId::random();
         let stored = Stored {
             table: TableName {
                 database: database.unwrap_or(clickhouse.database()).to_owned(),
-                table: table.to_owned(),
+                table: if args.null { ID_TABLE } else { table }.to_owned(),
             },
             clickhouse,
             id_sql: args.id_sql.clone(),
@@ -332,11 +393,11 @@ impl Bench<'_> {
             stored,
             requests: RequestPlan {
                 host: address.to_string(),
-                table: args.table.clone(),
-                dialect: args.dialect,
-                encoding: args.encoding,
-                ack: args.ack,
-                rows: args.rows_per_request as usize,
+                table: if args.null { NULL_TABLE } else { &args.table }.to_owned(),
+                dialect: args.load.dialect,
+                encoding: args.load.encoding,
+                ack: args.load.ack,
+                rows: args.load.rows_per_request as usize,
                 id_key: args.id_key.clone(),
                 run,
             },
@@ -346,17 +407,13 @@ impl Bench<'_> {
 
     fn expected(&self, rows: usize) -> Expected {
         Expected {
-            status: self.args.ack.status(),
-            body: self.args.dialect.success(rows, self.args.ack),
+            status: self.args.load.ack.status(),
+            body: self.args.load.dialect.success(rows, self.args.load.ack),
         }
     }
 
-    /// Sends, waits for every row, and counts. The report, the reply latencies and those to visible.
-    fn measure(
-        &self,
-        environment: Environment,
-        interrupt: &Interrupt,
-    ) -> Result<(Report, Measured, Probed), BenchError> {
+    /// Sends, waits for every row, and counts.
+    fn measure(&self, environment: Environment, interrupt: &Interrupt) -> Result<Outcome, BenchError> {
         let processes = [
             self.server.as_ref().map(Server::pid).or(self.args.pid),
             self.server.as_ref().and_then(Server::engine_pid),
@@ -380,7 +437,7 @@ impl Bench<'_> {
         let acknowledged = measured.rows_acknowledged + probed.acknowledged;
         // After a failure nobody knows how many to wait for.
         let patience = if reasons.is_empty() {
-            self.args.patience
+            self.args.load.patience
         } else {
             Duration::ZERO
         };
@@ -415,7 +472,7 @@ impl Bench<'_> {
             },
             throughput: self.throughput(&measured),
             reply_ms: Latency::of(&measured.reply),
-            late_ms: self.args.rate.map(|_| Latency::of(&measured.late)),
+            late_ms: self.args.load.rate.map(|_| Latency::of(&measured.late)),
             visible_ms: (!probed.visible.is_empty()).then(|| Visible {
                 latency: Latency::of(&probed.visible),
                 poll_p50_ms: Latency::of(&probed.poll).p50,
@@ -423,6 +480,7 @@ impl Bench<'_> {
             }),
             server: process(0),
             clickhouse: process(1),
+            cores: self.cores(),
             generator: Generator {
                 threads: self.cpus.len(),
                 cpu_s,
@@ -430,7 +488,11 @@ impl Bench<'_> {
             },
             settled_ms: settled.as_millis() as u64,
         };
-        Ok((report, measured, probed))
+        Ok(Outcome {
+            report,
+            reply: measured.reply,
+            visible: probed.visible,
+        })
     }
 
     /// Runs the generator's threads and the probe to their end.
@@ -442,19 +504,19 @@ impl Bench<'_> {
         let args = self.args;
         let plan = LoadPlan {
             address: self.address,
-            schedule: match args.rate {
+            schedule: match args.load.rate {
                 Some(rows_per_second) => Schedule::Open {
                     rows_per_second,
-                    rows_per_request: u64::from(args.rows_per_request),
+                    rows_per_request: u64::from(args.load.rows_per_request),
                 },
                 None => Schedule::Closed,
             },
-            connections: args.connections as usize,
-            pipeline: args.pipeline as usize,
-            rows: u64::from(args.rows_per_request),
-            warm_up: args.warm_up,
-            duration: args.duration,
-            expected: self.expected(args.rows_per_request as usize),
+            connections: args.load.connections as usize,
+            pipeline: args.load.pipeline as usize,
+            rows: u64::from(args.load.rows_per_request),
+            warm_up: args.load.warm_up,
+            duration: args.load.duration,
+            expected: self.expected(args.load.rows_per_request as usize),
         };
         let threads = self.cpus.len();
         let mut prepared = Vec::new();
@@ -470,7 +532,7 @@ impl Bench<'_> {
             rows: 1,
             ..self.requests.clone()
         };
-        let mut probe_rows = Rows::generated(args.seed, unix_ms()).of_service(PROBE_SERVICE);
+        let mut probe_rows = Rows::generated(args.load.seed, unix_ms()).of_service(PROBE_SERVICE);
         let probe_requests = Requests::new(&single, &mut probe_rows).map_err(BenchError::System)?;
         let origin = Instant::now();
         let probe_plan = self.probe_plan(origin);
@@ -485,7 +547,7 @@ impl Bench<'_> {
             }
             let prober = probe_plan.as_ref().map(|plan| {
                 let probe = move || {
-                    let probed = probe::run(plan, probe_requests, args.patience, progress);
+                    let probed = probe::run(plan, probe_requests, args.load.patience, progress);
                     if let Err(reason) = &probed {
                         progress.fail(reason.clone());
                     }
@@ -521,7 +583,7 @@ impl Bench<'_> {
 
     fn probe_plan(&self, origin: Instant) -> Option<ProbePlan> {
         let args = self.args;
-        if args.probe_rate == 0 {
+        if args.load.probe_rate == 0 {
             return None;
         }
         let of_service = if args.id_sql == ID_SQL {
@@ -533,9 +595,9 @@ impl Bench<'_> {
         Some(ProbePlan {
             address: self.address,
             origin,
-            warm_up: args.warm_up,
-            duration: args.duration,
-            interval: Duration::from_secs(1) / args.probe_rate,
+            warm_up: args.load.warm_up,
+            duration: args.load.duration,
+            interval: Duration::from_secs(1) / args.load.probe_rate,
             expected: self.expected(1),
             clickhouse: self.stored.clickhouse.clone(),
             select: format!(
@@ -548,8 +610,24 @@ impl Bench<'_> {
         })
     }
 
+    fn cores(&self) -> Vec<Core> {
+        let (Some(server), Some(layout)) = (&self.server, &self.layout) else {
+            return Vec::new();
+        };
+        let rows = server.rows_by_core();
+        let cores = layout.ingest.iter().zip(rows).enumerate();
+        cores
+            .map(|(core, (cpu, rows))| Core {
+                core,
+                cpu: *cpu,
+                rows,
+                cpu_s: process::cpu_of_threads(server.pid(), &format!("ingest-{core}")).as_secs_f64(),
+            })
+            .collect()
+    }
+
     fn throughput(&self, measured: &Measured) -> Throughput {
-        let seconds = self.args.duration.as_secs_f64();
+        let seconds = self.args.load.duration.as_secs_f64();
         Throughput {
             rows: measured.rows,
             requests: measured.requests,
@@ -567,19 +645,23 @@ impl Bench<'_> {
         Settings {
             url: format!("http://{}", self.address),
             clickhouse: self.stored.clickhouse.to_string(),
-            table: self.stored.table.plain(),
-            r#loop: if args.rate.is_some() { "open" } else { "closed" },
-            rate: args.rate,
-            rows_per_request: args.rows_per_request as usize,
-            connections: args.connections as usize,
-            pipeline: args.pipeline as usize,
-            dialect: args.dialect.name(),
-            encoding: args.encoding.name(),
-            ack: args.ack.name(),
-            warm_up_s: args.warm_up.as_secs_f64(),
-            duration_s: args.duration.as_secs_f64(),
-            seed: args.seed,
-            corpus: args.corpus.as_ref().map(|path| path.display().to_string()),
+            table: self.requests.table.clone(),
+            r#loop: if args.load.rate.is_some() {
+                "open"
+            } else {
+                "closed"
+            },
+            rate: args.load.rate,
+            rows_per_request: args.load.rows_per_request as usize,
+            connections: args.load.connections as usize,
+            pipeline: args.load.pipeline as usize,
+            dialect: args.load.dialect.name(),
+            encoding: args.load.encoding.name(),
+            ack: args.load.ack.name(),
+            warm_up_s: args.load.warm_up.as_secs_f64(),
+            duration_s: args.load.duration.as_secs_f64(),
+            seed: args.load.seed,
+            corpus: args.load.corpus.as_ref().map(|path| path.display().to_string()),
             run: self.stored.run.prefix().to_owned(),
             ingest_cpus: self.layout.as_ref().map(|layout| layout.ingest.clone()),
             writer_cpu: self.layout.as_ref().map(|layout| layout.writer),
@@ -669,12 +751,12 @@ impl Ticker {
     }
 }
 
-fn write_files(
-    args: &IngestArgs,
-    report: &Report,
-    measured: &Measured,
-    probed: &Probed,
-) -> Result<(), BenchError> {
+fn write_files(args: &IngestArgs, outcome: &Outcome) -> Result<(), BenchError> {
+    let Outcome {
+        report,
+        reply,
+        visible,
+    } = outcome;
     let write = |path: &Path, text: &str| {
         std::fs::write(path, text).map_err(|error| BenchError::Output(path.to_owned(), error))
     };
@@ -684,20 +766,20 @@ fn write_files(
         write(path, &text)?;
     }
     if let Some(path) = &args.hdr {
-        write(path, &hgrm(&measured.reply))?;
-        if !probed.visible.is_empty() {
-            write(&beside(path, "visible"), &hgrm(&probed.visible))?;
+        write(path, &hgrm(reply))?;
+        if !visible.is_empty() {
+            write(&beside(path, "visible"), &hgrm(visible))?;
         }
     }
     if let Some(path) = &args.svg {
         let series = [
             Series {
                 name: "reply",
-                histogram: &measured.reply,
+                histogram: reply,
             },
             Series {
                 name: "visible in ClickHouse",
-                histogram: &probed.visible,
+                histogram: visible,
             },
         ];
         let title = format!(

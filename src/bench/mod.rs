@@ -1,10 +1,12 @@
 //! `ringhouse bench`: what this program can do, measured beside what else there is, and what became of every row.
 //!
-//! [`ingest`] is the load generator, [`kernel`] one core without sockets. What every measurement needs is beside them: rows and
-//! their ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
+//! [`ingest`] is the load generator, [`cores`] runs it against more and more ingest cores, [`kernel`] is one core without
+//! sockets, [`peers`] what a user has without this program. What every measurement needs is beside them: rows and their
+//! ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
 
 pub mod chart;
 pub mod clickhouse;
+pub mod cores;
 pub mod dialect;
 pub mod environment;
 pub mod id;
@@ -39,6 +41,8 @@ pub enum BenchCommand {
     Peers(peers::PeersArgs),
     /// Posts rows as fast as the server takes them, or at a fixed rate, and counts them in ClickHouse
     Ingest(Box<ingest::IngestArgs>),
+    /// The same against servers with one ingest core, two and so on: what each further core adds
+    Cores(cores::CoresArgs),
 }
 
 /// The body of `bench`. Failure, also without an error, when the figures mean nothing.
@@ -50,6 +54,7 @@ pub fn run(command: BenchCommand) -> Result<ExitCode, Box<dyn Error>> {
         BenchCommand::Kernel(args) => kernel::run(&args),
         BenchCommand::Peers(args) => peers::run(&args),
         BenchCommand::Ingest(args) => Ok(ingest::run(&args)?),
+        BenchCommand::Cores(args) => Ok(cores::run(&args)?),
     }
 }
 

@@ -224,7 +224,7 @@ fn go(
         unix_ms: crate::ingest::unix_ms().max(0) as u64,
     };
     let native = matches!(way, Way::Native).then(|| NativeBlocks::make(&load));
-    clickhouse.execute(&format!("TRUNCATE TABLE {TABLE}"))?;
+    clickhouse.run(&format!("TRUNCATE TABLE {TABLE}"))?;
     wait_until_idle(clickhouse, interrupt)?;
     let processes = [
         server.pid(),

@@ -15,10 +15,24 @@ pub fn thread_cpu() -> Duration {
 /// 10 ms. `None` when there is no such process.
 pub fn cpu(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks = ticks(&stat)?;
-    Some(Duration::from_secs_f64(
-        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
-    ))
+    ticks(&stat).map(duration)
+}
+
+/// CPU time of the threads of a process that have this name, in the same ticks.
+pub fn cpu_of_threads(pid: u32, name: &str) -> Duration {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    let of_task = |task: fs::DirEntry| {
+        let comm = fs::read_to_string(task.path().join("comm")).ok()?;
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        (comm.trim_end() == name).then_some(ticks(&stat)?)
+    };
+    duration(tasks.flatten().filter_map(of_task).sum())
+}
+
+fn duration(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// utime + stime, fields 14 and 15 of proc_pid_stat(5); the name before them may hold anything.

@@ -26,6 +26,8 @@ pub struct Report {
     pub visible_ms: Option<Visible>,
     /// The server's process, when it is known.
     pub server: Option<Process>,
+    /// The server's ingest cores, when the run started it.
+    pub cores: Vec<Core>,
     /// The process of its embedded ClickHouse, when it is known.
     pub clickhouse: Option<Process>,
     /// The generator's own threads.
@@ -181,6 +183,19 @@ pub struct Process {
     pub memory_peak_bytes: u64,
 }
 
+/// What one ingest core did, from the start of the server until all rows were stored.
+#[derive(Debug, Clone, Serialize)]
+pub struct Core {
+    /// Its index.
+    pub core: usize,
+    /// Its CPU.
+    pub cpu: usize,
+    /// Rows it has accepted.
+    pub rows: u64,
+    /// CPU time of its thread.
+    pub cpu_s: f64,
+}
+
 /// What the generator took.
 #[derive(Debug, Clone, Serialize)]
 pub struct Generator {
@@ -248,6 +263,16 @@ impl fmt::Display for Report {
                     process.memory_peak_bytes as f64 / f64::from(1 << 20)
                 )?;
             }
+        }
+        for core in &self.cores {
+            writeln!(
+                f,
+                "ingest core {} on CPU {}: {} rows, {:.3} CPU seconds per million",
+                core.core,
+                core.cpu,
+                thousands(core.rows as f64),
+                core.cpu_s * 1e6 / (core.rows as f64).max(1.0)
+            )?;
         }
         writeln!(
             f,

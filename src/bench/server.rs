@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::clickhouse::ClickHouse;
+use super::clickhouse::{AskError, ClickHouse};
 use super::interrupt::Interrupt;
 use super::process;
 use crate::admin;
@@ -25,6 +25,14 @@ const END_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time the engine has to end after its parent has.
 const ENGINE_END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time the server has to see a new table.
+const TABLE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The table whose rows are thrown away, and the one that has their ids.
+pub const NULL_TABLE: &str = "bench_null";
+/// See [`NULL_TABLE`].
+pub const ID_TABLE: &str = "bench_ids";
 
 /// How the server is to run.
 #[derive(Debug, Clone)]
@@ -136,6 +144,52 @@ impl Server {
         Ok(())
     }
 
+    /// Creates a table that keeps nothing but the ids of its rows, and waits until the server takes rows for it: what
+    /// is measured then is the server, not ClickHouse's columns, compression and merges.
+    ///
+    /// # Errors
+    /// ClickHouse refuses, or the server does not see the table.
+    pub fn create_null_table(&self, interrupt: &Interrupt) -> Result<(), ServerError> {
+        for sql in [
+            format!("CREATE TABLE {NULL_TABLE} AS otel_logs ENGINE = Null"),
+            format!(
+                "CREATE MATERIALIZED VIEW {ID_TABLE} ENGINE = MergeTree ORDER BY (ServiceName, Timestamp) \
+                 AS SELECT TraceId, ServiceName, Timestamp FROM {NULL_TABLE}"
+            ),
+        ] {
+            self.clickhouse.run(&sql).map_err(ServerError::Table)?;
+        }
+        let request = admin::Request {
+            method: "POST",
+            host: &self.address.to_string(),
+            path: &format!("/ingest/{NULL_TABLE}"),
+            headers: &[],
+            // No row: it is refused, but otherwise than for a table that is not known.
+            body: b"\n",
+        };
+        let known = interrupt.wait_for(TABLE_PATIENCE, || {
+            let reply = admin::exchange(self.address, &request, TABLE_PATIENCE).ok()?;
+            (reply.status == 400).then_some(())
+        });
+        known.ok_or_else(|| match interrupt.has_come() {
+            true => ServerError::Interrupted,
+            false => ServerError::Silent(format!("it takes no rows for {NULL_TABLE}")),
+        })
+    }
+
+    /// Rows each ingest core has accepted, by core; empty when the server does not tell.
+    pub fn rows_by_core(&self) -> Vec<u64> {
+        let rows = |page: String| {
+            let status: serde_json::Value = serde_json::from_str(&page).ok()?;
+            let cores = status["cores"].as_array()?;
+            cores.iter().map(|core| core["rows_accepted"].as_u64()).collect()
+        };
+        admin::fetch(self.admin, "/status")
+            .ok()
+            .and_then(rows)
+            .unwrap_or_default()
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -215,6 +269,8 @@ pub enum ServerError {
     Ended(ExitStatus, String),
     /// It did not become ready, having said this.
     Silent(String),
+    /// A table cannot be created.
+    Table(AskError),
     /// SIGINT or SIGTERM has come.
     Interrupted,
 }
@@ -231,6 +287,7 @@ impl fmt::Display for ServerError {
                 "the server to measure was not ready within {} s: {said}",
                 START_PATIENCE.as_secs()
             ),
+            ServerError::Table(error) => write!(f, "the table to measure with cannot be created: {error}"),
             ServerError::Interrupted => f.write_str("interrupted"),
         }
     }

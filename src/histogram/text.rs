@@ -61,7 +61,8 @@ pub fn hgrm(histogram: &Histogram<u64>) -> String {
         milliseconds(histogram.max()),
         histogram.len(),
         histogram.buckets(),
-        256,
+        // As many as tell apart twice the numbers of so many digits, rounded up to a power of two.
+        (2 * 10_u32.pow(u32::from(histogram.sigfig()))).next_power_of_two(),
     )
     .expect("a String takes all");
     text
