@@ -363,6 +363,32 @@ fn starts_everything_itself_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn compares_servers_with_one_ingest_core_and_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("cores.json");
+    let output = Command::new(BINARY)
+        .args(["bench", "cores", "--cores-max", "1"])
+        .args(TINY)
+        .arg("--json")
+        .arg(&json)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let scaling: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    let run = &scaling["runs"][0];
+    assert_eq!(run["settings"]["table"], "bench_null");
+    // Every row that was acknowledged was accepted by a core, and none twice.
+    assert_eq!(number(run, "/cores/0/rows"), number(run, "/verdict/acknowledged"));
+    assert!(number(&scaling, "/steps/0/rows_per_core_s") > 0.0);
+    assert_eq!(number(&scaling, "/steps/0/imbalance"), 1.0);
+}
+
+#[test]
 fn ends_what_it_started_when_it_is_told_to_end() {
     // Once while it sends, once before there is anything to send to.
     for pause in [Duration::from_secs(3), Duration::ZERO] {

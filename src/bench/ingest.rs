@@ -359,7 +359,10 @@ impl Bench<'_> {
                 let plan = ServerPlan {
                     ingest: layout.ingest.clone(),
                     writer: layout.writer,
-                    table: args.table.clone(),
+                    table: TableName {
+                        database: database.unwrap_or("default").to_owned(),
+                        table: table.to_owned(),
+                    },
                     limits: args.limits.clone(),
                 };
                 let server = Server::start(&plan, interrupt)?;
@@ -602,8 +605,7 @@ impl Bench<'_> {
             clickhouse: self.stored.clickhouse.clone(),
             select: format!(
                 "SELECT toString({}) FROM {} WHERE {of_service}",
-                args.id_sql,
-                self.stored.table_sql()
+                args.id_sql, self.stored.table
             ),
             id_sql: args.id_sql.clone(),
             run: self.stored.run.clone(),
@@ -621,7 +623,7 @@ impl Bench<'_> {
                 core,
                 cpu: *cpu,
                 rows,
-                cpu_s: process::cpu_of_threads(server.pid(), &format!("ingest-{core}")).as_secs_f64(),
+                cpu_s: process::cpu_of_threads(server.pid(), &format!("ingest-{core}-")).as_secs_f64(),
             })
             .collect()
     }

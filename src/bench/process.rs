@@ -18,15 +18,15 @@ pub fn cpu(pid: u32) -> Option<Duration> {
     ticks(&stat).map(duration)
 }
 
-/// CPU time of the threads of a process that have this name, in the same ticks.
-pub fn cpu_of_threads(pid: u32, name: &str) -> Duration {
+/// CPU time of the threads of a process whose names begin like this, in the same ticks.
+pub fn cpu_of_threads(pid: u32, start: &str) -> Duration {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Duration::ZERO;
     };
     let of_task = |task: fs::DirEntry| {
         let comm = fs::read_to_string(task.path().join("comm")).ok()?;
         let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-        (comm.trim_end() == name).then_some(ticks(&stat)?)
+        comm.starts_with(start).then_some(ticks(&stat)?)
     };
     duration(tasks.flatten().filter_map(of_task).sum())
 }

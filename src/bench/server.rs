@@ -15,6 +15,7 @@ use super::clickhouse::{AskError, ClickHouse};
 use super::interrupt::Interrupt;
 use super::process;
 use crate::admin;
+use crate::schema::TableName;
 use crate::topology::CoreChoice;
 
 /// Time to become ready. The engine is fetched once, 178 MB; after that seconds are usual.
@@ -42,7 +43,7 @@ pub struct ServerPlan {
     /// CPU of its writer.
     pub writer: usize,
     /// Its table.
-    pub table: String,
+    pub table: TableName,
     /// Further limits, as KEY=VALUE.
     pub limits: Vec<String>,
 }
@@ -95,7 +96,7 @@ impl Server {
                 &CoreChoice::List(plan.ingest.clone()).to_string(),
             ])
             .args(["--writer-core", &plan.writer.to_string()])
-            .args(["--table", &plan.table])
+            .args(["--table", &plan.table.plain()])
             .arg("--data-dir")
             .arg(directory.path().join("data"));
         for limit in &plan.limits {
@@ -119,11 +120,12 @@ impl Server {
             native_port: tcp,
             directory,
         };
-        server.wait_until_ready(interrupt)?;
+        server.wait_until_ready(&plan.table, interrupt)?;
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<(), ServerError> {
+    fn wait_until_ready(&mut self, table: &TableName, interrupt: &Interrupt) -> Result<(), ServerError> {
+        let exists = format!("SELECT 1 FROM {} LIMIT 0", table);
         let ready = interrupt.wait_for(START_PATIENCE, || {
             match self.child.try_wait() {
                 Ok(None) => {}
@@ -133,7 +135,9 @@ impl Server {
             let output = fs::read_to_string(self.directory.path().join("stdout.txt")).ok()?;
             self.address = announced(&output, "ringhouse: listening on http://")?;
             self.admin = announced(&output, "ringhouse: admin on http://")?;
-            admin::fetch(self.admin, "/readyz").is_ok().then_some(Ok(()))
+            admin::fetch(self.admin, "/readyz").ok()?;
+            // It takes rows for a table that it has yet to create.
+            self.clickhouse.run(&exists).ok().map(Ok)
         });
         match ready {
             Some(result) => result?,

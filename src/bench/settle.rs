@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::clickhouse::{AskError, ClickHouse};
 use super::id::{ID_BYTES, RunId};
 use super::interrupt::Interrupt;
-use crate::schema::{QuotedName, TableName};
+use crate::schema::TableName;
 
 /// Pause between two counts.
 const COUNT_PAUSE: Duration = Duration::from_millis(50);
@@ -81,19 +81,10 @@ impl Stored {
         }
     }
 
-    /// The table as SQL names it.
-    pub fn table_sql(&self) -> String {
-        format!(
-            "{}.{}",
-            QuotedName(&self.table.database),
-            QuotedName(&self.table.table)
-        )
-    }
-
     fn of_run(&self) -> String {
         format!(
             "FROM {} WHERE startsWith({}, '{}')",
-            self.table_sql(),
+            self.table,
             self.id_sql,
             self.run.prefix()
         )
