@@ -393,7 +393,10 @@ fn ends_what_it_started_when_it_is_told_to_end() {
     // Once while it sends, once before there is anything to send to.
     for pause in [Duration::from_secs(3), Duration::ZERO] {
         let temporary = tempfile::tempdir().unwrap();
-        let mut child = start(temporary.path(), &["--duration", "600", "--connections", "2"]);
+        let mut child = start(
+            temporary.path(),
+            &["--duration", "600", "--connections", "2", "--ack", "inserted"],
+        );
         let started = eventually("the server", || {
             Some(descendants(child.id())).filter(|all| !all.is_empty())
         });

@@ -382,6 +382,10 @@ impl Bench<'_> {
                 table: if args.null { ID_TABLE } else { table }.to_owned(),
             },
             clickhouse,
+            since: match args.id_sql.as_str() {
+                ID_SQL => format!("Timestamp >= fromUnixTimestamp64Milli(toInt64({started_unix_ms}))"),
+                _ => "1".to_owned(),
+            },
             id_sql: args.id_sql.clone(),
             run: run.clone(),
         };
@@ -567,6 +571,7 @@ impl Bench<'_> {
             {
                 if interrupt.has_come() {
                     progress.stop();
+                    self.server.iter().for_each(Server::kill);
                 }
                 std::thread::sleep(TICK);
                 ticker.tick(progress, &plan);
@@ -590,8 +595,7 @@ impl Bench<'_> {
             return None;
         }
         let of_service = if args.id_sql == ID_SQL {
-            // An hour, should the clocks differ: it must only keep ClickHouse from reading the days before.
-            format!("ServiceName = '{PROBE_SERVICE}' AND Timestamp > now() - INTERVAL 1 HOUR")
+            format!("ServiceName = '{PROBE_SERVICE}' AND {}", self.stored.since)
         } else {
             "1".to_owned()
         };

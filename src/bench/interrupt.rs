@@ -15,14 +15,13 @@ pub struct Interrupt(Arc<AtomicBool>);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Interrupt {
-    /// Takes both signals over from now on. The second one ends the process at once.
+    /// Takes both signals over from now on, also when they are repeated: what was started must be ended first.
     ///
     /// # Errors
     /// The system gives no handler.
     pub fn install() -> io::Result<Interrupt> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
         }
         Ok(Interrupt(flag))

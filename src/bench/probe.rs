@@ -21,6 +21,9 @@ pub const POLL_PAUSE: Duration = Duration::from_millis(20);
 /// Time a reply may take.
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often it is looked, while a reply is awaited, whether the run goes on.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What is posted when, and where it is looked for.
 #[derive(Debug)]
 pub struct ProbePlan {
@@ -118,13 +121,14 @@ fn post(
             .make(number)
             .map_err(|error| format!("a body cannot be compressed: {error}"))?;
         loop {
-            match exchange(&mut stream, ready.bytes, &plan.expected) {
+            match exchange(&mut stream, ready.bytes, &plan.expected, progress) {
                 Ok(Verdict::Taken) => break,
                 Ok(Verdict::Refused) if !progress.is_stopped() => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(Verdict::Refused) => return Ok((sent, acknowledged)),
                 Ok(Verdict::Wrong(said)) => return Err(format!("the probe was answered {said}")),
+                Err(_) if progress.is_stopped() => return Ok((sent, acknowledged)),
                 Err(error) => return Err(format!("the probe's connection broke: {error}")),
             }
         }
@@ -137,12 +141,18 @@ fn post(
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, REPLY_PATIENCE)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+    stream.set_read_timeout(Some(LOOK_INTERVAL))?;
     Ok(stream)
 }
 
-/// One request, one reply.
-fn exchange(stream: &mut TcpStream, request: &[u8], expected: &Expected) -> io::Result<Verdict> {
+/// One request, one reply, unless the run is stopped before it comes.
+fn exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    expected: &Expected,
+    progress: &Progress,
+) -> io::Result<Verdict> {
+    let started = Instant::now();
     stream.write_all(request)?;
     let mut received = Vec::new();
     let mut piece = [0; 4096];
@@ -152,9 +162,14 @@ fn exchange(stream: &mut TcpStream, request: &[u8], expected: &Expected) -> io::
             Ok(None) => {}
             Err(reply::NotAReply) => return Err(io::ErrorKind::InvalidData.into()),
         }
-        match stream.read(&mut piece)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => received.extend_from_slice(&piece[..count]),
+        match stream.read(&mut piece) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => received.extend_from_slice(&piece[..count]),
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && started.elapsed() < REPLY_PATIENCE
+                    && !progress.is_stopped() => {}
+            Err(error) => return Err(error),
         }
     }
 }

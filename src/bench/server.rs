@@ -204,6 +204,18 @@ impl Server {
         self.engine
     }
 
+    /// SIGKILL: ends every request that is still awaited. For a run that nobody wants the end of.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It is ours and not waited for yet, so no other process has its id.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// The end of what it logged, in one line.
     fn last_words(&self) -> String {
         last_lines(&self.directory.path().join("stderr.txt"))
@@ -214,9 +226,7 @@ impl Server {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let asked = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if asked.elapsed() > END_PATIENCE {
@@ -231,8 +241,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Also of one that did not become ready.
-        let engines = process::children(self.pid());
+        // Also of one that did not become ready; of one that is dead already the children have another parent.
+        let mut engines = process::children(self.pid());
+        engines.extend(self.engine);
         self.end();
         let asked = Instant::now();
         while engines.iter().any(|pid| process::is_alive(*pid)) && asked.elapsed() < ENGINE_END_PATIENCE {

@@ -20,6 +20,9 @@ pub struct Stored {
     pub clickhouse: ClickHouse,
     /// The table.
     pub table: TableName,
+    /// SQL condition that keeps ClickHouse from reading what was there before the run; the rows' times are the
+    /// generator's, so no clocks are compared.
+    pub since: String,
     /// SQL expression of a row's id.
     pub id_sql: String,
     /// Whose rows they are.
@@ -83,8 +86,9 @@ impl Stored {
 
     fn of_run(&self) -> String {
         format!(
-            "FROM {} WHERE startsWith({}, '{}')",
+            "FROM {} WHERE {} AND startsWith({}, '{}')",
             self.table,
+            self.since,
             self.id_sql,
             self.run.prefix()
         )
