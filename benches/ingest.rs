@@ -10,6 +10,8 @@
 //! Every reply is checked, and after each run ClickHouse must hold as many rows as were accepted.
 //!
 //! Run with `cargo bench --bench ingest`; `cargo bench --bench ingest -- --test` runs it once on little data.
+//! `cargo bench --bench ingest -- --load bulk --seconds 10` (or `--load one`) sends nothing but that load, at `wal` into a
+//! Null table, for so long: what flamegraphs/record samples and tuning/README.md compares settings by.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -76,18 +78,12 @@ fn main() {
         }
     };
     let cpus = topology::available();
+    if let Some(kind) = word_after("--load") {
+        let seconds = word_after("--seconds").map_or(10, |text| text.parse().expect("whole seconds"));
+        return hold(&size, cpus[0], &kind, Duration::from_secs(seconds));
+    }
     let bare = Bare::start(cpus[0]);
-    // The comma makes it a list of one CPU, not a count.
-    let cores = format!("--ingest-cores={},", cpus[0]);
-    let server = Server::embedded(&[&cores, "--ack", "memory"]);
-    // The server learns of a table by itself; the row that asks for it is one of its rows.
-    let probe = |table: &str| {
-        let target = format!("/ingest/{table}?ack=inserted");
-        eventually(table, || (server.post(&target, "{}").status == 200).then_some(()));
-    };
-    probe("otel_logs");
-    server.sql("CREATE TABLE null_logs ENGINE = Null AS SELECT * FROM otel_logs LIMIT 0");
-    probe("null_logs");
+    let server = start(cpus[0]);
     let ingest = eventually("the ingest core's thread", || thread_of(server.pid(), "ingest-0"));
     let idle_kib = memory_kib(server.pid(), "VmRSS");
 
@@ -131,6 +127,62 @@ fn main() {
         idle_kib as f64 / 1024.0,
         memory_kib(server.pid(), "VmHWM") as f64 / 1024.0
     );
+}
+
+/// A server with one ingest core on `cpu` and the tables `otel_logs` and `null_logs`, which hold one row each.
+fn start(cpu: usize) -> Server {
+    // The comma makes it a list of one CPU, not a count.
+    let server = Server::embedded(&[&format!("--ingest-cores={cpu},"), "--ack", "memory"]);
+    // The server learns of a table by itself; the row that asks for it is one of its rows.
+    let probe = |table: &str| {
+        let target = format!("/ingest/{table}?ack=inserted");
+        eventually(table, || (server.post(&target, "{}").status == 200).then_some(()));
+    };
+    probe("otel_logs");
+    server.sql("CREATE TABLE null_logs ENGINE = Null AS SELECT * FROM otel_logs LIMIT 0");
+    probe("null_logs");
+    server
+}
+
+/// One load at `wal` for a time, over connections that are opened anew about once a second.
+fn hold(size: &Size, cpu: usize, kind: &str, time: Duration) {
+    let [[_, bulk], [_, one]] = loads(size, "null_logs");
+    let load = match kind {
+        "bulk" => bulk,
+        "one" => one,
+        other => panic!("--load is bulk or one, not {other}"),
+    };
+    let server = start(cpu);
+    let ingest = eventually("the ingest core's thread", || thread_of(server.pid(), "ingest-0"));
+    let before = inserted(&server);
+    // Whoever samples the server waits for this line.
+    println!("loading process {} for {} s", server.pid(), time.as_secs());
+    let started = Instant::now();
+    let mut runs = 0;
+    let took = measure(ingest, || {
+        while started.elapsed() < time {
+            load.run(server.port, Some(load.rows));
+            runs += 1;
+        }
+    });
+    let rows = (runs * load.rows_sent()) as u64;
+    eventually("the rows in ClickHouse", || {
+        (inserted(&server) == before + rows).then_some(())
+    });
+    println!(
+        "{} at wal: {:.0} rows/s of core time, {:.0} rows/s by the clock, {:.1} MiB resident, {:.1} MiB at most",
+        load.name,
+        rows as f64 / took.cpu.as_secs_f64(),
+        rows as f64 / took.wall.as_secs_f64(),
+        memory_kib(server.pid(), "VmRSS") as f64 / 1024.0,
+        memory_kib(server.pid(), "VmHWM") as f64 / 1024.0,
+    );
+}
+
+/// The argument behind this one.
+fn word_after(name: &str) -> Option<String> {
+    let mut words = std::env::args().skip_while(|word| word != name);
+    words.nth(1)
 }
 
 /// What `wal` gives of what `memory` gives, run by run.
