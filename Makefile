@@ -36,6 +36,10 @@ fmt:
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else \
+		echo "shellcheck is missing, the scripts are not looked at: install shellcheck to have them linted"; fi
+
+SCRIPTS = scripts/prerequisites tuning/host flamegraphs/record $(wildcard .ci/*)
 
 prerequisites:
 	@scripts/prerequisites
