@@ -11,7 +11,8 @@
 //!
 //! Run with `cargo bench --bench ingest`; `cargo bench --bench ingest -- --test` runs it once on little data.
 //! `cargo bench --bench ingest -- --load bulk --seconds 10` (or `--load one`) sends nothing but that load, at `wal` into a
-//! Null table, for so long: what flamegraphs/record samples and tuning/README.md compares settings by.
+//! Null table, for so long: what flamegraphs/record samples and tuning/README.md compares settings by. `--load single` takes
+//! the latency of single rows alone.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -144,15 +145,16 @@ fn start(cpu: usize) -> Server {
     server
 }
 
-/// One load at `wal` for a time, over connections that are opened anew about once a second.
+/// One load at `wal` for a time, over connections that are opened anew about once a second; or single rows.
 fn hold(size: &Size, cpu: usize, kind: &str, time: Duration) {
     let [[_, bulk], [_, one]] = loads(size, "null_logs");
+    let server = start(cpu);
     let load = match kind {
         "bulk" => bulk,
         "one" => one,
-        other => panic!("--load is bulk or one, not {other}"),
+        "single" => return single_rows(&server, size.singles),
+        other => panic!("--load is bulk, one or single, not {other}"),
     };
-    let server = start(cpu);
     let ingest = eventually("the ingest core's thread", || thread_of(server.pid(), "ingest-0"));
     let before = inserted(&server);
     // Whoever samples the server waits for this line.
