@@ -39,7 +39,7 @@ lint:
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else \
 		echo "shellcheck is missing, the scripts are not looked at: install shellcheck to have them linted"; fi
 
-SCRIPTS = scripts/prerequisites tuning/host flamegraphs/record $(wildcard .ci/*)
+SCRIPTS = scripts/prerequisites tuning/host tuning/measure flamegraphs/record $(wildcard .ci/*)
 
 prerequisites:
 	@scripts/prerequisites

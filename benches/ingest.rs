@@ -12,7 +12,7 @@
 //! Run with `cargo bench --bench ingest`; `cargo bench --bench ingest -- --test` runs it once on little data.
 //! `cargo bench --bench ingest -- --load bulk --seconds 10` (or `--load one`) sends nothing but that load, at `wal` into a
 //! Null table, for so long: what flamegraphs/record samples and tuning/README.md compares settings by. `--load single` takes
-//! the latency of single rows alone.
+//! the latency of single rows alone, `--load burst` the time in which many clients that come at once are answered.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Server, eventually};
 use ringhouse::runtime::{self, Connection, CoreOptions, Listener};
 use ringhouse::topology;
+use socket2::{Domain, Socket, Type};
 
 /// How much is sent, and how often.
 struct Size {
@@ -153,7 +154,8 @@ fn hold(size: &Size, cpu: usize, kind: &str, time: Duration) {
         "bulk" => bulk,
         "one" => one,
         "single" => return single_rows(&server, size.singles),
-        other => panic!("--load is bulk, one or single, not {other}"),
+        "burst" => return burst(&server),
+        other => panic!("--load is bulk, one, single or burst, not {other}"),
     };
     let ingest = eventually("the ingest core's thread", || thread_of(server.pid(), "ingest-0"));
     let before = inserted(&server);
@@ -269,6 +271,38 @@ fn single_rows(server: &Server, count: usize) {
             times[count * 99 / 100],
         );
     }
+}
+
+/// Clients that connect at the same moment, as after a network was away, each with one row.
+fn burst(server: &Server) {
+    const CLIENTS: usize = 3000;
+    let request = request("null_logs", "memory", &lines(1));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port)).into();
+    let started = Instant::now();
+    let sockets: Vec<Socket> = (0..CLIENTS)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+            socket.set_nonblocking(true).expect("a socket");
+            // It goes on by itself; what is sent waits for it.
+            let _ = socket.connect(&address);
+            socket
+        })
+        .collect();
+    let mut streams: Vec<TcpStream> = sockets.into_iter().map(TcpStream::from).collect();
+    for stream in &mut streams {
+        stream.set_nonblocking(false).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("above zero");
+        stream.write_all(&request).expect("the server reads");
+    }
+    let mut reply = [0; 4096];
+    for stream in &mut streams {
+        let length = stream.read(&mut reply).expect("the server answers");
+        assert!(reply[..length].starts_with(b"HTTP/1.1 202"), "{reply:?}");
+    }
+    println!(
+        "{CLIENTS} clients at once: {:.3} s until all were answered",
+        started.elapsed().as_secs_f64()
+    );
 }
 
 impl Load {
