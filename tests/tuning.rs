@@ -3,10 +3,15 @@
 //! Most of it runs against a made-up host in a directory; the kernel's own files are written only in a network
 //! namespace of the test's, and only settings that every namespace has for itself.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use common::Engine;
+use ringhouse::schema::{TableName, TableSchema};
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/host")
@@ -179,6 +184,7 @@ fn tells_what_is_as_wanted_from_what_differs_and_what_is_not_told() {
         "differs kernel.io_uring_disabled 0 2",
         "differs transparent huge pages madvise or never always",
         "ok open files of this shell >= 9216 1048576",
+        "ok locked memory of this shell, KiB >= 1088 8192",
         "differs vm.dirty_background_bytes <= 67108864 0",
     ] {
         assert!(squeezed.iter().any(|line| line == expected), "{expected}\n{out}");
@@ -304,6 +310,56 @@ fn refuses_to_change_the_host_for_anyone_but_root() {
         assert!(text(&output.stderr).contains("only root may"), "{output:?}");
         assert_eq!(text(&output.stdout), "");
     }
+}
+
+#[test]
+fn reads_of_a_clickhouse_what_matters() {
+    let engine = Engine::start();
+    let name = TableName {
+        database: "default".to_owned(),
+        table: "otel_logs".to_owned(),
+    };
+    engine.sql(&TableSchema::default_table_ddl(&name, None));
+    engine.sql(
+        "CREATE TABLE forgetful (a UInt8) ENGINE = MergeTree ORDER BY a SETTINGS parts_to_throw_insert = 300",
+    );
+    let url = format!("http://127.0.0.1:{}", engine.embedded.http_port());
+    let check = |table: &str| {
+        let output = host(&[
+            "check",
+            "--clickhouse",
+            &url,
+            "--table",
+            table,
+            "--only",
+            "*default.*",
+        ]);
+        let lines = text(&output.stdout);
+        lines
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        check("default.otel_logs"),
+        [
+            "ok parts_to_delay_insert of default.otel_logs >= 1000 1000",
+            "ok parts_to_throw_insert of default.otel_logs >= 3000 3000",
+            "ok non_replicated_deduplication_window of default.otel_logs >= 1000 1000",
+        ]
+    );
+    assert_eq!(
+        check("default.forgetful")[1..],
+        [
+            "differs parts_to_throw_insert of default.forgetful >= 3000 300",
+            "differs non_replicated_deduplication_window of default.forgetful >= 1000 0",
+        ]
+    );
+    assert_eq!(
+        check("default.absent")[2..],
+        ["unknown deduplication window of default.absent >= 1000 no such table"]
+    );
 }
 
 #[test]
