@@ -157,7 +157,7 @@ pub fn run(args: &PeersArgs) -> Result<ExitCode, Box<dyn Error>> {
     let plan = ServerPlan {
         ingest: layout.ingest.clone(),
         writer: layout.writer,
-        table: TABLE.to_owned(),
+        table: table(),
         limits: Vec::new(),
     };
     let server = Server::start(&plan, &interrupt)?;
@@ -254,10 +254,9 @@ fn go(
     let replied_s = started.elapsed().as_secs_f64();
     let stored = Stored {
         clickhouse: clickhouse.clone(),
-        table: TableName {
-            database: "default".to_owned(),
-            table: TABLE.to_owned(),
-        },
+        table: table(),
+        // The table was emptied before.
+        since: "1".to_owned(),
         id_sql: "TraceId".to_owned(),
         run,
     };
@@ -283,6 +282,13 @@ fn go(
         lost: acknowledged - count,
         memory_bytes: processes.map(|pid| process::memory_peak_bytes(pid).unwrap_or(0)),
     })
+}
+
+fn table() -> TableName {
+    TableName {
+        database: "default".to_owned(),
+        table: TABLE.to_owned(),
+    }
 }
 
 /// Waits until ClickHouse merges nothing any more.
