@@ -1,4 +1,4 @@
-//! `ringhouse bench ingest` against real servers: its figures add up, and it says VOID when rows are missing.
+//! `ringhouse bench` against real servers: its figures add up, and `bench ingest` says VOID when rows are missing.
 
 mod common;
 
@@ -359,6 +359,47 @@ fn starts_everything_itself_and_leaves_nothing_behind() {
             text.trim_start().starts_with("Value") && text.contains("#[Max"),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn goes_every_way_with_the_same_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kernel, peers) = (
+        directory.path().join("kernel.json"),
+        directory.path().join("peers.json"),
+    );
+    let run = |name: &str, arguments: &[&str], json: &Path| -> Value {
+        let output = Command::new(BINARY)
+            .args(["bench", name])
+            .args(arguments)
+            .arg("--json")
+            .arg(json)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {}\n{said}", output.status);
+        serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap()
+    };
+    let kernel = run("kernel", &["--rows", "300", "--runs", "1"], &kernel);
+    assert_eq!(kernel["inputs"].as_array().map(Vec::len), Some(2));
+    let contestants = kernel["inputs"][0]["contestants"].as_array().unwrap();
+    assert_eq!(contestants.len(), 7);
+    for contestant in contestants {
+        assert!(contestant["ns_per_row"].as_f64().unwrap() > 0.0, "{contestant}");
+    }
+
+    // Not a multiple of either size of request: the last one is smaller.
+    let arguments = ["--rows", "9500", "--runs", "1", "--connections", "2"];
+    let peers = run("peers", &arguments, &peers);
+    let ways = peers["ways"].as_array().unwrap();
+    assert_eq!(ways.len(), 7);
+    for way in ways {
+        let run = &way["runs"][0];
+        assert_eq!(run["lost"], 0, "{way}");
+        assert!(run["parts"].as_u64().unwrap() > 0, "{way}");
+        assert!(run["stored_s"].as_f64() >= run["replied_s"].as_f64(), "{way}");
     }
 }
 

@@ -141,7 +141,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::load::histogram;
+    use super::super::measured::histogram;
     use super::*;
 
     #[test]

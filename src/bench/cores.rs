@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::args::{IngestArgs, LoadArgs};
 use super::environment::Environment;
-use super::ingest::{BenchError, IngestArgs, LoadArgs, measure};
+use super::ingest::{BenchError, measure};
 use super::interrupt::Interrupt;
 use super::report::Report;
 use super::table::{aligned, thousands};

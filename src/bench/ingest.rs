@@ -1,216 +1,40 @@
 //! `ringhouse bench ingest`: the load generator. Posts rows, checks every reply, and counts every row in ClickHouse.
 
-// The doc comments of arguments are their help texts, where `[env: NAME]` is no link.
-#![allow(rustdoc::broken_intra_doc_links)]
-
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::chart::{self, Series};
+use super::args::{ID_SQL, IngestArgs};
 use super::clickhouse::{AskError, ClickHouse};
-use super::dialect::Dialect;
 use super::environment::Environment;
 use super::id::RunId;
 use super::interrupt::Interrupt;
 use super::layout::Layout;
-use super::load::{self, LoadPlan, Measured, Progress};
+use super::load::{self, LoadPlan};
+use super::measured::{Measured, Progress};
+use super::output::write_files;
 use super::probe::{self, ProbePlan, Probed};
 use super::process;
 use super::reply::Expected;
 use super::report::{Core, Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
-use super::request::{Encoding, RequestPlan, Requests};
+use super::request::{RequestPlan, Requests};
 use super::rows::{CorpusError, Rows};
 use super::schedule::Schedule;
 use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
 use super::settle::Stored;
-use super::table::thousands;
-use crate::ack::AckLevel;
+use super::ticker::Ticker;
 use crate::config::{ConfigError, split_table_name};
 use crate::dead_letter::Target;
-use crate::histogram::hgrm;
 use crate::schema::TableName;
-use crate::topology::{self, CoreChoice, TopologyError};
-
-/// Options of `bench ingest`.
-#[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct IngestArgs {
-    /// The server, as http://HOST:PORT; without it one is started, with an embedded ClickHouse, and removed afterwards
-    #[arg(long, value_name = "URL", requires = "clickhouse", help_heading = "Server")]
-    pub url: Option<Target>,
-
-    /// ClickHouse to count in, as http://USER@HOST:8123/DATABASE or tcp://USER@HOST:9000/DATABASE
-    ///
-    /// The password may come from RINGHOUSE_CLICKHOUSE_PASSWORD.
-    #[arg(long, value_name = "URL", requires = "url", help_heading = "Server")]
-    pub clickhouse: Option<ClickHouse>,
-
-    /// Process id of the server, when it runs on this machine, for its CPU time and memory
-    #[arg(long, value_name = "PID", requires = "url", help_heading = "Server")]
-    pub pid: Option<u32>,
-
-    /// Table, as `table` or `database.table`
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "otel_logs",
-        help_heading = "Server"
-    )]
-    pub table: String,
-
-    /// JSON key of a row's id
-    #[arg(long, value_name = "KEY", default_value = "trace_id", help_heading = "Server")]
-    pub id_key: String,
-
-    /// SQL expression of a row's id in the table
-    #[arg(long, value_name = "SQL", default_value = ID_SQL, help_heading = "Server")]
-    pub id_sql: String,
-
-    /// Ingest cores of the server that is started: a count or CPUs [default: a quarter of the CPUs]
-    #[arg(long, value_name = "CORES", conflicts_with = "url", help_heading = "Server")]
-    pub ingest_cores: Option<CoreChoice>,
-
-    /// Set a limit of the server that is started; repeat for more
-    #[arg(
-        long = "limit",
-        value_name = "KEY=VALUE",
-        conflicts_with = "url",
-        help_heading = "Server"
-    )]
-    pub limits: Vec<String>,
-
-    /// Throw the rows away in ClickHouse but for their ids, to measure the server of this run rather than ClickHouse
-    #[arg(long, conflicts_with_all = ["url", "table", "id_key", "id_sql"], help_heading = "Server")]
-    pub null: bool,
-
-    /// What is sent.
-    #[command(flatten)]
-    pub load: LoadArgs,
-
-    /// Write everything as JSON
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub json: Option<PathBuf>,
-
-    /// Write the reply latencies' percentiles as HdrHistogram plotters read them; those to visible beside it, as
-    /// FILE with `visible` before its extension
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub hdr: Option<PathBuf>,
-
-    /// Draw both by percentile
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub svg: Option<PathBuf>,
-}
-
-impl IngestArgs {
-    /// A server of its own with so many ingest cores, whose rows are thrown away but for their ids.
-    pub fn null_on(ingest_cores: usize, limits: Vec<String>, load: LoadArgs) -> IngestArgs {
-        IngestArgs {
-            url: None,
-            clickhouse: None,
-            pid: None,
-            table: "otel_logs".to_owned(),
-            id_key: "trace_id".to_owned(),
-            id_sql: ID_SQL.to_owned(),
-            ingest_cores: Some(CoreChoice::Count(ingest_cores)),
-            limits,
-            null: true,
-            load,
-            json: None,
-            hdr: None,
-            svg: None,
-        }
-    }
-}
-
-/// What is sent, and for how long.
-#[derive(Debug, Clone, Args)]
-pub struct LoadArgs {
-    /// Rows a second, each request due at a fixed time and its latency counted from there; as fast as it goes when absent
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000), help_heading = "Load")]
-    pub rate: Option<u64>,
-
-    /// Rows of one request
-    #[arg(long, value_name = "ROWS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Load")]
-    pub rows_per_request: u32,
-
-    /// Connections
-    #[arg(long, value_name = "COUNT", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Load")]
-    pub connections: u32,
-
-    /// Requests in flight on one connection at most
-    #[arg(long, value_name = "REQUESTS", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000), help_heading = "Load")]
-    pub pipeline: u32,
-
-    /// How rows are written
-    #[arg(long, value_name = "DIALECT", default_value = "ndjson", help_heading = "Load")]
-    pub dialect: Dialect,
-
-    /// What replies must promise
-    #[arg(long, value_name = "LEVEL", value_parser = crate::cli::ack_levels(), default_value = "wal", help_heading = "Load")]
-    pub ack: AckLevel,
-
-    /// Content coding of bodies; each is compressed anew, which costs the generator CPU time
-    #[arg(
-        long,
-        value_name = "CODING",
-        default_value = "identity",
-        help_heading = "Load"
-    )]
-    pub encoding: Encoding,
-
-    /// Seconds that are measured
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Load")]
-    pub duration: Duration,
-
-    /// Seconds before
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, help_heading = "Load")]
-    pub warm_up: Duration,
-
-    /// Directory whose files' lines become messages; generated rows when absent
-    #[arg(long, value_name = "DIRECTORY", help_heading = "Load")]
-    pub corpus: Option<PathBuf>,
-
-    /// Seed of the rows' content
-    #[arg(long, value_name = "NUMBER", default_value = "1", help_heading = "Load")]
-    pub seed: u64,
-
-    /// CPUs of the generator, a thread each: a count or CPUs [default: away from the server's]
-    #[arg(long, value_name = "CPUS", help_heading = "Load")]
-    pub load_cpus: Option<CoreChoice>,
-
-    /// Rows a second that are posted on a connection of their own to measure when they become visible; 0 for none
-    #[arg(long, value_name = "ROWS", default_value = "5", value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Load")]
-    pub probe_rate: u32,
-
-    /// Seconds without a new row in ClickHouse after which those that are missing count as lost
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Load")]
-    pub patience: Duration,
-}
-
-/// Where the id of the default table's rows is.
-const ID_SQL: &str = "TraceId";
+use crate::topology::{self, TopologyError};
 
 /// Service of the rows that probe, by which ClickHouse finds them without reading the others.
 const PROBE_SERVICE: &str = "ringhouse-bench-probe";
-
-const EXAMPLES: &str = "\
-Examples:
-  ringhouse bench ingest
-      as fast as it goes, against a server and a ClickHouse of its own
-  ringhouse bench ingest --rate 100000 --duration 60 --svg latency.svg
-      latencies at 100,000 rows a second
-  ringhouse bench ingest --url http://10.0.0.7:8080 --clickhouse http://10.0.0.8:8123 --connections 256
-      against a running server; the rows stay in its table, under a trace id that begins with the run's 16 digits
-
-The run is VOID, and the exit code not 0, unless every row sent was acknowledged and is in ClickHouse exactly once.";
 
 /// Why there are no figures.
 #[derive(Debug)]
@@ -308,6 +132,62 @@ pub fn measure(
     Bench::start(args, interrupt)?.measure(environment, interrupt)
 }
 
+/// What is measured, and from where.
+struct Place {
+    server: Option<Server>,
+    layout: Option<Layout>,
+    cpus: Vec<Option<usize>>,
+    address: SocketAddr,
+    clickhouse: ClickHouse,
+}
+
+impl Place {
+    fn existing(args: &IngestArgs, url: &Target, clickhouse: &ClickHouse) -> Result<Place, BenchError> {
+        let available = topology::available();
+        let cpus = match &args.load.load_cpus {
+            Some(choice) => {
+                let layout = Layout::plan(&available, None, Some(choice)).map_err(BenchError::Topology)?;
+                layout.load.into_iter().map(Some).collect()
+            }
+            // Half of the machine, wherever the server is not: it may be on this one.
+            None => vec![None; (available.len() / 2).max(1)],
+        };
+        let clickhouse = match std::env::var("RINGHOUSE_CLICKHOUSE_PASSWORD") {
+            Ok(password) => clickhouse.clone().with_password(&password),
+            Err(_) => clickhouse.clone(),
+        };
+        Ok(Place {
+            server: None,
+            layout: None,
+            cpus,
+            address: resolve(url)?,
+            clickhouse,
+        })
+    }
+
+    fn own(args: &IngestArgs, table: TableName, interrupt: &Interrupt) -> Result<Place, BenchError> {
+        let (ingest, load) = (args.ingest_cores.as_ref(), args.load.load_cpus.as_ref());
+        let layout = Layout::plan(&topology::available(), ingest, load).map_err(BenchError::Topology)?;
+        let plan = ServerPlan {
+            ingest: layout.ingest.clone(),
+            writer: layout.writer,
+            table,
+            limits: args.limits.clone(),
+        };
+        let server = Server::start(&plan, interrupt)?;
+        if args.null {
+            server.create_null_table(interrupt)?;
+        }
+        Ok(Place {
+            cpus: layout.load.iter().copied().map(Some).collect(),
+            address: server.address,
+            clickhouse: server.clickhouse.clone(),
+            server: Some(server),
+            layout: Some(layout),
+        })
+    }
+}
+
 /// Everything that is there before the first row is sent.
 struct Bench<'a> {
     args: &'a IngestArgs,
@@ -331,47 +211,20 @@ impl Bench<'_> {
             }
             None => Rows::generated(args.load.seed, started_unix_ms),
         };
-        let available = topology::available();
-        let (server, layout, mut cpus, address, clickhouse) = match (&args.url, &args.clickhouse) {
-            (Some(url), Some(clickhouse)) => {
-                let cpus = match &args.load.load_cpus {
-                    Some(choice) => {
-                        let layout =
-                            Layout::plan(&available, None, Some(choice)).map_err(BenchError::Topology)?;
-                        layout.load.into_iter().map(Some).collect()
-                    }
-                    // Half of the machine, wherever the server is not: it may be on this one.
-                    None => vec![None; (available.len() / 2).max(1)],
-                };
-                let clickhouse = match std::env::var("RINGHOUSE_CLICKHOUSE_PASSWORD") {
-                    Ok(password) => clickhouse.clone().with_password(&password),
-                    Err(_) => clickhouse.clone(),
-                };
-                (None, None, cpus, resolve(url)?, clickhouse)
-            }
+        let Place {
+            server,
+            layout,
+            mut cpus,
+            address,
+            clickhouse,
+        } = match (&args.url, &args.clickhouse) {
+            (Some(url), Some(clickhouse)) => Place::existing(args, url, clickhouse)?,
             _ => {
-                let layout = Layout::plan(
-                    &available,
-                    args.ingest_cores.as_ref(),
-                    args.load.load_cpus.as_ref(),
-                )
-                .map_err(BenchError::Topology)?;
-                let plan = ServerPlan {
-                    ingest: layout.ingest.clone(),
-                    writer: layout.writer,
-                    table: TableName {
-                        database: database.unwrap_or("default").to_owned(),
-                        table: table.to_owned(),
-                    },
-                    limits: args.limits.clone(),
+                let name = TableName {
+                    database: database.unwrap_or("default").to_owned(),
+                    table: table.to_owned(),
                 };
-                let server = Server::start(&plan, interrupt)?;
-                if args.null {
-                    server.create_null_table(interrupt)?;
-                }
-                let (address, clickhouse) = (server.address, server.clickhouse.clone());
-                let cpus = layout.load.iter().copied().map(Some).collect();
-                (Some(server), Some(layout), cpus, address, clickhouse)
+                Place::own(args, name, interrupt)?
             }
         };
         cpus.truncate(args.load.connections as usize);
@@ -465,7 +318,7 @@ impl Bench<'_> {
                 memory_peak_bytes: process::memory_peak_bytes(pid)?,
             })
         };
-        let cpu_s = measured.cpu.as_secs_f64();
+        let available_s = sending.as_secs_f64() * self.cpus.len() as f64;
         let report = Report {
             environment,
             settings: self.settings(),
@@ -490,8 +343,9 @@ impl Bench<'_> {
             cores: self.cores(),
             generator: Generator {
                 threads: self.cpus.len(),
-                cpu_s,
-                cpu_share: cpu_s / (sending.as_secs_f64() * self.cpus.len() as f64),
+                cpu_s: measured.time.cpu.as_secs_f64(),
+                cpu_share: measured.time.cpu.as_secs_f64() / available_s,
+                wait_share: measured.time.waited.as_secs_f64() / available_s,
             },
             settled_ms: settled.as_millis() as u64,
         };
@@ -705,120 +559,6 @@ fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, probed: 
 /// How often it is looked whether the run is over.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Prints a line a second while the run goes on.
-struct Ticker {
-    origin: Instant,
-    printed_s: u64,
-    rows: u64,
-    requests: u64,
-}
-
-impl Ticker {
-    fn new(origin: Instant) -> Ticker {
-        Ticker {
-            origin,
-            printed_s: 0,
-            rows: 0,
-            requests: 0,
-        }
-    }
-
-    fn tick(&mut self, progress: &Progress, plan: &LoadPlan) {
-        let elapsed = self.origin.elapsed();
-        if elapsed.as_secs() == self.printed_s {
-            return;
-        }
-        let passed = (elapsed.as_secs() - self.printed_s) as f64;
-        self.printed_s = elapsed.as_secs();
-        let rows = progress.rows.load(Ordering::Relaxed);
-        let requests = progress.requests.load(Ordering::Relaxed);
-        let phase = if elapsed < plan.warm_up {
-            " (warm-up)"
-        } else if elapsed > plan.warm_up + plan.duration {
-            " (waiting for replies and probes)"
-        } else {
-            ""
-        };
-        let behind = match plan.schedule {
-            Schedule::Closed => String::new(),
-            Schedule::Open { .. } => format!(
-                ", {:.1} ms behind",
-                progress.behind_ns.load(Ordering::Relaxed) as f64 / 1e6
-            ),
-        };
-        eprintln!(
-            "{:4} s  {:>12} rows/s  {:>9} requests/s  {} refused{behind}{phase}",
-            self.printed_s,
-            thousands((rows - self.rows) as f64 / passed),
-            thousands((requests - self.requests) as f64 / passed),
-            progress.refused.load(Ordering::Relaxed),
-        );
-        (self.rows, self.requests) = (rows, requests);
-    }
-}
-
-fn write_files(args: &IngestArgs, outcome: &Outcome) -> Result<(), BenchError> {
-    let Outcome {
-        report,
-        reply,
-        visible,
-    } = outcome;
-    let write = |path: &Path, text: &str| {
-        std::fs::write(path, text).map_err(|error| BenchError::Output(path.to_owned(), error))
-    };
-    if let Some(path) = &args.json {
-        let mut text = serde_json::to_string_pretty(report).expect("numbers, texts and lists are JSON");
-        text.push('\n');
-        write(path, &text)?;
-    }
-    if let Some(path) = &args.hdr {
-        write(path, &hgrm(reply))?;
-        if !visible.is_empty() {
-            write(&beside(path, "visible"), &hgrm(visible))?;
-        }
-    }
-    if let Some(path) = &args.svg {
-        let series = [
-            Series {
-                name: "reply",
-                histogram: reply,
-            },
-            Series {
-                name: "visible in ClickHouse",
-                histogram: visible,
-            },
-        ];
-        let title = format!(
-            "ringhouse bench ingest: {} rows/s, ack={}",
-            thousands(report.throughput.rows_per_s),
-            report.settings.ack
-        );
-        let mut notes: Vec<String> = report
-            .environment
-            .to_string()
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        notes.extend(
-            report
-                .verdict
-                .reasons
-                .iter()
-                .map(|reason| format!("VOID: {reason}")),
-        );
-        write(path, &chart::percentiles(&title, &series, &notes))?;
-    }
-    Ok(())
-}
-
-/// `a/b.hgrm` → `a/b.visible.hgrm`.
-fn beside(path: &Path, what: &str) -> PathBuf {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some(extension) => path.with_extension(format!("{what}.{extension}")),
-        None => path.with_extension(what),
-    }
-}
-
 fn resolve(url: &Target) -> Result<SocketAddr, BenchError> {
     let failed = |error| BenchError::Connect(url.to_string(), error);
     let mut addresses = url.authority().to_socket_addrs().map_err(failed)?;
@@ -832,36 +572,9 @@ fn unix_ms() -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Seconds, with a fraction if need be.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let digits = text.strip_suffix('s').unwrap_or(text);
-    match digits.parse::<f64>().map(Duration::try_from_secs_f64) {
-        Ok(Ok(duration)) if duration <= Duration::from_secs(7 * 86_400) => Ok(duration),
-        _ => Err("seconds are a number from 0 to 604800, such as 10 or 0.5".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_seconds() {
-        assert_eq!(seconds("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(seconds("0.5s"), Ok(Duration::from_millis(500)));
-        for text in ["", "-1", "NaN", "inf", "1e9", "1m"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn names_the_second_distribution_after_the_first() {
-        assert_eq!(
-            beside(Path::new("a/b.hgrm"), "visible"),
-            Path::new("a/b.visible.hgrm")
-        );
-        assert_eq!(beside(Path::new("a/b"), "visible"), Path::new("a/b.visible"));
-    }
 
     #[test]
     fn calls_a_run_void_for_every_row_that_is_not_once_in_its_place() {

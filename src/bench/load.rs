@@ -7,28 +7,18 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::measured::{Measured, Progress};
 use super::process;
 use super::reply::{self, Expected, Verdict};
 use super::request::Requests;
 use super::schedule::{Schedule, Share};
 use crate::topology;
-
-/// Least duration the latency histograms tell apart, in nanoseconds.
-const LOWEST_NS: u64 = 1_000;
-
-/// Longest, in nanoseconds: an hour. A longer one is recorded as this.
-const HIGHEST_NS: u64 = 3_600_000_000_000;
-
-/// Digits that are kept: every value is within 0.1 %.
-const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// Pause before a request that was refused is sent again, in nanoseconds.
 const RETRY_PAUSE_NS: u64 = 20_000_000;
@@ -44,11 +34,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rows of one thread; none sends more.
 const NUMBERS_PER_THREAD: u64 = 1_000_000_000_000;
-
-/// A histogram for latencies.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("the bounds are in order")
-}
 
 /// What a run sends, when and where.
 #[derive(Debug, Clone)]
@@ -69,117 +54,6 @@ pub struct LoadPlan {
     pub duration: Duration,
     /// What replies must say.
     pub expected: Expected,
-}
-
-/// What the threads tell while they run, and how they are stopped. Plain counts, each meaningful alone: relaxed.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Rows acknowledged.
-    pub rows: AtomicU64,
-    /// Requests acknowledged.
-    pub requests: AtomicU64,
-    /// Replies that refused a request for now.
-    pub refused: AtomicU64,
-    /// Nanoseconds by which the latest request was sent after it was due.
-    pub behind_ns: AtomicU64,
-    stop: AtomicBool,
-    /// The first thing that went wrong.
-    failure: Mutex<Option<String>>,
-}
-
-impl Progress {
-    /// Ends the run now. The first reason is kept.
-    pub fn fail(&self, reason: String) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(reason);
-        self.stop();
-    }
-
-    /// Ends the run now, without a reason of its own.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the run is to end.
-    pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Why the run failed, if it did.
-    pub fn failure(&self) -> Option<String> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-/// What one thread, or all together, have sent and measured. Latencies in nanoseconds.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    /// Rows sent, warm-up included.
-    pub rows_sent: u64,
-    /// Rows acknowledged, warm-up included.
-    pub rows_acknowledged: u64,
-    /// Rows acknowledged in the measured time.
-    pub rows: u64,
-    /// Requests acknowledged in the measured time.
-    pub requests: u64,
-    /// Bytes of their bodies before compression.
-    pub body_bytes: u64,
-    /// Bytes of those requests on the wire.
-    pub wire_bytes: u64,
-    /// Replies that refused a request for now; it was sent again.
-    pub refused: u64,
-    /// Requests that were due before the end and never sent, because no connection was free.
-    pub unsent: u64,
-    /// Due time to whole reply, of the requests due in the measured time.
-    pub reply: Histogram<u64>,
-    /// Due time to the start of sending, of the same requests; in an open loop.
-    pub late: Histogram<u64>,
-    /// CPU time of the generator's threads.
-    pub cpu: Duration,
-}
-
-impl Measured {
-    /// Nothing yet.
-    pub fn new() -> Measured {
-        Measured {
-            rows_sent: 0,
-            rows_acknowledged: 0,
-            rows: 0,
-            requests: 0,
-            body_bytes: 0,
-            wire_bytes: 0,
-            refused: 0,
-            unsent: 0,
-            reply: histogram(),
-            late: histogram(),
-            cpu: Duration::ZERO,
-        }
-    }
-
-    /// Adds what another thread has.
-    pub fn add(&mut self, other: &Measured) {
-        self.rows_sent += other.rows_sent;
-        self.rows_acknowledged += other.rows_acknowledged;
-        self.rows += other.rows;
-        self.requests += other.requests;
-        self.body_bytes += other.body_bytes;
-        self.wire_bytes += other.wire_bytes;
-        self.refused += other.refused;
-        self.unsent += other.unsent;
-        let same = "both have the same bounds";
-        self.reply.add(&other.reply).expect(same);
-        self.late.add(&other.late).expect(same);
-        self.cpu += other.cpu;
-    }
-}
-
-impl Default for Measured {
-    fn default() -> Measured {
-        Measured::new()
-    }
 }
 
 /// Connects what `thread` of `threads` is to have.
@@ -221,7 +95,7 @@ pub fn run(
         }
     };
     sender.run();
-    sender.measured.cpu = process::thread_cpu();
+    sender.measured.time = process::thread_time();
     sender.measured
 }
 
@@ -379,13 +253,14 @@ impl<'a> Sender<'a> {
             }
             let retry_ns = self.retries.front().map_or(u64::MAX, |(at_ns, ..)| *at_ns);
             let due_ns = self.share.due_ns(now_ns);
-            if now_ns >= self.end_ns {
+            if due_ns >= self.end_ns || self.free.is_empty() {
+                if now_ns < self.end_ns {
+                    return Ok(retry_ns.min(self.end_ns));
+                }
                 self.give_up_unsent(now_ns);
                 return Ok(retry_ns);
             }
-            if due_ns >= self.end_ns || self.free.is_empty() {
-                return Ok(retry_ns.min(self.end_ns));
-            }
+            // Also after the end, when this thread woke up late: that is no fault of the server's.
             if due_ns > now_ns {
                 return Ok(due_ns.min(retry_ns));
             }

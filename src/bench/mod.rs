@@ -4,6 +4,7 @@
 //! sockets, [`peers`] what a user has without this program. What every measurement needs is beside them: rows and their
 //! ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
 
+pub mod args;
 pub mod chart;
 pub mod clickhouse;
 pub mod cores;
@@ -15,6 +16,8 @@ pub mod interrupt;
 pub mod kernel;
 pub mod layout;
 pub mod load;
+pub mod measured;
+pub mod output;
 pub mod peers;
 pub mod probe;
 pub mod process;
@@ -26,6 +29,7 @@ pub mod schedule;
 pub mod server;
 pub mod settle;
 pub mod table;
+pub mod ticker;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -40,7 +44,7 @@ pub enum BenchCommand {
     /// The same rows by this program and by what a user has without it, into the same table
     Peers(peers::PeersArgs),
     /// Posts rows as fast as the server takes them, or at a fixed rate, and counts them in ClickHouse
-    Ingest(Box<ingest::IngestArgs>),
+    Ingest(Box<args::IngestArgs>),
     /// The same against servers with one ingest core, two and so on: what each further core adds
     Cores(cores::CoresArgs),
 }

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 
 use super::clickhouse::ClickHouse;
 use super::id::{PROBE_NUMBER_MIN, RunId};
-use super::load::{Progress, histogram};
+use super::measured::{Progress, histogram};
 use super::reply::{self, Expected, Verdict};
 use super::request::Requests;
 

@@ -11,6 +11,29 @@ pub fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// What the calling thread has had of its CPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadTime {
+    /// Time it ran.
+    pub cpu: Duration,
+    /// Time it could have run and had no CPU, because another thread did.
+    pub waited: Duration,
+}
+
+/// Times of the calling thread; what it waited is zero when the system does not tell.
+pub fn thread_time() -> ThreadTime {
+    // Time on a CPU, then time waiting for one, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse().ok());
+    ThreadTime {
+        cpu: thread_cpu(),
+        waited: Duration::from_nanos(waited.unwrap_or(0)),
+    }
+}
+
 /// CPU time of a process so far, user and system, all its threads, those that have ended too. In clock ticks of mostly
 /// 10 ms. `None` when there is no such process.
 pub fn cpu(pid: u32) -> Option<Duration> {
@@ -87,9 +110,9 @@ mod tests {
         let pid = std::process::id();
         assert!(is_alive(pid));
         assert!(memory_peak_bytes(pid).is_some_and(|bytes| bytes > 100_000));
-        let before = thread_cpu();
+        let before = thread_time().cpu;
         let mut sum = 0_u64;
-        while thread_cpu() < before + Duration::from_millis(30) {
+        while thread_time().cpu < before + Duration::from_millis(30) {
             sum = std::hint::black_box(sum.wrapping_mul(31) + 1);
         }
         assert!(cpu(pid) >= Some(Duration::from_millis(20)));

@@ -203,8 +203,11 @@ pub struct Generator {
     pub threads: usize,
     /// Their CPU time while they sent.
     pub cpu_s: f64,
-    /// The same as a share of the time they had: near 1 they were the bottleneck.
+    /// The same as a share of the time they had.
     pub cpu_share: f64,
+    /// Time in which they could have run and had no CPU, as such a share: high where CPUs are shared. When both
+    /// together are near 1, the generator was the bottleneck.
+    pub wait_share: f64,
 }
 
 /// Share of its threads' time from which on the generator counts as the bottleneck.
@@ -276,10 +279,11 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "generator: {} threads, {:.0} % busy{}",
+            "generator: {} threads, {:.0} % busy, {:.0} % waiting for a CPU{}",
             generator.threads,
             generator.cpu_share * 100.0,
-            if generator.cpu_share > BUSY_SHARE {
+            generator.wait_share * 100.0,
+            if generator.cpu_share + generator.wait_share > BUSY_SHARE {
                 ": it was the bottleneck, the server can do more"
             } else {
                 ""
