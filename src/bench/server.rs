@@ -204,15 +204,15 @@ impl Server {
         self.engine
     }
 
-    /// SIGKILL: ends every request that is still awaited. For a run that nobody wants the end of.
+    /// SIGKILL to it and its engine: ends every request and query that is still awaited. For a run that nobody wants the end
+    /// of. The engine by itself would wait for its connections, and they for it.
     pub fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        // It is ours and not waited for yet, so no other process has its id.
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
+        // Not one that has ended before: another process may have its id.
+        let engine = self
+            .engine
+            .filter(|pid| process::children(self.pid()).contains(pid));
+        for pid in [Some(self.pid()), engine].into_iter().flatten() {
+            kill(pid, Signal::KILL);
         }
     }
 
@@ -226,7 +226,8 @@ impl Server {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        self.signal(Signal::TERM);
+        // It is ours and not waited for yet, so no other process has its id.
+        kill(self.pid(), Signal::TERM);
         let asked = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if asked.elapsed() > END_PATIENCE {
@@ -249,6 +250,12 @@ impl Drop for Server {
         while engines.iter().any(|pid| process::is_alive(*pid)) && asked.elapsed() < ENGINE_END_PATIENCE {
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+fn kill(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
     }
 }
 
