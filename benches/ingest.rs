@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Server, eventually};
+use ringhouse::bench::kernel::service;
 use ringhouse::runtime::{self, Connection, CoreOptions, Listener};
 use ringhouse::topology;
 use socket2::{Domain, Socket, Type};
@@ -216,7 +217,7 @@ fn steady(server: &Server, seconds: u64) {
         rows: ROWS,
         connections: 1,
         requests: 1,
-        request: request("null_logs", "wal", &lines(ROWS)),
+        request: request("null_logs", "wal", &service(ROWS as u64).text),
     };
     let mut stream = connect(server.port);
     let mut reply = [0; 4096];
@@ -252,7 +253,7 @@ fn single_rows(server: &Server, count: usize) {
             rows: 1,
             connections: 1,
             requests: count,
-            request: request("null_logs", ack, &lines(1)),
+            request: request("null_logs", ack, &service(1).text),
         };
         let mut stream = connect(server.port);
         let mut reply = [0; 4096];
@@ -276,7 +277,7 @@ fn single_rows(server: &Server, count: usize) {
 /// Clients that connect at the same moment, as after a network was away, each with one row.
 fn burst(server: &Server) {
     const CLIENTS: usize = 3000;
-    let request = request("null_logs", "memory", &lines(1));
+    let request = request("null_logs", "memory", &service(1).text);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port)).into();
     let started = Instant::now();
     let sockets: Vec<Socket> = (0..CLIENTS)
@@ -394,7 +395,7 @@ fn loads(size: &Size, table: &str) -> [[Load; 2]; 2] {
             rows,
             connections,
             requests,
-            request: request(table, ack, &lines(rows)),
+            request: request(table, ack, &service(rows as u64).text),
         })
     };
     [
@@ -414,35 +415,6 @@ fn request(table: &str, ack: &str, body: &[u8]) -> Vec<u8> {
         body.len()
     );
     [head.as_bytes(), body].concat()
-}
-
-/// Lines of about 240 bytes as a web service writes them.
-fn lines(rows: usize) -> Vec<u8> {
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut text = String::new();
-    for row in 0..rows {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let level = ["INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG"][(random >> 33) as usize % 6];
-        let service = ["checkout", "payments", "search", "frontend"][(random >> 40) as usize % 4];
-        text.push_str(&format!(
-            "{{\"timestamp\":\"2026-11-21T05:{:02}:{:02}.{:03}Z\",\"level\":\"{level}\",\"service\":\"{service}\",\
-             \"message\":\"GET /api/v1/orders/{} took {} ms for user {}\",\"trace_id\":\"{:016x}{random:016x}\",\
-             \"pid\":{},\"host\":\"node-{:02}.eu-west\",\"status\":{}}}\n",
-            row / 60_000 % 60,
-            row / 1000 % 60,
-            row % 1000,
-            random >> 44,
-            random >> 54,
-            random >> 50,
-            random.rotate_left(17),
-            1000 + (random >> 52),
-            random >> 59,
-            200 + (random >> 61) * 100,
-        ));
-    }
-    text.into_bytes()
 }
 
 fn connect(port: u16) -> TcpStream {
