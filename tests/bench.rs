@@ -111,7 +111,7 @@ fn assert_adds_up(report: &Value, server: &Server) {
         number(report, "/throughput/requests") * number(report, "/settings/rows_per_request")
     );
     for latency in ["/reply_ms", "/visible_ms/latency"] {
-        let percentiles = ["p50", "p90", "p99", "p999", "max"].map(|name| {
+        let percentiles = ["p50", "p90", "p95", "p99", "p999", "max"].map(|name| {
             let value = number(report, &format!("{latency}/{name}"));
             assert!(value > 0.0, "{latency} {name} in {report:#}");
             value

@@ -128,6 +128,8 @@ pub struct Latency {
     pub p50: f64,
     /// 90 %.
     pub p90: f64,
+    /// 95 %.
+    pub p95: f64,
     /// 99 %.
     pub p99: f64,
     /// 99.9 %.
@@ -145,6 +147,7 @@ impl Latency {
             count: histogram.len(),
             p50: at(0.5),
             p90: at(0.9),
+            p95: at(0.95),
             p99: at(0.99),
             p999: at(0.999),
             max: at(1.0),
@@ -152,7 +155,7 @@ impl Latency {
     }
 
     fn cells(&self, name: &str) -> Vec<String> {
-        let values = [self.p50, self.p90, self.p99, self.p999, self.max];
+        let values = [self.p50, self.p90, self.p95, self.p99, self.p999, self.max];
         let mut cells = vec![name.to_owned(), thousands(self.count as f64)];
         cells.extend(values.map(|value| format!("{value:.2}")));
         cells
@@ -303,7 +306,16 @@ impl fmt::Display for Report {
                 thousands(throughput.unsent as f64)
             )?;
         }
-        let head = ["milliseconds", "count", "p50", "p90", "p99", "p99.9", "max"];
+        let head = [
+            "milliseconds",
+            "count",
+            "p50",
+            "p90",
+            "p95",
+            "p99",
+            "p99.9",
+            "max",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec(), self.reply_ms.cells("reply")];
         rows.extend(self.late_ms.as_ref().map(|late| late.cells("sent late")));
         rows.extend(
