@@ -25,6 +25,14 @@ pub struct Body {
     pub ids: Vec<usize>,
 }
 
+impl Body {
+    /// Appends the number of the next row, 0 for now, and notes where it stands.
+    pub(super) fn put_number(&mut self) {
+        self.ids.push(self.bytes.len());
+        self.bytes.extend_from_slice(&[b'0'; ID_BYTES]);
+    }
+}
+
 impl Dialect {
     /// Name on the command line and in results.
     pub fn name(self) -> &'static str {
@@ -86,8 +94,7 @@ fn write_object(body: &mut Body, row: &Row, key: &str, run: &RunId) {
         run.prefix(),
     );
     body.bytes.extend_from_slice(text.as_bytes());
-    body.ids.push(body.bytes.len());
-    body.bytes.extend_from_slice(&[b'0'; ID_BYTES]);
+    body.put_number();
     body.bytes.push(b'"');
     for (name, value) in &row.attributes {
         body.bytes

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -28,6 +28,7 @@ use super::schedule::Schedule;
 use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
 use super::settle::Stored;
 use super::ticker::Ticker;
+use super::unix_ms;
 use crate::config::{ConfigError, split_table_name};
 use crate::dead_letter::Target;
 use crate::schema::TableName;
@@ -565,11 +566,6 @@ fn resolve(url: &Target) -> Result<SocketAddr, BenchError> {
     addresses
         .next()
         .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

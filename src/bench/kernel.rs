@@ -28,6 +28,7 @@ use super::median;
 use super::process::thread_cpu;
 use crate::json::{Parser, RowForm, RowsText};
 use crate::limits::Limits;
+use crate::topology;
 
 /// Options of `bench kernel`.
 #[derive(Debug, Args)]
@@ -155,16 +156,14 @@ pub fn run(args: &KernelArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn pin(core: Option<usize>) -> Result<(), Box<dyn Error>> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let available = topology::available();
     let chosen = match core {
-        Some(id) => cores.into_iter().find(|core| core.id == id),
-        None => cores.into_iter().next_back(),
+        Some(cpu) => available.into_iter().find(|one| *one == cpu),
+        None => available.into_iter().next_back(),
     };
     let chosen = chosen.ok_or("--core: this process may not run on such a CPU")?;
-    if !core_affinity::set_for_current(chosen) {
-        return Err(format!("this thread cannot be bound to CPU {}", chosen.id).into());
-    }
-    println!("on CPU {}, time of the thread", chosen.id);
+    topology::pin_current_thread(chosen)?;
+    println!("on CPU {chosen}, time of the thread");
     Ok(())
 }
 

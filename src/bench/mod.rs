@@ -62,6 +62,11 @@ pub fn run(command: BenchCommand) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
+/// Unix time in milliseconds.
+fn unix_ms() -> u64 {
+    crate::ingest::unix_ms().max(0) as u64
+}
+
 /// The one in the middle, or the mean of the two there.
 ///
 /// # Panics

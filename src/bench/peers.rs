@@ -27,7 +27,7 @@ use super::layout::Layout;
 use super::server::{Server, ServerPlan};
 use super::settle::Stored;
 use super::table::{aligned, thousands};
-use super::{median, process};
+use super::{median, process, unix_ms};
 use crate::schema::TableName;
 use crate::topology;
 
@@ -221,7 +221,7 @@ fn go(
         table: TABLE.to_owned(),
         run: run.clone(),
         seed: fastrand::Rng::new().u64(..),
-        unix_ms: crate::ingest::unix_ms().max(0) as u64,
+        unix_ms: unix_ms(),
     };
     let native = matches!(way, Way::Native).then(|| NativeBlocks::make(&load));
     clickhouse.run(&format!("TRUNCATE TABLE {TABLE}"))?;

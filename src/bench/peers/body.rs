@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::super::dialect::{Body, Dialect};
-use super::super::id::{ID_BYTES, RunId};
+use super::super::id::RunId;
 use super::super::rows::Row;
 use crate::ack::AckLevel;
 
@@ -56,8 +56,7 @@ fn json_each_row(rows: &[Row], run: &RunId) -> Body {
             run.prefix(),
         );
         body.bytes.extend_from_slice(text.as_bytes());
-        body.ids.push(body.bytes.len());
-        body.bytes.extend_from_slice(&[b'0'; ID_BYTES]);
+        body.put_number();
         body.bytes.extend_from_slice(b"\",\"LogAttributes\":{");
         for (at, (name, value)) in row.attributes.iter().enumerate() {
             let text = match value {

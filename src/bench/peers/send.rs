@@ -12,6 +12,7 @@ use super::body::Taker;
 use crate::clickhouse::packet::{Login, Query};
 use crate::clickhouse::session::{Event, Session};
 use crate::limits::Limits;
+use crate::topology::pin_current_thread;
 
 /// How long a reply may take.
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
@@ -82,7 +83,7 @@ fn post_some(
     requests: u64,
     next: &AtomicU64,
 ) -> io::Result<u64> {
-    pin(load.cpu);
+    pin_current_thread(load.cpu).map_err(io::Error::other)?;
     let mut bodies: Vec<_> = (0..BODIES as u64)
         .map(|body| {
             let rows = load.rows_of(load.rows_per_request as usize, part * BODIES as u64 + body);
@@ -201,7 +202,7 @@ impl NativeBlocks {
     /// # Errors
     /// The connection breaks, or ClickHouse refuses.
     pub fn send(&self, load: &Load, port: u16, columns: &str) -> io::Result<u64> {
-        pin(load.cpu);
+        pin_current_thread(load.cpu).map_err(io::Error::other)?;
         let mut client = Native::connect(port)?;
         let text = format!("INSERT INTO {} ({columns}) FORMAT Native", load.table);
         for blocks in &self.inserts {
@@ -284,10 +285,6 @@ impl Native {
             }
         }
     }
-}
-
-fn pin(cpu: usize) {
-    core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
 }
 
 #[cfg(test)]
