@@ -5,7 +5,7 @@ mod open;
 mod scan;
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};
-use self::scan::{KeyFault, Scan};
+use self::scan::{KeyFault, Scan, Stopped};
 use crate::block::{BlockInfo, Partitions};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::column::{Append, Column, Node, partition_of};
@@ -215,13 +215,18 @@ impl TableSink {
             blocked_on: None,
             touched: 0,
         };
-        parser.parse(text, |parsed| {
-            self.push_parsed(parsed, first_row, now_ns, errors, &mut pushed)
-        });
-        pushed.consumed = match pushed.blocked_on {
-            None => text.bytes.len(),
-            Some(_) => text.offset_of_row(pushed.rows as usize),
-        };
+        self.push_text(parser, text, first_row, now_ns, errors, &mut pushed);
+        if pushed.consumed < text.bytes.len() && pushed.blocked_on.is_none() {
+            let rest = text.from_offset(pushed.consumed);
+            let before = pushed.rows;
+            parser.parse(rest, |parsed| {
+                self.push_parsed(parsed, first_row + before, now_ns, errors, &mut pushed)
+            });
+            pushed.consumed += match pushed.blocked_on {
+                None => rest.bytes.len(),
+                Some(_) => rest.offset_of_row((pushed.rows - before) as usize),
+            };
+        }
         pushed
     }
 
@@ -253,6 +258,36 @@ impl TableSink {
         }
     }
 
+    /// Takes the rows of `text` up to the first that is not written the usual way.
+    fn push_text(
+        &mut self,
+        parser: &mut Parser,
+        text: RowsText<'_>,
+        first_row: u64,
+        now_ns: i64,
+        errors: &mut RowErrors,
+        pushed: &mut Pushed,
+    ) {
+        parser.read(text, |mut reader, tape| {
+            let mut stopped = Stopped::Full;
+            while stopped == Stopped::Full {
+                self.key_faults.clear();
+                stopped = self.scan.read_text(&mut reader, tape);
+                self.read_times(tape, now_ns);
+                let before = first_row + pushed.rows;
+                let done = self.take_pass(tape, now_ns, errors, pushed, |row| before + row as u64);
+                pushed.rows += done as u64;
+                pushed.consumed = self.scan.start_of(done);
+                if done < self.scan.rows() {
+                    return;
+                }
+            }
+            if stopped == Stopped::AtEnd {
+                pushed.consumed = text.bytes.len();
+            }
+        });
+    }
+
     fn push_parsed(
         &mut self,
         parsed: Parsed<'_, '_>,
@@ -263,29 +298,48 @@ impl TableSink {
     ) {
         let mut done = 0;
         while done < parsed.rows.len() && pushed.blocked_on.is_none() {
-            self.read_pass(parsed.tape, &parsed.rows[done..], now_ns);
-            let assigned = self.assign(now_ns);
-            pushed.accepted += self.append_pass(assigned, parsed.tape, now_ns, &mut pushed.touched);
-            self.report(assigned.done, errors, |row| {
+            self.key_faults.clear();
+            let key_faults = &mut self.key_faults;
+            self.scan.scan(parsed.tape, &parsed.rows[done..], |row, fault| {
+                key_faults.push((row, fault));
+            });
+            self.read_times(parsed.tape, now_ns);
+            done += self.take_pass(parsed.tape, now_ns, errors, pushed, |row| {
                 first_row + u64::from(parsed.ordinal(done + row))
             });
-            done += assigned.done;
-            // A batch that was opened for rows of this pass which all proved bad is free again.
-            pushed.blocked_on = assigned.blocked_on.filter(|batch| self.batches[*batch].rows > 0);
         }
-        pushed.rows = match pushed.blocked_on {
+        let rows = match pushed.blocked_on {
             None => u64::from(parsed.count),
             Some(_) => u64::from(parsed.ordinal(done)),
         };
         for (ordinal, fault) in parsed.faults {
-            if u64::from(*ordinal) < pushed.rows {
+            if u64::from(*ordinal) < rows {
                 errors.push_fault(first_row + u64::from(*ordinal), fault);
             }
         }
+        pushed.rows += rows;
     }
 
-    /// Scans the rows of one pass and parses the times that decide on their partitions.
-    fn read_pass(&mut self, tape: &[Node<'_>], objects: &[u32], now_ns: i64) {
+    /// Puts the rows of a pass into batches, as many as find one, and rejects the bad ones among them. Returns how
+    /// many it was done with.
+    fn take_pass(
+        &mut self,
+        tape: &[Node<'_>],
+        now_ns: i64,
+        errors: &mut RowErrors,
+        pushed: &mut Pushed,
+        number: impl Fn(usize) -> u64,
+    ) -> usize {
+        let assigned = self.assign(now_ns);
+        pushed.accepted += self.append_pass(assigned, tape, now_ns, &mut pushed.touched);
+        self.report(assigned.done, errors, number);
+        // A batch that was opened for rows of this pass which all proved bad is free again.
+        pushed.blocked_on = assigned.blocked_on.filter(|batch| self.batches[*batch].rows > 0);
+        assigned.done
+    }
+
+    /// Parses the times that decide on the partitions of a pass.
+    fn read_times(&mut self, tape: &[Node<'_>], now_ns: i64) {
         let TableSink {
             scan,
             bad,
@@ -295,14 +349,11 @@ impl TableSink {
             ..
         } = self;
         bad.clear();
-        bad.resize(objects.len(), false);
-        key_faults.clear();
+        bad.resize(scan.rows(), false);
+        for (row, _) in key_faults {
+            bad[*row] = true;
+        }
         failures.clear();
-        scan.scan(tape, objects, |row, fault| {
-            bad[row] = true;
-            key_faults.push((row, fault));
-        });
-        bad.truncate(scan.rows());
         ticks.clear();
         if let Some(partition) = &self.partition {
             let append = Append {

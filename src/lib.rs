@@ -32,6 +32,7 @@ pub mod json;
 // Rows to columns in wire form.
 pub mod batch;
 pub mod column;
+pub mod digits;
 pub mod mapping;
 pub mod schema;
 pub mod severity;

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::column::KeyTable;
+use crate::column::{KeyTable, ends_of};
 use crate::limits::Limits;
 use crate::mapping::{Resolver, Target};
 
@@ -47,10 +47,57 @@ pub(super) struct Name {
     path_len: u32,
 }
 
+/// How a name's key stands in a row, its quotes and its colon included, when nothing in it needs an escape.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// First and last eight bytes, overlapping for keys below 13; of shorter ones the first and zeros, in both.
+    head: u64,
+    tail: u64,
+    /// Zero for what is never found this way.
+    len: u32,
+    parent: u32,
+}
+
+impl Written {
+    const NEVER: Written = Written {
+        head: 0,
+        tail: 0,
+        len: 0,
+        parent: u32::MAX,
+    };
+
+    fn new(key: &[u8], parent: u32) -> Written {
+        let written = [b"\"", key, b"\":"].concat();
+        let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        if key.iter().any(is_escaped) || key.len() > WRITTEN_KEY_BYTES_MAX {
+            return Written::NEVER;
+        }
+        let (head, tail) = match (written.first_chunk::<8>(), written.last_chunk::<8>()) {
+            (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+            _ => {
+                let mut head = [0; 8];
+                head[..written.len()].copy_from_slice(&written);
+                (u64::from_le_bytes(head), u64::from_le_bytes(head))
+            }
+        };
+        Written {
+            head,
+            tail,
+            len: written.len() as u32,
+            parent,
+        }
+    }
+}
+
+/// Longer keys are rare, and found by their text.
+const WRITTEN_KEY_BYTES_MAX: usize = 64;
+
 /// The names of one table on one core. Bounded: `names_max` of at most `attribute_name_bytes_max` bytes.
 #[derive(Debug)]
 pub(super) struct Names {
     names: Vec<Name>,
+    /// As many.
+    written: Vec<Written>,
     by_key: HashTable<u32>,
     hasher: RandomState,
     /// Keys and joined names.
@@ -67,6 +114,7 @@ impl Names {
         let names_max = limits.attributes_per_row_max.max(128) * 8;
         let mut names = Names {
             names: Vec::new(),
+            written: Vec::new(),
             by_key: HashTable::new(),
             hasher: RandomState::default(),
             bytes: Vec::new(),
@@ -102,6 +150,8 @@ impl Names {
         };
         self.names.push(fixed.clone());
         self.names.push(fixed);
+        self.written.clear();
+        self.written.resize(self.names.len(), Written::NEVER);
     }
 
     #[cfg(test)]
@@ -128,6 +178,32 @@ impl Names {
         for name in &mut self.names {
             name.opened = 0;
         }
+    }
+
+    /// The name of the key that `ahead` starts with, and the bytes of the key with its quotes and its colon, if it is
+    /// the one expected behind `previous`.
+    #[inline]
+    pub(super) fn expected(&self, previous: u32, parent: u32, ahead: &[u8]) -> Option<(u32, usize)> {
+        let name = self.names[previous as usize].next[0];
+        let written = &self.written[name as usize];
+        let len = written.len as usize;
+        let head = u64::from_le_bytes(*ahead.first_chunk()?);
+        if written.parent != parent {
+            return None;
+        }
+        if len < 8 {
+            // Never the case for `Written::NEVER`, whose parent is none.
+            let mask = (1 << (8 * len)) - 1;
+            return (head & mask == written.head).then_some((name, len));
+        }
+        let tail = u64::from_le_bytes(*ahead.get(..len)?.last_chunk()?);
+        let is_it = head == written.head
+            && tail == written.tail
+            && (len <= 16 || {
+                let key = self.key_of(&self.names[name as usize]);
+                ahead[8..len - 8] == key[7..key.len() - 6]
+            });
+        is_it.then_some((name, len))
     }
 
     /// The name of `key` under `parent`, when `previous` is the name of the key before it.
@@ -241,6 +317,7 @@ impl Names {
             path_start: path_start as u32,
             path_len,
         });
+        self.written.push(Written::new(key, parent));
         let Names {
             names,
             by_key,
@@ -265,48 +342,4 @@ fn hash_of(hasher: &RandomState, parent: u32, key: &[u8]) -> u64 {
     parent.hash(&mut state);
     state.write(key);
     state.finish()
-}
-
-/// The first and the last eight bytes of a key, or all of a shorter one.
-#[inline]
-fn ends_of(key: &[u8]) -> (u64, u64) {
-    if let (Some(head), Some(tail)) = (key.first_chunk::<8>(), key.last_chunk::<8>()) {
-        return (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
-    }
-    if let (Some(head), Some(tail)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
-        return (
-            u64::from(u32::from_le_bytes(*head)),
-            u64::from(u32::from_le_bytes(*tail)),
-        );
-    }
-    match *key {
-        [] => (0, 0),
-        [a] => (u64::from(a), 0),
-        [a, b] => (u64::from(a), u64::from(b)),
-        [a, b, c, ..] => (u64::from(a) | u64::from(b) << 8, u64::from(c)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_differ_have_different_ends_up_to_sixteen_bytes() {
-        let mut keys = vec![Vec::new()];
-        for len in 1..=16 {
-            keys.push(vec![b'a'; len]);
-            for at in 0..len {
-                let mut key = vec![b'a'; len];
-                key[at] = b'b';
-                keys.push(key);
-            }
-        }
-        for a in &keys {
-            for b in &keys {
-                let same = a.len() == b.len() && ends_of(a) == ends_of(b);
-                assert_eq!(same, a == b, "{a:?} {b:?}");
-            }
-        }
-    }
 }

@@ -1,7 +1,8 @@
-//! Sorts the values of parsed rows by column: one pass over the tape, one slot for each column and row.
+//! Sorts the values of rows by column, in one pass over their text or over its tape: one slot for each column and row.
 
 use super::names::{Name, NameRefused, Names, ROOT};
 use crate::column::{Entry, EntryRange, FOREIGN_LEVEL, KeyTable, Node, StaticNode};
+use crate::json::{After, Irregular, Reader};
 use crate::limits::Limits;
 use crate::mapping::{LEVEL_RANK_BASE, MappingConfig, Resolver, Target};
 use crate::schema::{DataType, Schema};
@@ -28,12 +29,31 @@ enum Stop {
     Repeated,
     Refused(NameRefused),
     TooMany,
+    /// The text is not written the usual way.
+    Irregular,
+}
+
+impl From<Irregular> for Stop {
+    fn from(Irregular: Irregular) -> Self {
+        Stop::Irregular
+    }
 }
 
 impl From<NameRefused> for Stop {
     fn from(refused: NameRefused) -> Self {
         Stop::Refused(refused)
     }
+}
+
+/// Where [`Scan::read_text`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// At the end of the text.
+    AtEnd,
+    /// Behind as many rows as one pass takes.
+    Full,
+    /// Before a row that only [`Scan::scan`] can take, or refuse.
+    Irregular,
 }
 
 /// Which key a column's value in the current row came from.
@@ -66,6 +86,10 @@ pub(super) struct Scan {
     /// Slots of one column.
     stride: usize,
     rows: usize,
+    /// Where each row of a text starts, and the one behind them.
+    starts: Vec<u32>,
+    /// Bytes of a short row, as texts go: how many rows to make slots for.
+    row_bytes: usize,
     entries: Vec<Entry>,
     ranges: Vec<EntryRange>,
     holders: Vec<Holder>,
@@ -97,6 +121,8 @@ impl Scan {
             slots: Vec::new(),
             stride: 0,
             rows: 0,
+            starts: Vec::new(),
+            row_bytes: 64,
             entries: Vec::new(),
             ranges: Vec::new(),
             holders: vec![Holder::default(); columns],
@@ -140,6 +166,64 @@ impl Scan {
         &self.ranges
     }
 
+    /// Where row `row` of the text that was read last starts, or what is behind the last row.
+    pub(super) fn start_of(&self, row: usize) -> usize {
+        self.starts[row] as usize
+    }
+
+    /// Reads rows straight from their text, as many as one pass takes; puts their values on `tape`, which it clears.
+    pub(super) fn read_text<'t>(&mut self, reader: &mut Reader<'t>, tape: &mut Vec<Node<'t>>) -> Stopped {
+        let text_start = reader.offset();
+        self.stride = (reader.ahead().len() / self.row_bytes + 1).min(self.rows_max);
+        self.slots.clear();
+        self.slots.resize(self.columns * self.stride, 0);
+        self.entries.clear();
+        self.ranges.clear();
+        self.starts.clear();
+        self.starts.push(text_start as u32);
+        tape.clear();
+        // No value has index 0.
+        tape.push(Node::Static(StaticNode::Null));
+        let mut row = 0;
+        let stopped = loop {
+            if row == self.stride {
+                break Stopped::Full;
+            }
+            match reader.row() {
+                Ok(true) => {}
+                Ok(false) => break Stopped::AtEnd,
+                Err(Irregular) => break Stopped::Irregular,
+            }
+            let start = self.entries.len();
+            let unknown_fields = self.unknown_fields;
+            let read = self.read_row_text(reader, tape, row);
+            let next = match read {
+                Ok(()) => reader.row_end(),
+                Err(_) => Err(Irregular),
+            };
+            let Ok(next) = next else {
+                self.undo_row(row, start);
+                self.unknown_fields = unknown_fields;
+                break Stopped::Irregular;
+            };
+            self.ranges.push(EntryRange {
+                start: start as u32,
+                end: self.entries.len() as u32,
+            });
+            self.starts.push(reader.offset() as u32);
+            row += 1;
+            if !next {
+                break Stopped::AtEnd;
+            }
+        };
+        self.rows = row;
+        if let Some(row_bytes) = (self.start_of(row) - text_start).checked_div(row) {
+            // A quarter more rows than there were in as many bytes.
+            self.row_bytes = (row_bytes * 4 / 5).max(8);
+        }
+        stopped
+    }
+
     /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
     /// cannot be taken; those have no values then.
     pub(super) fn scan(
@@ -170,7 +254,7 @@ impl Scan {
             match read {
                 Ok(()) => {}
                 Err(Stop::Refused(NameRefused::TooLong)) => reject(row, KeyFault::NameTooLong),
-                Err(Stop::TooMany | Stop::Repeated | Stop::Refused(NameRefused::Full)) => {
+                Err(Stop::TooMany | Stop::Repeated | Stop::Irregular | Stop::Refused(NameRefused::Full)) => {
                     reject(row, KeyFault::TooMany);
                 }
             }
@@ -185,9 +269,11 @@ impl Scan {
     /// Reads one row whose entries start at `start`; leaves nothing of it when it fails.
     #[inline]
     fn read(&mut self, tape: &[Node<'_>], object: usize, row: usize, start: usize) -> Result<(), Stop> {
+        let unknown_fields = self.unknown_fields;
         let mut read = self.read_row(tape, object, row);
         if let Err(Stop::Repeated) = read {
             self.undo_row(row, start);
+            self.unknown_fields = unknown_fields;
             read = self.read_repeated(tape, object, row, start);
         }
         if read.is_err() {
@@ -260,6 +346,85 @@ impl Scan {
             }
             let (target, attribute) = (name.target, name.attribute);
             self.put(tape, target, attribute, value, row, Repeat::Replaces)?;
+        }
+    }
+
+    /// As [`Scan::read_row`], from the text behind the row's `{`.
+    fn read_row_text<'t>(
+        &mut self,
+        reader: &mut Reader<'t>,
+        tape: &mut Vec<Node<'t>>,
+        row: usize,
+    ) -> Result<(), Stop> {
+        self.next_serial();
+        if reader.is_empty_object()? {
+            return Ok(());
+        }
+        let mut parent = ROOT;
+        let mut previous = ROOT;
+        let mut objects_open = false;
+        loop {
+            let id = match self.names.expected(previous, parent, reader.ahead()) {
+                Some((id, bytes)) => {
+                    reader.skip(bytes);
+                    id
+                }
+                None => {
+                    let key = reader.key()?;
+                    self.names
+                        .find(previous, parent, key.as_bytes(), &self.resolver)?
+                }
+            };
+            previous = id;
+            let value = tape.len();
+            let first = reader.token()?;
+            match first {
+                b'"' => tape.push(Node::String(reader.string()?)),
+                b'{' if !self.names.get(id).takes_object => {
+                    reader.skip(1);
+                    let is_empty = reader.is_empty_object()?;
+                    if is_empty && self.names.get(id).target == Target::Unknown {
+                        tape.push(Node::Object { len: 0, count: 0 });
+                    } else {
+                        self.open_object(id, row)?;
+                        objects_open = true;
+                        if !is_empty {
+                            self.around.push((0, parent));
+                            // The row is around all of them.
+                            if self.around.len() >= reader.depth_max() as usize {
+                                return Err(Stop::Irregular);
+                            }
+                            parent = id;
+                            continue;
+                        }
+                    }
+                }
+                b'{' | b'[' => reader.value(tape, 1 + self.around.len() as u32)?,
+                _ => reader.scalar(first, tape)?,
+            }
+            if tape.len() > value {
+                let name = self.names.get(id);
+                if objects_open && name.opened == self.serial {
+                    return Err(Stop::Repeated);
+                }
+                let (target, attribute) = (name.target, name.attribute);
+                match target {
+                    Target::Column { column, rank } if first != b'n' && self.slot(column, row) == 0 => {
+                        self.set_slot(column, row, value as u32);
+                        self.holders[usize::from(column)] = Holder { attribute, rank };
+                    }
+                    Target::Unknown | Target::Attributes => {
+                        self.put_attribute(attribute, value as u32, Repeat::Replaces)?;
+                    }
+                    _ => self.put(tape, target, attribute, value, row, Repeat::Replaces)?,
+                }
+            }
+            while reader.after_member()? == After::End {
+                match self.around.pop() {
+                    None => return Ok(()),
+                    Some((_, outer)) => parent = outer,
+                }
+            }
         }
     }
 

@@ -726,7 +726,70 @@ fn random_row() -> impl Strategy<Value = Value> {
         })
 }
 
+/// A row that only the tape's way can read: a key comes twice and holds objects. Behind it a text is parsed.
+const ODD_ROW: &str = "{\"o\":{\"p\":1},\"o\":{\"p\":2}}\n";
+
+/// Rows, the numbers of the rejected ones, and fields that no column knows.
+fn outcome(bench: &mut Bench) -> (Vec<BTreeMap<String, String>>, BTreeSet<u64>, u64) {
+    let errors = bench.errors.first.iter().map(|error| error.row);
+    let errors = errors.collect();
+    (bench.rows(), errors, bench.sink.unknown_fields())
+}
+
+#[test]
+fn rows_before_an_odd_one_are_taken_once() {
+    for schema in [
+        default_table(),
+        table(&[("message", "String", ""), ("n", "UInt8", "")], ""),
+    ] {
+        let mut bench = Bench::new(&schema, &Limits::default());
+        let good = "{\"message\":\"m\",\"n\":1,\"unknown\":2}\n";
+        let bad = "{\"message\":\"m\",\"n\":1,\"unknown\":2,\"rest\n";
+        bench.push(&[good, good, ODD_ROW, good, bad, good].concat());
+        assert_eq!((bench.accepted, bench.next_row), (5, 6));
+        assert_eq!(bench.errors.first[0].row, 4);
+        if bench.sink.schema().overflow.is_none() {
+            // Those of the rows taken: the odd one has one.
+            assert_eq!(bench.sink.unknown_fields(), 4 + 1);
+        }
+        assert_eq!(bench.rows().len(), 5);
+    }
+}
+
 proptest! {
+    #[test]
+    fn rows_are_the_same_from_their_text_and_from_the_tape(
+        rows in prop::collection::vec((random_row(), random_row(), 0..4_u8), 1..20),
+        plain in any::<bool>(),
+    ) {
+        // Some rows have keys twice, and some are damaged.
+        let lines: String = rows
+            .iter()
+            .map(|(row, more, form)| match form {
+                0 => format!("{}\n", format!("{row}{more}").replace("}{", ",").replace("{,", "{").replace(",}", "}")),
+                1 if row.as_object().is_some_and(|row| row.len() > 3) => format!("{}\n", row.to_string().trim_end_matches('}')),
+                _ => format!("{row}\n"),
+            })
+            .collect();
+        let schema = match plain {
+            true => table(&[("message", "String", ""), ("time", "Int64", ""), ("p", "UInt8", ""), ("q", "Nullable(String)", "'x'")], ""),
+            false => default_table(),
+        };
+        let of = |lines: &str| {
+            let mut bench = Bench::new(&schema, &Limits::default());
+            bench.push(lines);
+            outcome(&mut bench)
+        };
+        let (of_text, of_tape, of_odd) = (of(&lines), of(&[ODD_ROW, &lines].concat()), of(ODD_ROW));
+        prop_assert_eq!(of_text.1.iter().map(|row| row + 1).collect::<BTreeSet<_>>(), of_tape.1);
+        let mut rows = [of_text.0, of_odd.0].concat();
+        let mut rows_of_tape = of_tape.0;
+        rows.sort();
+        rows_of_tape.sort();
+        prop_assert_eq!(rows, rows_of_tape);
+        prop_assert_eq!(of_text.2 + of_odd.2, of_tape.2);
+    }
+
     #[test]
     fn accepted_rows_are_the_models(
         rows in prop::collection::vec(random_row(), 1..60),

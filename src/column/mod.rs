@@ -38,6 +38,7 @@
 mod arena;
 mod builder;
 mod dictionary;
+mod ends;
 mod key_table;
 mod levels;
 mod low_cardinality;
@@ -52,6 +53,7 @@ mod text_columns;
 mod time;
 mod value;
 
+pub(crate) use ends::ends_of;
 pub use key_table::KeyTable;
 pub use levels::FOREIGN_LEVEL;
 pub use overflow::{Entry, EntryRange, Overflow};

@@ -7,6 +7,7 @@ use std::ops::Range;
 use memchr::memchr_iter;
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, Tape, fill_tape_padded};
 
+use super::reader::Reader;
 use super::splitter::{RowForm, RowsText, is_blank};
 use crate::limits::Limits;
 
@@ -77,6 +78,9 @@ pub struct Parser {
     buffers: Buffers,
     /// Empty between calls: only its memory is kept.
     tape: Vec<Node<'static>>,
+    /// A reader's room for texts without their escapes.
+    unescaped: Vec<u8>,
+    depth_max: u32,
     /// Where in `text` each row's first key is, or `EMPTY`.
     keys: Vec<u32>,
     rows: Vec<u32>,
@@ -103,12 +107,32 @@ impl Parser {
             text: Vec::with_capacity(limits.chunk_bytes + 2 + INPUT_PADDING),
             buffers,
             tape: Vec::new(),
+            unescaped: vec![0; limits.chunk_bytes],
+            depth_max: limits.depth_max as u32,
             keys: Vec::new(),
             rows: Vec::new(),
             ordinals: Vec::new(),
             faults: Vec::new(),
             good: Vec::new(),
         }
+    }
+
+    /// Gives `text` to `read` with a reader at its start and a tape for the values; `None` when it is not UTF-8.
+    pub fn read<R>(
+        &mut self,
+        text: RowsText<'_>,
+        read: impl for<'t> FnOnce(Reader<'t>, &mut Vec<Node<'t>>) -> R,
+    ) -> Option<R> {
+        let form = text.form;
+        let text = simdutf8::basic::from_utf8(text.bytes).ok()?;
+        if self.unescaped.len() < text.len() {
+            self.unescaped.resize(text.len(), 0);
+        }
+        let mut tape = Tape(mem::take(&mut self.tape));
+        let reader = Reader::new(text, form, &mut self.unescaped, self.depth_max);
+        let result = read(reader, &mut tape.0);
+        self.tape = tape.reset().0;
+        Some(result)
     }
 
     /// Parses every row of `text` and shows the result to `take`; a bad row costs no other row.
