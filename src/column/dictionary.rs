@@ -1,6 +1,7 @@
 //! Distinct values in wire form and the key of each: what a LowCardinality column is made of.
 
 use super::arena::Arena;
+use super::ends::ends_of;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -21,8 +22,8 @@ pub(super) struct Dictionary {
     width: Option<usize>,
     /// Entry 0 stands for NULL.
     nullable: bool,
-    /// Key of the value looked up last: runs of one value are the rule.
-    last: u32,
+    /// Keys of values looked up lately, by [`recent_slot`]: few values make up most rows, and a hash of all bytes costs more.
+    recent: Box<[u32; RECENT]>,
     keys: Vec<u32>,
     /// The keys in the width the dictionary's size needs; filled when the column goes out.
     narrow: Arena,
@@ -31,11 +32,20 @@ pub(super) struct Dictionary {
     default: Vec<u8>,
 }
 
+/// Where a value is, and its [`ends_of`].
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: u32,
     len: u32,
+    head: u64,
+    tail: u64,
 }
+
+/// Half a KiB for each dictionary.
+const RECENT: usize = 128;
+
+/// No key: there are never so many values.
+const NO_KEY: u32 = u32::MAX;
 
 /// The key of NULL.
 pub(super) const NULL_KEY: u32 = 0;
@@ -52,7 +62,7 @@ impl Dictionary {
             spans: Vec::with_capacity(64),
             width,
             nullable,
-            last: 0,
+            recent: Box::new([NO_KEY; RECENT]),
             keys: Vec::with_capacity(rows_max),
             narrow: Arena::default(),
             marked_rows: 0,
@@ -65,22 +75,32 @@ impl Dictionary {
     /// The key of a value, adding it if it is new.
     #[inline]
     pub(super) fn key_of(&mut self, value: &[u8]) -> u32 {
-        // The last key is NULL's or past the end while nothing was looked up yet.
-        if let Some(&span) = self.spans.get(self.last as usize)
-            && (self.last != NULL_KEY || !self.nullable)
-            && bytes_at(&self.values, span) == value
+        let (head, tail) = ends_of(value);
+        let slot = recent_slot(head, tail, value.len());
+        let key = self.recent[slot];
+        if let Some(&span) = self.spans.get(key as usize)
+            && span.head == head
+            && span.tail == tail
+            && span.len as usize == value.len()
+            && (value.len() <= 16 || bytes_at(&self.values, span) == value)
         {
-            return self.last;
+            return key;
         }
+        let key = self.find_or_add(value);
+        self.recent[slot] = key;
+        key
+    }
+
+    #[inline(never)]
+    fn find_or_add(&mut self, value: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(value);
         let found = self.table.find(hash, |&key| {
             bytes_at(&self.values, self.spans[key as usize]) == value
         });
-        self.last = match found {
+        match found {
             Some(&key) => key,
             None => self.add(hash, value),
-        };
-        self.last
+        }
     }
 
     #[cold]
@@ -100,9 +120,12 @@ impl Dictionary {
             Some(_) => self.values.put(value),
         }
         let start = (self.values.len() - value.len()) as u32;
+        let (head, tail) = ends_of(value);
         self.spans.push(Span {
             start,
             len: value.len() as u32,
+            head,
+            tail,
         });
     }
 
@@ -161,7 +184,7 @@ impl Dictionary {
         self.spans.clear();
         self.keys.clear();
         self.marked_rows = 0;
-        self.last = 0;
+        self.recent.fill(NO_KEY);
         if self.nullable {
             match self.width {
                 None => self.put_value(b""),
@@ -170,6 +193,8 @@ impl Dictionary {
                     self.spans.push(Span {
                         start: 0,
                         len: width as u32,
+                        head: 0,
+                        tail: 0,
                     });
                 }
             }
@@ -220,6 +245,14 @@ impl Dictionary {
             _ => 4,
         }
     }
+}
+
+/// The slot of a value with these [`ends_of`] in the keys looked up lately.
+#[inline]
+fn recent_slot(head: u64, tail: u64, len: usize) -> usize {
+    // A multiplier of Steele and Vigna (2021); the product's highest bits depend on all below.
+    let mixed = (head ^ tail.rotate_left(29) ^ len as u64).wrapping_mul(0xd134_2543_de82_ef95);
+    (mixed >> (u64::BITS - RECENT.ilog2())) as usize
 }
 
 #[inline]
