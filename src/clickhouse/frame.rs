@@ -124,14 +124,29 @@ impl FrameEncoder {
     }
 }
 
-/// Appends `data` as one frame, LZ4 when that saves at least a sixteenth, else as it is.
+/// Data from this size on is sampled before it is compressed.
+const SAMPLED_BYTES_MIN: usize = 32 * 1024;
+const SAMPLE_BYTES: usize = 4 * 1024;
+
+/// Appends `data` as one frame, LZ4 when that saves at least a quarter, else as it is.
+///
+/// LZ4 takes the longer, per byte, the less it finds: of random ids or times of nanoseconds nothing comes of it but the
+/// time. A sample from the middle, a fiftieth of a usual frame, tells that beforehand.
 ///
 /// LZ4 writes into `compressed` and the result is copied. Compressing straight into the tail of `out`
 /// would have to zero room for the worst case first, several times as much as is copied here; it
 /// measured 2 to 3 % slower (1.78 against 1.83 GB/s) and touches memory that the block then does not need.
 fn write_frame(data: &[u8], compressed: &mut [u8], out: &mut Vec<u8>) {
+    let is_worth = |size: usize, data: &[u8]| size <= data.len() - data.len() / 4;
+    if data.len() >= SAMPLED_BYTES_MIN {
+        let sample = &data[data.len() / 2..][..SAMPLE_BYTES];
+        if !is_worth(compress(sample, compressed), sample) {
+            append_frame(METHOD_NONE, data, data.len(), out);
+            return;
+        }
+    }
     let size = compress(data, compressed);
-    if size + data.len() / 16 <= data.len() {
+    if is_worth(size, data) {
         append_frame(METHOD_LZ4, &compressed[..size], data.len(), out);
     } else {
         append_frame(METHOD_NONE, data, data.len(), out);
