@@ -18,6 +18,7 @@
 //!   below 10^17 microseconds, else nanoseconds.
 //! * A float counts as its shortest decimal form: `1700468130.123` is 123 ms and not 123.000144 ms.
 
+use crate::digits::{eight_digits, leading_digits};
 use crate::schema::DataType;
 
 /// A point in time: `seconds` since 1970 and `nanos` after them (also before 1970), below 10^9.
@@ -29,11 +30,16 @@ pub struct UnixTime {
     pub nanos: u32,
 }
 
-/// The date last seen: nearly all rows of a chunk carry the same one.
+/// The date and the minute last seen: nearly all rows of a chunk carry the same ones.
 #[derive(Debug, Clone, Copy)]
 pub struct DateCache {
     prefix: [u8; 10],
     days: i64,
+    /// `YYYY-MM-DDThh:mm`, checked.
+    minute_prefix: [u8; 16],
+    /// Seconds since 1970 at which it began.
+    minute_seconds: i64,
+    minute: u8,
 }
 
 impl Default for DateCache {
@@ -41,6 +47,9 @@ impl Default for DateCache {
         DateCache {
             prefix: *b"1970-01-01",
             days: 0,
+            minute_prefix: *b"1970-01-01T00:00",
+            minute_seconds: 0,
+            minute: 0,
         }
     }
 }
@@ -214,10 +223,32 @@ fn parse_compact_date(text: &[u8; 8]) -> Option<UnixTime> {
 /// `text` has at least 10 bytes.
 #[inline]
 fn parse_calendar(text: &[u8], cache: &mut DateCache) -> Option<UnixTime> {
+    if let Some((minute, [b':', s1, s2, rest @ ..])) = text.split_first_chunk::<16>()
+        && *minute == cache.minute_prefix
+    {
+        if let [b'.', m1, m2, m3, b'Z'] = rest {
+            // Milliseconds in UTC: what most producers write. Six digits, led by two zeros.
+            let digits =
+                u64::from_le_bytes([b'0', b'0', *s1, *s2, *m1, *m2, *m3, b'0']) ^ 0x3030_3030_3030_3030;
+            if leading_digits(digits) == 8 {
+                let number = eight_digits(digits);
+                let second = number / 10_000;
+                if second < 60 {
+                    return Some(UnixTime {
+                        seconds: cache.minute_seconds + second as i64,
+                        nanos: (number % 10_000) as u32 * 100_000,
+                    });
+                }
+            }
+        }
+        let second = two_digits(*s1, *s2)?;
+        return parse_second(text, cache.minute_seconds, i64::from(cache.minute), second, rest);
+    }
     let (date, rest) = text.split_first_chunk::<10>()?;
     if *date != cache.prefix {
         let days = parse_date(date)?;
-        *cache = DateCache { prefix: *date, days };
+        cache.prefix = *date;
+        cache.days = days;
     }
     let midnight = cache.days * SECONDS_PER_DAY;
     // `Thh:mm:ss`
@@ -232,8 +263,27 @@ fn parse_calendar(text: &[u8], cache: &mut DateCache) -> Option<UnixTime> {
     }
     let hour = two_digits(time[1], time[2])?;
     let minute = two_digits(time[4], time[5])?;
-    let mut second = two_digits(time[7], time[8])?;
-    if hour > 23 || minute > 59 || second > 60 {
+    let second = two_digits(time[7], time[8])?;
+    if hour > 23 || minute > 59 {
+        return None;
+    }
+    let minute_seconds = midnight + hour * 3600 + minute * 60;
+    cache.minute_prefix = *text.first_chunk()?;
+    cache.minute_seconds = minute_seconds;
+    cache.minute = minute as u8;
+    parse_second(text, minute_seconds, minute, second, rest)
+}
+
+/// What is left of `text` behind its seconds, within the minute that begins at `minute_seconds`.
+#[inline]
+fn parse_second(
+    text: &[u8],
+    minute_seconds: i64,
+    minute: i64,
+    mut second: i64,
+    rest: &[u8],
+) -> Option<UnixTime> {
+    if second > 60 {
         return None;
     }
     let (mut nanos, rest) = match rest.first() {
@@ -252,7 +302,7 @@ fn parse_calendar(text: &[u8], cache: &mut DateCache) -> Option<UnixTime> {
         _ => parse_offset(rest)?,
     };
     Some(UnixTime {
-        seconds: midnight + hour * 3600 + minute * 60 + second - offset,
+        seconds: minute_seconds + second - offset,
         nanos,
     })
 }
@@ -321,10 +371,7 @@ fn parse_fraction(text: &[u8], at: usize) -> Option<(u32, &[u8])> {
         return None;
     }
     let digits = word ^ 0x3030_3030_3030_3030;
-    // A byte above 9 carries into its high bit: 0x76 + 10 = 0x80.
-    let not_digits = (digits | (digits & 0x7f7f_7f7f_7f7f_7f7f).wrapping_add(0x7676_7676_7676_7676))
-        & 0x8080_8080_8080_8080;
-    let count = (not_digits.trailing_zeros() / 8) as usize;
+    let count = leading_digits(digits);
     if count == 0 {
         return None;
     }
@@ -342,14 +389,6 @@ fn parse_fraction(text: &[u8], at: usize) -> Option<(u32, &[u8])> {
         }
     }
     Some((nanos as u32, rest))
-}
-
-/// Eight digits of 0 to 9 each, the first in the lowest byte, as a number: pairs, then fours, then eight.
-#[inline]
-fn eight_digits(digits: u64) -> u64 {
-    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }
 
 /// Seconds east of UTC.
