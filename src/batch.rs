@@ -3,21 +3,25 @@
 mod names;
 mod open;
 mod scan;
+mod writer;
+
+pub use self::writer::{RowRefusal, RowSource, RowStop, RowWriter};
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};
-use self::scan::{KeyFault, Scan, Stopped};
+use self::scan::{Scan, Stopped};
 use crate::block::{BlockInfo, Partitions};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::column::{Append, Column, Node, partition_of};
-use crate::json::{Parsed, Parser, RejectReason, RowErrors, RowsText};
+use crate::json::{Parsed, Parser, RowErrors, RowsText};
 use crate::limits::Limits;
 use crate::mapping::MappingConfig;
 use crate::schema::{ColumnSpec, PartitionKey, PartitionUnit, Role, Schema};
 
 /// What became of pushed rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pushed {
-    /// Bytes of the text whose rows are done, accepted or rejected; less than all only when blocked.
+    /// How far the input is done, its rows accepted or rejected, in the input's own measure; of a text, less than all only when
+    /// blocked.
     pub consumed: usize,
     /// Rows done.
     pub rows: u64,
@@ -27,6 +31,46 @@ pub struct Pushed {
     pub blocked_on: Option<usize>,
     /// Bit i: open batch i got rows.
     pub touched: u64,
+}
+
+/// Rows that came together, in a form that knows how to push them.
+pub trait RowInput {
+    /// It is long, and others want the core between two passes.
+    const PASS_BY_PASS: bool;
+
+    /// Where they end, in the input's own measure: bytes of a text, records of a message.
+    fn end(&self) -> usize;
+
+    /// Pushes rows from `at` on, one pass at least; see [`TableSink::push`].
+    fn push(
+        &self,
+        at: usize,
+        sink: &mut TableSink,
+        parser: &mut Parser,
+        first_row: u64,
+        now_ns: i64,
+        errors: &mut RowErrors,
+    ) -> Pushed;
+}
+
+impl RowInput for RowsText<'_> {
+    const PASS_BY_PASS: bool = false;
+
+    fn end(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn push(
+        &self,
+        at: usize,
+        sink: &mut TableSink,
+        parser: &mut Parser,
+        first_row: u64,
+        now_ns: i64,
+        errors: &mut RowErrors,
+    ) -> Pushed {
+        sink.push(parser, self.from_offset(at), first_row, now_ns, errors)
+    }
 }
 
 /// An open batch as its owner sees it.
@@ -71,7 +115,7 @@ pub struct TableSink {
     ticks: Vec<i64>,
     /// For each row of a pass: it was rejected.
     bad: Vec<bool>,
-    key_faults: Vec<(usize, KeyFault)>,
+    refused: Vec<(usize, RowRefusal)>,
     failures: Vec<Failure>,
     /// For each row of a pass the columns left to their DEFAULT.
     omitted: Vec<u64>,
@@ -146,7 +190,7 @@ impl TableSink {
             bucket_partitions: partitions_max.clamp(1, BUCKET_PARTITIONS_MAX),
             ticks: Vec::new(),
             bad: Vec::new(),
-            key_faults: Vec::new(),
+            refused: Vec::new(),
             failures: Vec::new(),
             omitted: Vec::new(),
             ordinals: Vec::new(),
@@ -162,6 +206,11 @@ impl TableSink {
     /// The table's columns.
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// Bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Values so far whose key no column knows; a table without overflow column drops them.
@@ -208,13 +257,7 @@ impl TableSink {
         now_ns: i64,
         errors: &mut RowErrors,
     ) -> Pushed {
-        let mut pushed = Pushed {
-            consumed: 0,
-            rows: 0,
-            accepted: 0,
-            blocked_on: None,
-            touched: 0,
-        };
+        let mut pushed = Pushed::default();
         self.push_text(parser, text, first_row, now_ns, errors, &mut pushed);
         if pushed.consumed < text.bytes.len() && pushed.blocked_on.is_none() {
             let rest = text.from_offset(pushed.consumed);
@@ -227,6 +270,29 @@ impl TableSink {
                 Some(_) => rest.offset_of_row((pushed.rows - before) as usize),
             };
         }
+        pushed
+    }
+
+    /// Puts one pass of the rows that `source` writes into batches, at most `rows`; `consumed` counts rows. Their values
+    /// come on `tape`.
+    pub fn push_rows<'t>(
+        &mut self,
+        source: &mut impl RowSource<'t>,
+        rows: usize,
+        tape: &mut Vec<Node<'t>>,
+        first_row: u64,
+        now_ns: i64,
+        errors: &mut RowErrors,
+    ) -> Pushed {
+        let mut pushed = Pushed::default();
+        self.refused.clear();
+        let refused = &mut self.refused;
+        self.scan
+            .write_rows(source, rows, tape, |row, refusal| refused.push((row, refusal)));
+        self.read_times(tape, now_ns);
+        let done = self.take_pass(tape, now_ns, errors, &mut pushed, |row| first_row + row as u64);
+        pushed.rows = done as u64;
+        pushed.consumed = done;
         pushed
     }
 
@@ -271,7 +337,7 @@ impl TableSink {
         parser.read(text, |mut reader, tape| {
             let mut stopped = Stopped::Full;
             while stopped == Stopped::Full {
-                self.key_faults.clear();
+                self.refused.clear();
                 stopped = self.scan.read_text(&mut reader, tape);
                 self.read_times(tape, now_ns);
                 let before = first_row + pushed.rows;
@@ -298,10 +364,10 @@ impl TableSink {
     ) {
         let mut done = 0;
         while done < parsed.rows.len() && pushed.blocked_on.is_none() {
-            self.key_faults.clear();
-            let key_faults = &mut self.key_faults;
+            self.refused.clear();
+            let refused = &mut self.refused;
             self.scan.scan(parsed.tape, &parsed.rows[done..], |row, fault| {
-                key_faults.push((row, fault));
+                refused.push((row, fault));
             });
             self.read_times(parsed.tape, now_ns);
             done += self.take_pass(parsed.tape, now_ns, errors, pushed, |row| {
@@ -343,14 +409,14 @@ impl TableSink {
         let TableSink {
             scan,
             bad,
-            key_faults,
+            refused,
             failures,
             ticks,
             ..
         } = self;
         bad.clear();
         bad.resize(scan.rows(), false);
-        for (row, _) in key_faults {
+        for (row, _) in refused {
             bad[*row] = true;
         }
         failures.clear();
@@ -440,7 +506,7 @@ impl TableSink {
     /// The route and partition that all rows of the pass share, when no row is bad: the usual case.
     fn common_route(&self) -> Option<(Route, i64)> {
         let omitted = *self.omitted.first()?;
-        if !(self.key_faults.is_empty() && self.failures.is_empty()) {
+        if !(self.refused.is_empty() && self.failures.is_empty()) {
             return None;
         }
         if self.omitted.iter().any(|other| *other != omitted) {
@@ -605,9 +671,9 @@ impl TableSink {
 
     /// Rejects the bad ones among the first `done` rows of the pass, each for the first reason found.
     fn report(&mut self, done: usize, errors: &mut RowErrors, number: impl Fn(usize) -> u64) {
-        for (row, fault) in &self.key_faults {
+        for (row, refusal) in &self.refused {
             if *row < done {
-                errors.push(number(*row), RejectReason::Attributes, || fault.to_string());
+                errors.push(number(*row), refusal.reason(), || refusal.to_string());
                 self.bad[*row] = false;
             }
         }

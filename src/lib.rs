@@ -28,6 +28,7 @@ pub mod runtime;
 pub mod http;
 pub mod ingest;
 pub mod json;
+pub mod otlp;
 
 // Rows to columns in wire form.
 pub mod batch;

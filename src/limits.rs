@@ -109,6 +109,8 @@ limits! {
     line_bytes_max: usize = 1024 * 1024, 1024..=256 * MIB;
     /// One request body after de-chunking and inflating. Memory does not grow with it.
     body_bytes_max: u64 = 4 * 1024 * 1024 * 1024, 1024..=1024 * GIB;
+    /// A body that is one message (OTLP), after de-chunking and inflating: it is received whole, into a buffer lent for it.
+    message_bytes_max: usize = 8 * 1024 * 1024, 4096..=GIB;
     /// Inflated bytes allowed for each compressed byte, beyond the first `inflate_free_bytes`.
     inflate_ratio_max: u64 = 200, 2..=1_000_000;
     /// Inflated bytes every request may have before the ratio is looked at.
@@ -266,6 +268,13 @@ impl Limits {
             "line_bytes_max plus body_buffer_bytes",
             (self.line_bytes_max + self.body_buffer_bytes) as u64,
             "one request with a row of the longest size must be able to finish",
+        )?;
+        at_least(
+            "body_buffers_bytes_per_core",
+            self.body_buffers_bytes_per_core as u64,
+            "twice message_bytes_max plus line_bytes_max plus chunk_bytes",
+            2 * (self.message_bytes_max + self.line_bytes_max + self.chunk_bytes) as u64,
+            "half of it is for receiving, and one message of the longest size must be able to finish",
         )?;
         at_least(
             "body_bytes_max",

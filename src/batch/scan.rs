@@ -1,30 +1,15 @@
 //! Sorts the values of rows by column, in one pass over their text or over its tape: one slot for each column and row.
 
 use super::names::{Name, NameRefused, Names, ROOT};
+use super::writer::{RowRefusal, RowSource, RowStop, RowWriter};
 use crate::column::{Entry, EntryRange, FOREIGN_LEVEL, KeyTable, Node, StaticNode};
 use crate::json::{After, Irregular, Reader};
 use crate::limits::Limits;
 use crate::mapping::{LEVEL_RANK_BASE, MappingConfig, Resolver, Target};
 use crate::schema::{DataType, Schema};
 
-/// Why a row's keys cannot be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyFault {
-    TooMany,
-    NameTooLong,
-}
-
-impl std::fmt::Display for KeyFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            KeyFault::TooMany => "more attributes than one row may have",
-            KeyFault::NameTooLong => "an attribute's name, joined with those around it, is too long",
-        })
-    }
-}
-
 /// Why a row was left in the middle.
-enum Stop {
+pub(super) enum Stop {
     /// A key comes twice and holds an object: the short way cannot tell which members still count.
     Repeated,
     Refused(NameRefused),
@@ -174,16 +159,10 @@ impl Scan {
     /// Reads rows straight from their text, as many as one pass takes; puts their values on `tape`, which it clears.
     pub(super) fn read_text<'t>(&mut self, reader: &mut Reader<'t>, tape: &mut Vec<Node<'t>>) -> Stopped {
         let text_start = reader.offset();
-        self.stride = (reader.ahead().len() / self.row_bytes + 1).min(self.rows_max);
-        self.slots.clear();
-        self.slots.resize(self.columns * self.stride, 0);
-        self.entries.clear();
-        self.ranges.clear();
+        self.begin(reader.ahead().len() / self.row_bytes + 1);
         self.starts.clear();
         self.starts.push(text_start as u32);
-        tape.clear();
-        // No value has index 0.
-        tape.push(Node::Static(StaticNode::Null));
+        begin_tape(tape);
         let mut row = 0;
         let stopped = loop {
             if row == self.stride {
@@ -224,20 +203,91 @@ impl Scan {
         stopped
     }
 
+    /// Takes rows that `source` writes, as many as one pass takes of `rows`; their values come on `tape`, which it clears.
+    /// `reject` gets those that cannot be taken; those have no values then.
+    pub(super) fn write_rows<'t>(
+        &mut self,
+        source: &mut impl RowSource<'t>,
+        rows: usize,
+        tape: &mut Vec<Node<'t>>,
+        mut reject: impl FnMut(usize, RowRefusal),
+    ) {
+        self.begin(rows);
+        begin_tape(tape);
+        let mut row = 0;
+        let mut names_forgotten = false;
+        while row < self.stride {
+            let start = self.entries.len();
+            let unknown_fields = self.unknown_fields;
+            self.next_serial();
+            let written = source.write(&mut RowWriter {
+                scan: self,
+                tape,
+                row,
+                previous: ROOT,
+            });
+            match written {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(stop) => {
+                    self.undo_row(row, start);
+                    self.unknown_fields = unknown_fields;
+                    match stop {
+                        RowStop::NextPass if row > 0 => break,
+                        RowStop::NextPass if !names_forgotten => {
+                            self.names.forget();
+                            self.seen.clear();
+                            names_forgotten = true;
+                            continue;
+                        }
+                        // More names than there may be, in one row.
+                        RowStop::NextPass => reject(row, RowRefusal::TooManyAttributes),
+                        RowStop::Refused(refusal) => reject(row, refusal),
+                    }
+                    source.skip();
+                }
+            }
+            self.ranges.push(EntryRange {
+                start: start as u32,
+                end: self.entries.len() as u32,
+            });
+            row += 1;
+        }
+        self.rows = row;
+    }
+
+    /// Makes slots for a pass of so many rows, or as many as it may have.
+    fn begin(&mut self, rows: usize) {
+        self.stride = rows.min(self.rows_max);
+        self.slots.clear();
+        self.slots.resize(self.columns * self.stride, 0);
+        self.entries.clear();
+        self.ranges.clear();
+    }
+
+    /// The name of a key under a parent, when `previous` is the name before it.
+    #[inline]
+    pub(super) fn name(&mut self, previous: u32, parent: u32, key: &[u8]) -> Result<u32, Stop> {
+        Ok(self.names.find(previous, parent, key, &self.resolver)?)
+    }
+
+    /// Where the value of a name goes, and the attribute it is.
+    #[inline]
+    pub(super) fn place(&self, name: u32) -> (Target, u32) {
+        let name = self.names.get(name);
+        (name.target, name.attribute)
+    }
+
     /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
     /// cannot be taken; those have no values then.
     pub(super) fn scan(
         &mut self,
         tape: &[Node<'_>],
         objects: &[u32],
-        mut reject: impl FnMut(usize, KeyFault),
+        mut reject: impl FnMut(usize, RowRefusal),
     ) {
-        let objects = &objects[..objects.len().min(self.rows_max)];
-        self.slots.clear();
-        self.slots.resize(self.columns * objects.len(), 0);
-        self.entries.clear();
-        self.ranges.clear();
-        self.stride = objects.len();
+        self.begin(objects.len());
+        let objects = &objects[..self.stride];
         for (row, &object) in objects.iter().enumerate() {
             let start = self.entries.len();
             let mut read = self.read(tape, object as usize, row, start);
@@ -253,9 +303,9 @@ impl Scan {
             }
             match read {
                 Ok(()) => {}
-                Err(Stop::Refused(NameRefused::TooLong)) => reject(row, KeyFault::NameTooLong),
+                Err(Stop::Refused(NameRefused::TooLong)) => reject(row, RowRefusal::NameTooLong),
                 Err(Stop::TooMany | Stop::Repeated | Stop::Irregular | Stop::Refused(NameRefused::Full)) => {
-                    reject(row, KeyFault::TooMany);
+                    reject(row, RowRefusal::TooManyAttributes);
                 }
             }
             self.ranges.push(EntryRange {
@@ -493,8 +543,9 @@ impl Scan {
         }
     }
 
+    /// Puts a value where its name belongs.
     #[inline]
-    fn put(
+    pub(super) fn put(
         &mut self,
         tape: &[Node<'_>],
         target: Target,
@@ -650,9 +701,15 @@ impl Scan {
 
 /// What a second value of the same name in one row does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+pub(super) enum Repeat {
     Replaces,
     Ignored,
+}
+
+/// Empties a tape but for index 0, which no value has.
+fn begin_tape(tape: &mut Vec<Node<'_>>) {
+    tape.clear();
+    tape.push(Node::Static(StaticNode::Null));
 }
 
 /// Whether an object is a group of keys rather than a value. An empty one under an unknown key would leave no trace.

@@ -623,7 +623,10 @@ fn rejects_rows_with_hostile_names_and_keeps_memory_bounded() {
         .iter()
         .map(|error| (error.row, error.reason))
         .collect();
-    assert_eq!(rejected, [1, 2, 3].map(|row| (row, RejectReason::Attributes)));
+    assert_eq!(
+        rejected,
+        [1, 2, 3].map(|row| (row, crate::json::RejectReason::Attributes))
+    );
     assert_eq!(bench.rows().len(), 2);
 
     bench.blocks.clear();

@@ -149,8 +149,8 @@ impl Drop for ReceiveBuffer {
     }
 }
 
-/// The receive buffers of one core, in three sizes: for heads and small requests, for bodies, and for a row
-/// of the greatest length. Last given, first taken: it is still in the cache.
+/// The receive buffers of one core, in four sizes: for heads and small requests, for bodies, for a row of the greatest
+/// length, and for a message of the greatest length. Last given, first taken: it is still in the cache.
 ///
 /// The smallest are not counted: their number is bounded by `Limits::connections_per_core`. The larger ones,
 /// lent and idle together, stay within half of `Limits::body_buffers_bytes_per_core`; the other half is for
@@ -160,7 +160,7 @@ pub struct BufferPool {
     shared: Rc<RefCell<Pool>>,
 }
 
-const CLASSES: usize = 3;
+const CLASSES: usize = 4;
 
 #[derive(Debug)]
 struct Pool {
@@ -180,7 +180,7 @@ impl BufferPool {
         let row = (limits.line_bytes_max + limits.chunk_bytes).max(body);
         BufferPool {
             shared: Rc::new(RefCell::new(Pool {
-                class_bytes: [small, body, row],
+                class_bytes: [small, body, row, limits.message_bytes_max.max(row)],
                 idle: Default::default(),
                 held_bytes: 0,
                 held_bytes_max: limits.body_buffers_bytes_per_core / 2,
@@ -194,7 +194,9 @@ impl BufferPool {
     }
 
     fn classes(&self) -> usize {
-        CLASSES
+        let class_bytes = self.shared.borrow().class_bytes;
+        // No message is longer than a row may be: the last size would be of no use.
+        if class_bytes[3] > class_bytes[2] { 4 } else { 3 }
     }
 
     fn class_bytes(&self, class: usize) -> usize {
@@ -254,6 +256,7 @@ mod tests {
             line_bytes_max: 200,
             chunk_bytes: 56,
             body_buffers_bytes_per_core: 2 * 512,
+            message_bytes_max: 100,
             ..Limits::default()
         }
     }

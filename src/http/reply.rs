@@ -138,6 +138,37 @@ impl Replier {
         );
     }
 
+    /// Appends a 415 that names the media type the path takes.
+    pub fn unsupported_media_type(&self, out: &mut Vec<u8>, envelope: Envelope, accept: &'static str) {
+        let sentence = format_args!("The Content-Type is not taken here; send {accept}.");
+        self.sentence(
+            out,
+            envelope,
+            Status::UnsupportedMediaType,
+            Extra::Accept(accept),
+            sentence,
+        );
+    }
+
+    /// Appends a reply whose body is `put` by the protocol that is spoken, of its own media type.
+    pub fn message(
+        &self,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        status: Status,
+        content_type: &'static str,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.begin(
+            out,
+            status,
+            envelope.persistence,
+            Extra::ContentType(content_type),
+        );
+        put(out);
+        finish(out, start, envelope);
+    }
+
     fn sentence(
         &self,
         out: &mut Vec<u8>,
@@ -168,7 +199,13 @@ impl Replier {
 
     fn header(&self, out: &mut Vec<u8>, status: Status, persistence: Persistence, extra: Extra) {
         out.extend_from_slice(status.line().as_bytes());
-        out.extend_from_slice(b"Content-Type: application/json\r\nDate: ");
+        let content_type = match extra {
+            Extra::ContentType(content_type) => content_type,
+            _ => "application/json",
+        };
+        out.extend_from_slice(b"Content-Type: ");
+        out.extend_from_slice(content_type.as_bytes());
+        out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(&self.date);
         match persistence {
             Persistence::Keep => {}
@@ -179,6 +216,10 @@ impl Replier {
             (_, Extra::Allow(methods)) => {
                 out.extend_from_slice(b"\r\nAllow: ");
                 out.extend_from_slice(methods.as_bytes());
+            }
+            (_, Extra::Accept(media_type)) => {
+                out.extend_from_slice(b"\r\nAccept: ");
+                out.extend_from_slice(media_type.as_bytes());
             }
             (_, Extra::Replayed) => out.extend_from_slice(b"\r\nIdempotent-Replayed: true"),
             (Status::ServiceUnavailable | Status::TooManyRequests, _) => {
@@ -243,6 +284,10 @@ pub const REASON_BYTES_MAX: usize = 512;
 enum Extra {
     None,
     Allow(&'static str),
+    /// The media type a 415 asks for.
+    Accept(&'static str),
+    /// The body is no JSON.
+    ContentType(&'static str),
     Replayed,
 }
 

@@ -16,6 +16,14 @@ pub struct IngestPath<'a> {
     pub table: Option<&'a str>,
 }
 
+impl IngestPath<'_> {
+    /// The path that names no table.
+    pub const DEFAULT: IngestPath<'static> = IngestPath {
+        database: None,
+        table: None,
+    };
+}
+
 /// Why a path or parameter is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UriError {
@@ -77,12 +85,7 @@ pub fn ingest_path<'a>(path: &'a str, scratch: &'a mut Scratch) -> Result<Option
         return Ok(None);
     };
     let name = match rest {
-        "" | "/" => {
-            return Ok(Some(IngestPath {
-                database: None,
-                table: None,
-            }));
-        }
+        "" | "/" => return Ok(Some(IngestPath::DEFAULT)),
         _ => match rest.strip_prefix('/') {
             Some(name) => name,
             None => return Ok(None),

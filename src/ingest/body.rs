@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::ack::{AckId, AckLevel};
+use crate::batch::RowInput;
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
@@ -48,6 +49,8 @@ pub(super) enum Failure {
     Body(BodyError),
     /// A JSON array that is not one.
     Json(BodyFault),
+    /// A message that is none.
+    Protobuf,
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
     /// No memory for a longer row could be lent.
@@ -60,7 +63,7 @@ impl Failure {
     pub fn status(self) -> Status {
         match self {
             Failure::Body(error) => error.status(),
-            Failure::Json(_) => Status::BadRequest,
+            Failure::Json(_) | Failure::Protobuf => Status::BadRequest,
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
@@ -72,6 +75,7 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
+            Failure::Protobuf => f.write_str("the body is not the protobuf message it should be"),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {
@@ -177,7 +181,7 @@ impl Session<'_> {
                             bytes: &text[at..rows.end],
                             form: rows.form,
                         };
-                        let pushed = core.push(table, rest, row, &mut intake.errors, waiter);
+                        let pushed = core.push(table, &rest, 0, row, &mut intake.errors, waiter);
                         at += pushed.consumed;
                         row += pushed.rows;
                         intake.accepted += pushed.accepted;
@@ -344,7 +348,7 @@ fn no_room(cannot: CannotGrow) -> Failure {
 
 /// What one push of rows did.
 pub(super) struct PushEnd {
-    /// Bytes of the text that are done with.
+    /// How much of the input is done with, in its own measure.
     pub consumed: usize,
     /// Rows in them.
     pub rows: u64,
@@ -364,17 +368,19 @@ impl Core {
         }
     }
 
-    /// Pushes rows into the table's batches, sealing those that are full, until all are in or one cannot be sealed.
-    fn push(
+    /// Pushes rows of `input` from `at` on into the table's batches, sealing those that are full, until all are in, one cannot be
+    /// sealed, or others should have a turn.
+    pub(super) fn push(
         &self,
         table: &Rc<Table>,
-        text: RowsText<'_>,
+        input: &impl RowInput,
+        at: usize,
         first_row: u64,
         errors: &mut RowErrors,
         waiter: Waiting,
     ) -> PushEnd {
         let seal = |batch| self.seal(table, batch);
-        let end = self.push_with(table, text, first_row, errors, waiter, false, seal);
+        let end = self.push_with(table, input, at, first_row, errors, waiter, false, seal);
         // A batch that became full goes now, if it can; if not, the next push is blocked on it.
         self.seal_full(table);
         end
@@ -394,14 +400,15 @@ impl Core {
             self.seal_now(table, batch);
             true
         };
-        self.push_with(table, text, first_row, errors, waiter, true, seal)
+        self.push_with(table, &text, 0, first_row, errors, waiter, true, seal)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what its two callers share")]
-    fn push_with(
+    fn push_with<I: RowInput>(
         &self,
         table: &Table,
-        text: RowsText<'_>,
+        input: &I,
+        at: usize,
         first_row: u64,
         errors: &mut RowErrors,
         waiter: Waiting,
@@ -416,14 +423,11 @@ impl Core {
         };
         let now_ns = self.clock.unix_ns();
         let started_ns = self.clock.now_ns();
-        while end.consumed < text.bytes.len() {
-            let rest = RowsText {
-                bytes: &text.bytes[end.consumed..],
-                form: text.form,
-            };
+        while at + end.consumed < input.end() {
             let pushed = table.push(
+                input,
+                at + end.consumed,
                 &mut self.parser.borrow_mut(),
-                rest,
                 first_row + end.rows,
                 now_ns,
                 errors,
@@ -448,6 +452,9 @@ impl Core {
                 && !seal(batch)
             {
                 end.blocked = true;
+                break;
+            }
+            if I::PASS_BY_PASS {
                 break;
             }
         }

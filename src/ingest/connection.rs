@@ -19,6 +19,7 @@ use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake};
+use super::dialect::{Dialect, OTLP_CONTENT_TYPE};
 use super::keyed::KeyedRequest;
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
@@ -54,6 +55,7 @@ pub(super) struct Session<'c> {
 
 /// A request whose rows are taken.
 struct Reply {
+    dialect: Dialect,
     intake: Intake,
     level: AckLevel,
     waiter: Option<AckId>,
@@ -66,6 +68,7 @@ struct Reply {
 
 /// What a request asks for, once its head is understood and no longer needed.
 pub(super) struct Plan {
+    dialect: Dialect,
     action: Action,
     pub(super) framing: Framing,
     pub(super) encoding: Encoding,
@@ -75,9 +78,17 @@ pub(super) struct Plan {
 }
 
 enum Action {
-    Ingest { table: Rc<Table>, level: AckLevel },
-    Refuse { status: Status, sentence: Sentence },
+    Ingest {
+        table: Rc<Table>,
+        level: AckLevel,
+    },
+    Refuse {
+        status: Status,
+        sentence: Sentence,
+    },
     MethodNotAllowed,
+    /// The body is of a media type that the path does not take.
+    WrongMediaType,
 }
 
 enum Sentence {
@@ -239,8 +250,10 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
+                let dialect = Dialect::of_path(head.path).unwrap_or(Dialect::Json);
                 let plan = Plan {
-                    action: route(core, &head, &mut self.uri),
+                    dialect,
+                    action: route(core, &head, dialect, &mut self.uri),
                     framing: head.framing,
                     encoding: head.encoding,
                     expect_continue: head.expect_continue,
@@ -265,6 +278,16 @@ impl<'c> Session<'c> {
                     .borrow()
                     .method_not_allowed(&mut self.out, plan.refusal_envelope(), "POST");
                 core.metrics.request(Status::MethodNotAllowed.code());
+                return self.discard(&plan).await;
+            }
+            Action::WrongMediaType => {
+                self.settle_all().await?;
+                core.replier.borrow().unsupported_media_type(
+                    &mut self.out,
+                    plan.refusal_envelope(),
+                    OTLP_CONTENT_TYPE,
+                );
+                core.metrics.request(Status::UnsupportedMediaType.code());
                 return self.discard(&plan).await;
             }
         };
@@ -315,6 +338,10 @@ impl<'c> Session<'c> {
             Ok(()) => {
                 let waiting = waiter.map(|waiter| (waiter, level));
                 match ticket {
+                    None if plan.dialect == Dialect::Otlp => {
+                        let taken = self.take_message(&table, plan.framing, plan.encoding, waiting);
+                        taken.await.map(|intake| (intake, None))
+                    }
                     None => {
                         let taken = self.take_body(&table, plan.framing, plan.encoding, waiting);
                         taken.await.map(|intake| (intake, None))
@@ -342,6 +369,7 @@ impl<'c> Session<'c> {
         let due_ms = core.coarse_ms.get() + core.limits.ack_deadline_ms;
         self.buffer.shrink();
         self.replies.push_back(Reply {
+            dialect: plan.dialect,
             intake,
             level,
             waiter,
@@ -383,7 +411,7 @@ impl<'c> Session<'c> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        self.error(plan.refusal_envelope(), status, sentence);
+        self.error_in(plan.dialect, plan.refusal_envelope(), status, sentence);
         self.discard(plan).await
     }
 
@@ -533,18 +561,30 @@ impl<'c> Session<'c> {
         };
         let answer = match reply.intake.answer(reply.level, refused) {
             Ok(answer) => answer,
-            Err((status, sentence)) => return self.error(reply.envelope, status, sentence),
+            Err((status, sentence)) => {
+                let is_empty = reply.intake.failure.is_none();
+                let answered = is_empty.then(|| {
+                    let replier = core.replier.borrow();
+                    reply
+                        .dialect
+                        .answer_empty(&replier, &mut self.out, reply.envelope)
+                });
+                return match answered.flatten() {
+                    Some(status) => core.metrics.request(status.code()),
+                    None => self.error_in(reply.dialect, reply.envelope, status, &sentence),
+                };
+            }
         };
         if let Some(keyed) = reply.keyed {
             core.key_answered(keyed, Some(answer.stored(&reply.intake)));
         }
-        core.replier.borrow().ingest(
+        let status = reply.dialect.answer(
+            &core.replier.borrow(),
             &mut self.out,
             reply.envelope,
-            &answer.reply(),
-            answer.errors(&reply.intake),
+            &answer,
+            &reply.intake,
         );
-        let status = answer.status;
         core.metrics.request(status.code());
         let measure = match reply.level {
             AckLevel::Memory => Measure::RequestMemory,
@@ -569,14 +609,28 @@ impl<'c> Session<'c> {
             }
             (_, Some(error)) => format!("{error}; the rows are held in memory and may still be inserted"),
         };
-        self.error(reply.envelope, Status::ServiceUnavailable, sentence);
+        self.error_in(
+            reply.dialect,
+            reply.envelope,
+            Status::ServiceUnavailable,
+            &sentence,
+        );
     }
 
+    /// Answers a request of which too little is known to say it otherwise.
     fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
-        self.core
-            .replier
-            .borrow()
-            .error(&mut self.out, envelope, status, sentence);
+        self.error_in(Dialect::Json, envelope, status, &sentence);
+    }
+
+    fn error_in(
+        &mut self,
+        dialect: Dialect,
+        envelope: Envelope,
+        status: Status,
+        sentence: &dyn std::fmt::Display,
+    ) {
+        let replier = self.core.replier.borrow();
+        dialect.refuse(&replier, &mut self.out, envelope, status, sentence);
         self.core.metrics.request(status.code());
     }
 
@@ -647,20 +701,34 @@ impl Plan {
 }
 
 /// What a request head asks for.
-fn route(core: &Core, head: &Head<'_>, scratch: &mut uri::Scratch) -> Action {
+fn route(core: &Core, head: &Head<'_>, dialect: Dialect, scratch: &mut uri::Scratch) -> Action {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
-    let path = match uri::ingest_path(head.path, scratch) {
-        Ok(Some(path)) => path,
-        Ok(None) => {
-            return refuse(
-                Status::NotFound,
-                Sentence::Fixed("nothing is here; post rows to /ingest or /ingest/{table}"),
-            );
-        }
-        Err(error) => return refuse(error.status(), Sentence::Uri(error)),
+    let path = match dialect {
+        Dialect::Otlp => uri::IngestPath::DEFAULT,
+        Dialect::Json => match uri::ingest_path(head.path, scratch) {
+            Ok(Some(path)) => path,
+            Ok(None) => {
+                return refuse(
+                    Status::NotFound,
+                    Sentence::Fixed(
+                        "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs",
+                    ),
+                );
+            }
+            Err(error) => return refuse(error.status(), Sentence::Uri(error)),
+        },
     };
     if head.method != "POST" {
         return Action::MethodNotAllowed;
+    }
+    if !dialect.takes(head) {
+        return Action::WrongMediaType;
+    }
+    if dialect == Dialect::Otlp && head.idempotency_key.is_some() {
+        return refuse(
+            Status::BadRequest,
+            Sentence::Fixed("an Idempotency-Key is kept for rows of /ingest only; send this without one"),
+        );
     }
     let written = uri::query_parameter(head.query, "ack")
         .map(str::as_bytes)

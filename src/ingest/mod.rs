@@ -7,7 +7,9 @@ mod answer;
 mod awaiting;
 mod body;
 mod connection;
+mod dialect;
 mod keyed;
+mod message;
 mod table;
 
 pub(crate) use keyed::unix_ms;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::ack::{AckId, AckLevel, AckTable, Waiter};
-use crate::batch::{Pushed, TableSink};
+use crate::batch::{Pushed, RowInput, TableSink};
 use crate::block::BlockId;
 use crate::clickhouse::frame::FrameEncoder;
-use crate::json::{Parser, RowErrors, RowsText};
+use crate::json::{Parser, RowErrors};
 use crate::ledger::Account;
 use crate::limits::Limits;
 use crate::mapping::MappingConfig;
@@ -114,11 +114,14 @@ impl Table {
         &self.account
     }
 
-    /// Pushes rows on behalf of the request `waiter`, if it waits: each batch that takes some holds a claim on it.
+    /// Pushes rows of `input` from `at` on, on behalf of the request `waiter`, if it waits: each batch that takes some holds a
+    /// claim on it.
+    #[expect(clippy::too_many_arguments, reason = "those of the sink, and the claim")]
     pub(super) fn push(
         &self,
+        input: &impl RowInput,
+        at: usize,
         parser: &mut Parser,
-        rows: RowsText<'_>,
         first_row: u64,
         now_ns: i64,
         errors: &mut RowErrors,
@@ -126,7 +129,7 @@ impl Table {
     ) -> Pushed {
         let mut inner = self.inner.borrow_mut();
         let Inner { sink, batches } = &mut *inner;
-        let pushed = sink.push(parser, rows, first_row, now_ns, errors);
+        let pushed = input.push(at, sink, parser, first_row, now_ns, errors);
         let mut touched = pushed.touched;
         while touched != 0 {
             let batch = touched.trailing_zeros() as usize;

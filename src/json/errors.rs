@@ -25,11 +25,13 @@ pub enum RejectReason {
     Range,
     /// A time in no known form.
     Time,
+    /// Not protobuf.
+    Protobuf,
 }
 
 impl RejectReason {
     /// Every reason; `as usize` is its place here.
-    pub const ALL: [RejectReason; 9] = [
+    pub const ALL: [RejectReason; 10] = [
         RejectReason::Json,
         RejectReason::Utf8,
         RejectReason::NotObject,
@@ -39,6 +41,7 @@ impl RejectReason {
         RejectReason::Type,
         RejectReason::Range,
         RejectReason::Time,
+        RejectReason::Protobuf,
     ];
 
     /// Its name in metrics.
@@ -53,6 +56,7 @@ impl RejectReason {
             RejectReason::Type => "type",
             RejectReason::Range => "range",
             RejectReason::Time => "time",
+            RejectReason::Protobuf => "protobuf",
         }
     }
 }

@@ -135,6 +135,23 @@ impl Parser {
         Some(result)
     }
 
+    /// Gives `bytes` to `read` with room for what is made of them and a tape for values, as [`Parser::read`] gives a reader.
+    pub fn lend<R>(
+        &mut self,
+        bytes: &[u8],
+        room_bytes: usize,
+        read: impl for<'t> FnOnce(&'t [u8], &'t mut [u8], &mut Vec<Node<'t>>) -> R,
+    ) -> R {
+        if self.unescaped.len() < room_bytes {
+            // Not resized: memory that comes zeroed is touched only where it is used.
+            self.unescaped = vec![0; room_bytes];
+        }
+        let mut tape = Tape(mem::take(&mut self.tape));
+        let result = read(bytes, &mut self.unescaped, &mut tape.0);
+        self.tape = tape.reset().0;
+        result
+    }
+
     /// Parses every row of `text` and shows the result to `take`; a bad row costs no other row.
     ///
     /// # Panics

@@ -1,0 +1,149 @@
+//! Rows that are no JSON text: a source writes them value by value into a pass.
+
+use super::names::{NameRefused, ROOT};
+use super::scan::{Repeat, Scan, Stop};
+use crate::column::{Node, StaticNode};
+use crate::json::RejectReason;
+
+/// Why a row cannot be taken, before any column has seen it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowRefusal {
+    /// More attributes than `attributes_per_row_max`.
+    TooManyAttributes,
+    /// An attribute's name is longer than `attribute_name_bytes_max`.
+    NameTooLong,
+    /// Its message is not protobuf.
+    Protobuf,
+    /// A text in it is not UTF-8.
+    Utf8,
+    /// Longer than `line_bytes_max`, with what it shares with other rows.
+    TooLong,
+    /// Nested deeper than `depth_max`.
+    TooDeep,
+}
+
+impl RowRefusal {
+    /// The reason it counts as.
+    pub fn reason(self) -> RejectReason {
+        match self {
+            RowRefusal::TooManyAttributes | RowRefusal::NameTooLong => RejectReason::Attributes,
+            RowRefusal::Protobuf => RejectReason::Protobuf,
+            RowRefusal::Utf8 => RejectReason::Utf8,
+            RowRefusal::TooLong => RejectReason::TooLong,
+            RowRefusal::TooDeep => RejectReason::TooDeep,
+        }
+    }
+}
+
+impl std::fmt::Display for RowRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            RowRefusal::TooManyAttributes => "more attributes than one row may have",
+            RowRefusal::NameTooLong => "an attribute's name, joined with those around it, is too long",
+            RowRefusal::Protobuf => "not a valid protobuf message",
+            RowRefusal::Utf8 => "a text in it is not valid UTF-8",
+            RowRefusal::TooLong => "the record, with its resource and scope, is too long",
+            RowRefusal::TooDeep => "a value is nested too deep",
+        })
+    }
+}
+
+/// Why a row was not written to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowStop {
+    /// It never will be.
+    Refused(RowRefusal),
+    /// It will be, as the first of another pass.
+    NextPass,
+}
+
+impl From<RowRefusal> for RowStop {
+    fn from(refusal: RowRefusal) -> Self {
+        RowStop::Refused(refusal)
+    }
+}
+
+impl From<Stop> for RowStop {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(NameRefused::Full) => RowStop::NextPass,
+            Stop::Refused(NameRefused::TooLong) => RowRefusal::NameTooLong.into(),
+            // No object is opened, and nothing is text: the other two do not happen.
+            Stop::TooMany | Stop::Repeated | Stop::Irregular => RowRefusal::TooManyAttributes.into(),
+        }
+    }
+}
+
+/// Where rows come from.
+pub trait RowSource<'t> {
+    /// Writes the next row; false when there is none, or none that fits this pass beside the rows it has.
+    ///
+    /// # Errors
+    /// The row was not written. The same row comes with the next call, unless [`RowSource::skip`] is called before.
+    fn write(&mut self, row: &mut RowWriter<'_, 't>) -> Result<bool, RowStop>;
+
+    /// Gives the row up that could not be written.
+    fn skip(&mut self);
+}
+
+/// Takes the values of one row.
+#[derive(Debug)]
+pub struct RowWriter<'s, 't> {
+    pub(super) scan: &'s mut Scan,
+    pub(super) tape: &'s mut Vec<Node<'t>>,
+    pub(super) row: usize,
+    /// The name put last: most rows have the same ones in the same order.
+    pub(super) previous: u32,
+}
+
+impl<'t> RowWriter<'_, 't> {
+    /// The row's number in its pass.
+    pub fn number(&self) -> usize {
+        self.row
+    }
+
+    /// The pass's values, as simd-json lays them out. Index 0 is none.
+    pub fn tape(&mut self) -> &mut Vec<Node<'t>> {
+        self.tape
+    }
+
+    /// Puts the value at `index` of the tape under `key`, in place of an earlier one.
+    ///
+    /// # Errors
+    /// The row has too many attributes, or this is the pass's last row.
+    pub fn put(&mut self, key: &str, index: u32) -> Result<(), RowStop> {
+        let name = self.scan.name(self.previous, ROOT, key.as_bytes())?;
+        self.put_under(name, index)
+    }
+
+    /// As [`RowWriter::put`], with a value that is not on the tape yet.
+    pub fn put_node(&mut self, key: &str, node: Node<'t>) -> Result<(), RowStop> {
+        self.tape.push(node);
+        self.put(key, self.tape.len() as u32 - 1)
+    }
+
+    /// Puts a member of the object `parent`: an attribute under its own name when `parent` is the overflow column.
+    pub fn put_member(&mut self, parent: &str, key: &str, index: u32) -> Result<(), RowStop> {
+        let parent = self.scan.name(ROOT, ROOT, parent.as_bytes())?;
+        let name = self.scan.name(self.previous, parent, key.as_bytes())?;
+        self.put_under(name, index)
+    }
+
+    fn put_under(&mut self, name: u32, index: u32) -> Result<(), RowStop> {
+        self.previous = name;
+        let (target, attribute) = self.scan.place(name);
+        debug_assert!(
+            index != 0 || self.tape[0] == Node::Static(StaticNode::Null),
+            "index 0 is no value"
+        );
+        self.scan.put(
+            self.tape,
+            target,
+            attribute,
+            index as usize,
+            self.row,
+            Repeat::Replaces,
+        )?;
+        Ok(())
+    }
+}
