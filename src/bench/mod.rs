@@ -18,6 +18,7 @@ pub mod layout;
 pub mod load;
 pub mod measured;
 pub mod output;
+pub mod parts;
 pub mod peers;
 pub mod probe;
 pub mod process;
