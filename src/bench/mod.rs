@@ -5,6 +5,7 @@
 //! ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
 
 pub mod args;
+pub mod bars;
 pub mod chart;
 pub mod clickhouse;
 pub mod cores;
