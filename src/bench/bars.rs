@@ -9,7 +9,7 @@ const WIDTH: f64 = 1200.0;
 const MARGIN: f64 = 24.0;
 const LABEL_WIDTH: f64 = 390.0;
 /// Room for the text behind the longest bar.
-const TEXT_WIDTH: f64 = 120.0;
+const TEXT_WIDTH: f64 = 132.0;
 
 /// Heights, in pixels.
 const TOP: f64 = 84.0;
