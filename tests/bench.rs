@@ -438,18 +438,22 @@ fn climbs_every_rung_with_every_row() {
         assert_eq!((run("rows_lost"), run("rows_doubled")), (0.0, 0.0), "{rung}");
         assert!(run("rows") > 0.0 && run("rows") % 7.0 == 0.0, "{rung}");
         assert!(run("parts") > 0.0 && run("rows_per_s_stored") > 0.0, "{rung}");
-        assert!(
-            run("server_cpu_s") > 0.0 && run("clickhouse_cpu_s") > 0.0,
-            "{rung}"
-        );
         assert!(run("reply_p99_ms") >= run("reply_p50_ms"), "{rung}");
     }
-    // The first rung alone inserts each request by itself.
+    // In ticks of 10 ms: one run of one rung may have taken none.
+    for side in ["server_cpu_s", "clickhouse_cpu_s"] {
+        let of_rung = |rung| number(rung, &format!("/runs/0/{side}"));
+        assert!(
+            rungs.iter().map(of_rung).sum::<f64>() > 0.0,
+            "{side} in {ladder:#}"
+        );
+    }
+    // The first rung alone inserts each request by itself; one at midnight makes two parts.
     let rows_per_part = |at: usize| {
         let part = |name: &str| number(&rungs[at], &format!("/runs/0/{name}"));
         part("rows") / part("parts")
     };
-    assert_eq!(rows_per_part(0), 7.0);
+    assert!(rows_per_part(0) <= 7.0, "{ladder:#}");
     assert!((2..7).all(|at| rows_per_part(at) > 7.0), "{ladder:#}");
     let chart = fs::read_to_string(svg).unwrap();
     // Two figures of each rung, and the background.
