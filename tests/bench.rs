@@ -404,6 +404,97 @@ fn goes_every_way_with_the_same_rows() {
 }
 
 #[test]
+fn climbs_every_rung_with_every_row() {
+    let (temporary, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (json, svg) = (directory.path().join("r.json"), directory.path().join("r.svg"));
+    let output = Command::new(BINARY)
+        .args(["bench", "ladder", "--runs", "1"])
+        .args([
+            "--duration",
+            "0.5",
+            "--warm-up",
+            "0.1",
+            "--rows-per-request",
+            "7",
+            "--connections",
+            "3",
+        ])
+        .arg("--json")
+        .arg(&json)
+        .arg("--svg")
+        .arg(&svg)
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{said}", output.status);
+    assert_nothing_left(temporary.path(), &[]);
+    let ladder: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    let rungs = ladder["rungs"].as_array().unwrap();
+    assert_eq!(rungs.len(), 7);
+    for rung in rungs {
+        let run = |name: &str| number(rung, &format!("/runs/0/{name}"));
+        assert_eq!((run("rows_lost"), run("rows_doubled")), (0.0, 0.0), "{rung}");
+        assert!(run("rows") > 0.0 && run("rows") % 7.0 == 0.0, "{rung}");
+        assert!(run("parts") > 0.0 && run("rows_per_s_stored") > 0.0, "{rung}");
+        assert!(run("reply_p99_ms") >= run("reply_p50_ms"), "{rung}");
+    }
+    // In ticks of 10 ms: one run of one rung may have taken none.
+    for side in ["server_cpu_s", "clickhouse_cpu_s"] {
+        let of_rung = |rung| number(rung, &format!("/runs/0/{side}"));
+        assert!(
+            rungs.iter().map(of_rung).sum::<f64>() > 0.0,
+            "{side} in {ladder:#}"
+        );
+    }
+    // The first rung alone inserts each request by itself; one at midnight makes two parts.
+    let rows_per_part = |at: usize| {
+        let part = |name: &str| number(&rungs[at], &format!("/runs/0/{name}"));
+        part("rows") / part("parts")
+    };
+    assert!(rows_per_part(0) <= 7.0, "{ladder:#}");
+    assert!((2..7).all(|at| rows_per_part(at) > 7.0), "{ladder:#}");
+    let chart = fs::read_to_string(svg).unwrap();
+    // Two figures of each rung, and the background.
+    assert_eq!(chart.matches("<rect").count(), 15, "{chart}");
+}
+
+#[test]
+fn a_stage_inserts_what_the_log_of_one_before_holds() {
+    let server = Server::embedded(&[]);
+    server.sql("CREATE TABLE logged (n UInt64) ENGINE = MergeTree ORDER BY n");
+    for (stage, rows) in [("log", "2"), ("cores", "4")] {
+        let directory = tempfile::tempdir().unwrap();
+        // The last line was cut off, and so never acknowledged.
+        fs::write(directory.path().join("0-7.log"), "{\"n\":1}\n{\"n\":2}\n{\"n\":").unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["bench", "stage", stage, "--table", "logged"])
+            .args([
+                "--clickhouse",
+                &format!("127.0.0.1:{}", server.clickhouse_http_port),
+            ])
+            .args(["--ingest-cores", "1", "--writer-core", "0", "--directory"])
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("its rows", || {
+            (server.sql("SELECT count() FROM logged") == rows).then_some(())
+        });
+        eventually("another file", || {
+            let names = fs::read_dir(directory.path()).unwrap().flatten();
+            let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+            (names == ["0-0.log"]).then_some(())
+        });
+        // It ends with whoever started it.
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
 fn compares_servers_with_one_ingest_core_and_more() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("cores.json");
@@ -427,6 +518,27 @@ fn compares_servers_with_one_ingest_core_and_more() {
     assert_eq!(number(run, "/cores/0/rows"), number(run, "/verdict/acknowledged"));
     assert!(number(&scaling, "/steps/0/rows_per_core_s") > 0.0);
     assert_eq!(number(&scaling, "/steps/0/imbalance"), 1.0);
+}
+
+#[test]
+fn ends_a_rung_when_it_is_told_to_end() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = Command::new(BINARY)
+        .args(["bench", "ladder", "--duration", "600"])
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = eventually("server, engine and stage", || {
+        Some(descendants(child.id())).filter(|all| all.len() == 3)
+    });
+    thread::sleep(Duration::from_secs(1));
+    signal(child.id(), Signal::INT);
+    let status = eventually("its end", || child.try_wait().unwrap());
+    assert!(!status.success());
+    assert_nothing_left(temporary.path(), &started);
 }
 
 #[test]

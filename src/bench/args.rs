@@ -186,7 +186,7 @@ Examples:
 The run is VOID, and the exit code not 0, unless every row sent was acknowledged and is in ClickHouse exactly once.";
 
 /// Seconds, with a fraction if need be.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.strip_suffix('s').unwrap_or(text);
     match digits.parse::<f64>().map(Duration::try_from_secs_f64) {
         Ok(Ok(duration)) if duration <= Duration::from_secs(7 * 86_400) => Ok(duration),

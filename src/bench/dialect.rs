@@ -14,6 +14,9 @@ pub enum Dialect {
     Ndjson,
     /// One JSON array.
     Json,
+    /// A JSON object per line under the default table's own column names, as ClickHouse's JSONEachRow takes them too.
+    #[value(skip)]
+    Columns,
 }
 
 /// A body, and where in it the ids stand.
@@ -27,7 +30,7 @@ pub struct Body {
 
 impl Body {
     /// Appends the number of the next row, 0 for now, and notes where it stands.
-    pub(super) fn put_number(&mut self) {
+    fn put_number(&mut self) {
         self.ids.push(self.bytes.len());
         self.bytes.extend_from_slice(&[b'0'; ID_BYTES]);
     }
@@ -39,20 +42,21 @@ impl Dialect {
         match self {
             Dialect::Ndjson => "ndjson",
             Dialect::Json => "json",
+            Dialect::Columns => "columns",
         }
     }
 
     /// Path and query that take rows for `table`.
     pub fn target(self, table: &str, ack: AckLevel) -> String {
         match self {
-            Dialect::Ndjson | Dialect::Json => format!("/ingest/{table}?ack={ack}"),
+            Dialect::Ndjson | Dialect::Json | Dialect::Columns => format!("/ingest/{table}?ack={ack}"),
         }
     }
 
     /// Media type of the body.
     pub fn content_type(self) -> &'static str {
         match self {
-            Dialect::Ndjson => "application/x-ndjson",
+            Dialect::Ndjson | Dialect::Columns => "application/x-ndjson",
             Dialect::Json => "application/json",
         }
     }
@@ -60,19 +64,23 @@ impl Dialect {
     /// How a reply of success begins when all of `rows` rows were taken.
     pub fn success(self, rows: usize, ack: AckLevel) -> String {
         match self {
-            Dialect::Ndjson | Dialect::Json => {
+            Dialect::Ndjson | Dialect::Json | Dialect::Columns => {
                 format!("{{\"accepted\":{rows},\"rejected\":0,\"ack\":\"{ack}\"")
             }
         }
     }
 
-    /// The body of `rows`, whose ids stand under `key`.
+    /// The body of `rows`, whose ids stand under `key`, or in the default table's column of theirs.
     pub fn body(self, rows: &[Row], key: &str, run: &RunId) -> Body {
+        let mut body = Body::default();
         let (opening, separator, closing) = match self {
             Dialect::Ndjson => ("", "\n", "\n"),
             Dialect::Json => ("[", ",", "]"),
+            Dialect::Columns => {
+                rows.iter().for_each(|row| write_columns(&mut body, row, run));
+                return body;
+            }
         };
-        let mut body = Body::default();
         let key = Value::from(key).to_string();
         for (at, row) in rows.iter().enumerate() {
             let before = if at == 0 { opening } else { separator };
@@ -101,6 +109,32 @@ fn write_object(body: &mut Body, row: &Row, key: &str, run: &RunId) {
             .extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
     }
     body.bytes.push(b'}');
+}
+
+/// A line as someone writes it who knows the default table.
+fn write_columns(body: &mut Body, row: &Row, run: &RunId) {
+    let text = format!(
+        "{{\"Timestamp\":\"{}\",\"SeverityText\":\"{}\",\"SeverityNumber\":{},\"ServiceName\":{},\"Body\":{},\"TraceId\":\"{}",
+        row.timestamp(),
+        row.level,
+        crate::severity::number_of_word(row.level.as_bytes()).unwrap_or(0),
+        Value::from(row.service.as_str()),
+        Value::from(row.message.as_str()),
+        run.prefix(),
+    );
+    body.bytes.extend_from_slice(text.as_bytes());
+    body.put_number();
+    body.bytes.extend_from_slice(b"\",\"LogAttributes\":{");
+    for (at, (name, value)) in row.attributes.iter().enumerate() {
+        let text = match value {
+            Value::String(text) => Value::from(text.as_str()),
+            other => Value::from(other.to_string()),
+        };
+        let separator = if at == 0 { "" } else { "," };
+        body.bytes
+            .extend_from_slice(format!("{separator}\"{name}\":{text}").as_bytes());
+    }
+    body.bytes.extend_from_slice(b"}}\n");
 }
 
 #[cfg(test)]
@@ -136,5 +170,28 @@ mod tests {
         }
         assert_eq!(parsed[0]["message"], rows[0].message);
         assert_eq!(parsed[0]["trace_id"], format!("{}{:0ID_BYTES$}", run.prefix(), 0));
+    }
+
+    #[test]
+    fn says_the_same_under_the_columns_names() {
+        let (run, rows) = (RunId::random(), rows(20));
+        let usual = Dialect::Ndjson.body(&rows, "trace_id", &run);
+        let columns = Dialect::Columns.body(&rows, "TraceId", &run);
+        assert_eq!((usual.ids.len(), columns.ids.len()), (20, 20));
+        let objects = |body: &Body| -> Vec<Value> {
+            let text = std::str::from_utf8(&body.bytes).unwrap();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        };
+        for (usual, columns) in objects(&usual).iter().zip(objects(&columns)) {
+            assert_eq!(usual["timestamp"], columns["Timestamp"]);
+            assert_eq!(usual["trace_id"], columns["TraceId"]);
+            assert_eq!(usual["message"], columns["Body"]);
+            assert_eq!(
+                usual["pid"].to_string(),
+                columns["LogAttributes"]["pid"].as_str().unwrap()
+            );
+        }
     }
 }

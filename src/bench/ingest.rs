@@ -56,6 +56,8 @@ pub enum BenchError {
     System(io::Error),
     /// A result cannot be written.
     Output(PathBuf, io::Error),
+    /// A rung of the ladder failed, and why.
+    Rung(&'static str, String),
     /// SIGINT or SIGTERM has come.
     Interrupted,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for BenchError {
             BenchError::ClickHouse(error) => write!(f, "rows cannot be counted: {error}"),
             BenchError::System(error) => write!(f, "the load cannot be started: {error}"),
             BenchError::Output(path, error) => write!(f, "{} cannot be written: {error}", path.display()),
+            BenchError::Rung(rung, reason) => write!(f, "{rung}: {reason}"),
             BenchError::Interrupted => f.write_str("interrupted"),
         }
     }

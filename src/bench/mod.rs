@@ -1,10 +1,11 @@
 //! `ringhouse bench`: what this program can do, measured beside what else there is, and what became of every row.
 //!
 //! [`ingest`] is the load generator, [`cores`] runs it against more and more ingest cores, [`kernel`] is one core without
-//! sockets, [`peers`] what a user has without this program. What every measurement needs is beside them: rows and their
+//! sockets, [`peers`] what a user has without this program, [`ladder`] what one builds on the way to it. What every measurement needs is beside them: rows and their
 //! ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
 
 pub mod args;
+pub mod bars;
 pub mod chart;
 pub mod clickhouse;
 pub mod cores;
@@ -14,10 +15,12 @@ pub mod id;
 pub mod ingest;
 pub mod interrupt;
 pub mod kernel;
+pub mod ladder;
 pub mod layout;
 pub mod load;
 pub mod measured;
 pub mod output;
+pub mod parts;
 pub mod peers;
 pub mod probe;
 pub mod process;
@@ -47,6 +50,11 @@ pub enum BenchCommand {
     Ingest(Box<args::IngestArgs>),
     /// The same against servers with one ingest core, two and so on: what each further core adds
     Cores(cores::CoresArgs),
+    /// The way to this design, each rung a server of its own, from one INSERT a request to native blocks
+    Ladder(ladder::LadderArgs),
+    /// Serves one rung of the ladder until standard input closes; `bench ladder` starts it
+    #[command(hide = true)]
+    Stage(ladder::StageArgs),
 }
 
 /// The body of `bench`. Failure, also without an error, when the figures mean nothing.
@@ -59,6 +67,8 @@ pub fn run(command: BenchCommand) -> Result<ExitCode, Box<dyn Error>> {
         BenchCommand::Peers(args) => peers::run(&args),
         BenchCommand::Ingest(args) => Ok(ingest::run(&args)?),
         BenchCommand::Cores(args) => Ok(cores::run(&args)?),
+        BenchCommand::Ladder(args) => Ok(ladder::run(&args)?),
+        BenchCommand::Stage(args) => ladder::run_stage(&args),
     }
 }
 

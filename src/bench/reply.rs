@@ -40,6 +40,33 @@ pub fn read(bytes: &[u8]) -> Result<Option<Reply<'_>>, NotAReply> {
     }))
 }
 
+/// Reads to the end of a reply that ClickHouse gives, which ends by its length or by its chunks; `None` when more of it
+/// must be received. Its status, and whether the connection stays open.
+///
+/// # Errors
+/// See [`NotAReply`].
+pub fn read_to_end(bytes: &[u8]) -> Result<Option<(u16, bool)>, NotAReply> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let end = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(NotAReply),
+    };
+    let header = |name: &str| {
+        let mut headers = head.headers.iter();
+        let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let is_whole = match header("content-length").and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => bytes.len() >= end + length,
+        None if header("transfer-encoding").is_some() => bytes[end..].ends_with(b"0\r\n\r\n"),
+        None => return Err(NotAReply),
+    };
+    let is_kept = !header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    Ok(is_whole.then_some((head.code.unwrap_or(0), is_kept)))
+}
+
 /// What a reply means for the rows of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -94,6 +121,25 @@ mod tests {
         assert_eq!(reply.body, b"{\"accepted\":12,}");
         assert_eq!(read(b"SSH-2.0"), Err(NotAReply));
         assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n"), Err(NotAReply));
+    }
+
+    #[test]
+    fn a_reply_ends_by_its_length_or_its_chunks() {
+        let read = |text: &str| read_to_end(text.as_bytes());
+        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
+        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1"), Ok(None));
+        assert_eq!(
+            read("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n12"),
+            Ok(Some((202, true)))
+        );
+        let chunked = "HTTP/1.1 200 OK\r\nConnection: Close\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(read(chunked), Ok(None));
+        assert_eq!(read(&format!("{chunked}0\r\n\r\n")), Ok(Some((200, false))));
+        assert_eq!(
+            read("HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\nno"),
+            Ok(Some((500, true)))
+        );
+        assert_eq!(read("HTTP/1.1 200 OK\r\n\r\n"), Err(NotAReply));
     }
 
     #[test]

@@ -253,13 +253,13 @@ impl Drop for Server {
     }
 }
 
-fn kill(pid: u32, signal: Signal) {
+pub(super) fn kill(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-fn announced(output: &str, what: &str) -> Option<SocketAddr> {
+pub(super) fn announced(output: &str, what: &str) -> Option<SocketAddr> {
     let rest = output.lines().find_map(|line| line.strip_prefix(what))?;
     rest.split(' ').next()?.parse().ok()
 }
@@ -276,7 +276,7 @@ fn free_port() -> Result<u16, ServerError> {
     Err(ServerError::Io(io::ErrorKind::AddrInUse.into()))
 }
 
-fn last_lines(path: &Path) -> String {
+pub(super) fn last_lines(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(3).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join(" / ")

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::id::{RunId, write_ids};
 use super::super::kernel::{Core, Table};
+use super::super::reply;
 use super::super::rows::{Row, Rows};
 use super::body::Taker;
 use crate::clickhouse::packet::{Login, Query};
@@ -142,29 +143,11 @@ fn reply_is_whole(bytes: &[u8]) -> io::Result<bool> {
         let text = String::from_utf8_lossy(bytes);
         io::Error::other(format!("{what}: {}", text.chars().take(400).collect::<String>()))
     };
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut headers);
-    let end = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Ok(false),
-        Err(_) => return Err(said("no HTTP reply")),
-    };
-    let header = |name: &str| {
-        let found = head
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name));
-        found.and_then(|header| std::str::from_utf8(header.value).ok())
-    };
-    let is_whole = match header("content-length").and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) => bytes.len() >= end + length,
-        None if header("transfer-encoding").is_some() => bytes[end..].ends_with(b"0\r\n\r\n"),
-        None => return Err(said("a reply without a length")),
-    };
-    match head.code {
-        Some(200 | 202) => Ok(is_whole),
-        _ if is_whole => Err(said("refused")),
-        _ => Ok(false),
+    match reply::read_to_end(bytes) {
+        Ok(Some((200 | 202, _))) => Ok(true),
+        Ok(Some(_)) => Err(said("refused")),
+        Ok(None) => Ok(false),
+        Err(reply::NotAReply) => Err(said("no HTTP reply with a length")),
     }
 }
 
@@ -284,22 +267,5 @@ impl Native {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_ends_by_its_length_or_its_chunks() {
-        let whole = |text: &str| reply_is_whole(text.as_bytes());
-        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Le").unwrap());
-        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").unwrap());
-        assert!(whole("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n12").unwrap());
-        assert!(!whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap());
-        assert!(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").unwrap());
-        assert!(whole("HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\nno").is_err());
-        assert!(whole("HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }
