@@ -5,7 +5,7 @@ mod open;
 mod scan;
 mod writer;
 
-pub use self::writer::{RowRefusal, RowSource, RowStop, RowWriter};
+pub use self::writer::{Place, RowRefusal, RowSource, RowStop, RowWriter};
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};
 use self::scan::{Scan, Stopped};

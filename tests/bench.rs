@@ -432,7 +432,7 @@ fn climbs_every_rung_with_every_row() {
     assert_nothing_left(temporary.path(), &[]);
     let ladder: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     let rungs = ladder["rungs"].as_array().unwrap();
-    assert_eq!(rungs.len(), 7);
+    assert_eq!(rungs.len(), 8);
     for rung in rungs {
         let run = |name: &str| number(rung, &format!("/runs/0/{name}"));
         assert_eq!((run("rows_lost"), run("rows_doubled")), (0.0, 0.0), "{rung}");

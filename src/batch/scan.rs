@@ -271,6 +271,12 @@ impl Scan {
         Ok(self.names.find(previous, parent, key, &self.resolver)?)
     }
 
+    /// Changes when all names are forgotten.
+    #[inline]
+    pub(super) fn generation(&self) -> u32 {
+        self.names.keys().generation()
+    }
+
     /// Where the value of a name goes, and the attribute it is.
     #[inline]
     pub(super) fn place(&self, name: u32) -> (Target, u32) {
@@ -458,16 +464,7 @@ impl Scan {
                     return Err(Stop::Repeated);
                 }
                 let (target, attribute) = (name.target, name.attribute);
-                match target {
-                    Target::Column { column, rank } if first != b'n' && self.slot(column, row) == 0 => {
-                        self.set_slot(column, row, value as u32);
-                        self.holders[usize::from(column)] = Holder { attribute, rank };
-                    }
-                    Target::Unknown | Target::Attributes => {
-                        self.put_attribute(attribute, value as u32, Repeat::Replaces)?;
-                    }
-                    _ => self.put(tape, target, attribute, value, row, Repeat::Replaces)?,
-                }
+                self.put_first(tape, target, attribute, value, row)?;
             }
             while reader.after_member()? == After::End {
                 match self.around.pop() {
@@ -543,9 +540,32 @@ impl Scan {
         }
     }
 
-    /// Puts a value where its name belongs.
+    /// Puts a value where its name belongs, in place of an earlier one of this name.
     #[inline]
-    pub(super) fn put(
+    pub(super) fn put_first(
+        &mut self,
+        tape: &[Node<'_>],
+        target: Target,
+        attribute: u32,
+        value: usize,
+        row: usize,
+    ) -> Result<(), Stop> {
+        match target {
+            Target::Column { column, rank }
+                if self.slot(column, row) == 0 && !matches!(tape[value], Node::Static(StaticNode::Null)) =>
+            {
+                self.set_slot(column, row, value as u32);
+                self.holders[usize::from(column)] = Holder { attribute, rank };
+                Ok(())
+            }
+            Target::Unknown | Target::Attributes => {
+                self.put_attribute(attribute, value as u32, Repeat::Replaces)
+            }
+            _ => self.put(tape, target, attribute, value, row, Repeat::Replaces),
+        }
+    }
+
+    fn put(
         &mut self,
         tape: &[Node<'_>],
         target: Target,
@@ -701,7 +721,7 @@ impl Scan {
 
 /// What a second value of the same name in one row does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+enum Repeat {
     Replaces,
     Ignored,
 }

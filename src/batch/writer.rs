@@ -1,9 +1,10 @@
 //! Rows that are no JSON text: a source writes them value by value into a pass.
 
 use super::names::{NameRefused, ROOT};
-use super::scan::{Repeat, Scan, Stop};
-use crate::column::{Node, StaticNode};
+use super::scan::{Scan, Stop};
+use crate::column::Node;
 use crate::json::RejectReason;
+use crate::mapping::Target;
 
 /// Why a row cannot be taken, before any column has seen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ pub struct RowWriter<'s, 't> {
     pub(super) scan: &'s mut Scan,
     pub(super) tape: &'s mut Vec<Node<'t>>,
     pub(super) row: usize,
-    /// The name put last: most rows have the same ones in the same order.
+    /// The member put last: most rows have the same ones in the same order.
     pub(super) previous: u32,
 }
 
@@ -107,43 +108,70 @@ impl<'t> RowWriter<'_, 't> {
         self.tape
     }
 
-    /// Puts the value at `index` of the tape under `key`, in place of an earlier one.
+    /// Changes when places are to be found anew.
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.scan.generation()
+    }
+
+    /// Where values of `key` go; good for the rest of the pass while the generation is the same.
     ///
     /// # Errors
-    /// The row has too many attributes, or this is the pass's last row.
-    pub fn put(&mut self, key: &str, index: u32) -> Result<(), RowStop> {
-        let name = self.scan.name(self.previous, ROOT, key.as_bytes())?;
-        self.put_under(name, index)
+    /// No more names can be remembered in this pass.
+    pub fn place(&mut self, key: &str) -> Result<Place, RowStop> {
+        let name = self.scan.name(ROOT, ROOT, key.as_bytes())?;
+        let (target, attribute) = self.scan.place(name);
+        Ok(Place {
+            name,
+            target,
+            attribute,
+        })
+    }
+
+    /// Puts the value at `index` of the tape, in place of an earlier one there.
+    ///
+    /// # Errors
+    /// The row has too many attributes.
+    #[inline]
+    pub fn put(&mut self, place: Place, index: u32) -> Result<(), RowStop> {
+        debug_assert!(
+            index != 0 && (index as usize) < self.tape.len(),
+            "index 0 is no value"
+        );
+        let Place {
+            target, attribute, ..
+        } = place;
+        self.scan
+            .put_first(self.tape, target, attribute, index as usize, self.row)?;
+        Ok(())
     }
 
     /// As [`RowWriter::put`], with a value that is not on the tape yet.
-    pub fn put_node(&mut self, key: &str, node: Node<'t>) -> Result<(), RowStop> {
+    #[inline]
+    pub fn put_node(&mut self, place: Place, node: Node<'t>) -> Result<(), RowStop> {
         self.tape.push(node);
-        self.put(key, self.tape.len() as u32 - 1)
+        self.put(place, self.tape.len() as u32 - 1)
     }
 
-    /// Puts a member of the object `parent`: an attribute under its own name when `parent` is the overflow column.
-    pub fn put_member(&mut self, parent: &str, key: &str, index: u32) -> Result<(), RowStop> {
-        let parent = self.scan.name(ROOT, ROOT, parent.as_bytes())?;
-        let name = self.scan.name(self.previous, parent, key.as_bytes())?;
-        self.put_under(name, index)
-    }
-
-    fn put_under(&mut self, name: u32, index: u32) -> Result<(), RowStop> {
+    /// Puts a member of the object that is at `parent`: an attribute under its own name when that is the overflow column.
+    ///
+    /// # Errors
+    /// The row has too many attributes, its name is too long, or no more names can be remembered in this pass.
+    #[inline]
+    pub fn put_member(&mut self, parent: Place, key: &str, index: u32) -> Result<(), RowStop> {
+        let name = self.scan.name(self.previous, parent.name, key.as_bytes())?;
         self.previous = name;
         let (target, attribute) = self.scan.place(name);
-        debug_assert!(
-            index != 0 || self.tape[0] == Node::Static(StaticNode::Null),
-            "index 0 is no value"
-        );
-        self.scan.put(
-            self.tape,
-            target,
-            attribute,
-            index as usize,
-            self.row,
-            Repeat::Replaces,
-        )?;
+        self.scan
+            .put_first(self.tape, target, attribute, index as usize, self.row)?;
         Ok(())
     }
+}
+
+/// Where values of one key go.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    name: u32,
+    target: Target,
+    attribute: u32,
 }

@@ -3,7 +3,9 @@
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::id::{ID_BYTES, RunId};
+use super::id::{ID_BYTES, IdForm, RunId};
+use super::otlp;
+use super::reply::{Expected, ExpectedBody};
 use super::rows::Row;
 use crate::ack::AckLevel;
 
@@ -17,6 +19,8 @@ pub enum Dialect {
     /// A JSON object per line under the default table's own column names, as ClickHouse's JSONEachRow takes them too.
     #[value(skip)]
     Columns,
+    /// OpenTelemetry's protobuf over HTTP; ids are trace ids.
+    Otlp,
 }
 
 /// A body, and where in it the ids stand.
@@ -26,6 +30,8 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// Offset of the first digit of each row's number, ascending.
     pub ids: Vec<usize>,
+    /// How the numbers stand there.
+    pub form: IdForm,
 }
 
 impl Body {
@@ -43,6 +49,7 @@ impl Dialect {
             Dialect::Ndjson => "ndjson",
             Dialect::Json => "json",
             Dialect::Columns => "columns",
+            Dialect::Otlp => "otlp",
         }
     }
 
@@ -50,6 +57,7 @@ impl Dialect {
     pub fn target(self, table: &str, ack: AckLevel) -> String {
         match self {
             Dialect::Ndjson | Dialect::Json | Dialect::Columns => format!("/ingest/{table}?ack={ack}"),
+            Dialect::Otlp => format!("/v1/logs?table={table}&ack={ack}"),
         }
     }
 
@@ -58,15 +66,21 @@ impl Dialect {
         match self {
             Dialect::Ndjson | Dialect::Columns => "application/x-ndjson",
             Dialect::Json => "application/json",
+            Dialect::Otlp => "application/x-protobuf",
         }
     }
 
-    /// How a reply of success begins when all of `rows` rows were taken.
-    pub fn success(self, rows: usize, ack: AckLevel) -> String {
+    /// The reply of success when all of `rows` rows were taken.
+    pub fn success(self, rows: usize, ack: AckLevel) -> Expected {
         match self {
-            Dialect::Ndjson | Dialect::Json | Dialect::Columns => {
-                format!("{{\"accepted\":{rows},\"rejected\":0,\"ack\":\"{ack}\"")
-            }
+            Dialect::Ndjson | Dialect::Json | Dialect::Columns => Expected {
+                status: ack.status(),
+                body: ExpectedBody::Begins(format!("{{\"accepted\":{rows},\"rejected\":0,\"ack\":\"{ack}\"")),
+            },
+            Dialect::Otlp => Expected {
+                status: 200,
+                body: ExpectedBody::Empty,
+            },
         }
     }
 
@@ -80,6 +94,7 @@ impl Dialect {
                 rows.iter().for_each(|row| write_columns(&mut body, row, run));
                 return body;
             }
+            Dialect::Otlp => return otlp::body(rows, run),
         };
         let key = Value::from(key).to_string();
         for (at, row) in rows.iter().enumerate() {

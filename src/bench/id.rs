@@ -22,17 +22,33 @@ impl RunId {
         &self.0
     }
 
+    /// The same in eight bytes.
+    pub fn packed_prefix(&self) -> [u8; 8] {
+        let prefix = u64::from_str_radix(&self.0, 16).expect("it has 16 hexadecimal digits");
+        prefix.to_be_bytes()
+    }
+
     /// The whole id of a row.
     pub fn id(&self, number: u64) -> String {
         format!("{}{number:0ID_BYTES$}", self.0)
     }
 }
 
+/// How a row's number stands in its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IdForm {
+    /// A digit a byte.
+    #[default]
+    Text,
+    /// Two digits a byte: bytes whose hexadecimal form has the digits.
+    Packed,
+}
+
 /// Writes the numbers from `first` on at `places` of `bytes`.
 ///
 /// # Panics
-/// A place is not followed by [`ID_BYTES`] bytes.
-pub fn write_ids(bytes: &mut [u8], places: &[usize], first: u64) {
+/// A place is not followed by [`ID_BYTES`] bytes, or half as many if packed.
+pub fn write_ids(bytes: &mut [u8], places: &[usize], first: u64, form: IdForm) {
     // Counting in digits: a division for each of 16 digits would cost more than copying the row.
     let mut digits = [b'0'; ID_BYTES];
     let mut rest = first;
@@ -41,7 +57,15 @@ pub fn write_ids(bytes: &mut [u8], places: &[usize], first: u64) {
         rest /= 10;
     }
     for place in places {
-        bytes[*place..*place + ID_BYTES].copy_from_slice(&digits);
+        match form {
+            IdForm::Text => bytes[*place..*place + ID_BYTES].copy_from_slice(&digits),
+            IdForm::Packed => {
+                let packed = bytes[*place..*place + ID_BYTES / 2].iter_mut();
+                for (byte, [high, low]) in packed.zip(digits.as_chunks::<2>().0) {
+                    *byte = (high - b'0') << 4 | (low - b'0');
+                }
+            }
+        }
         for digit in digits.iter_mut().rev() {
             if *digit < b'9' {
                 *digit += 1;
@@ -61,7 +85,7 @@ mod tests {
         for first in [0, 7, 95, 999_999_999_998, PROBE_NUMBER_MIN - 2] {
             let places = [1, 20, 37, 60];
             let mut bytes = vec![b'.'; 80];
-            write_ids(&mut bytes, &places, first);
+            write_ids(&mut bytes, &places, first, IdForm::Text);
             let mut expected = vec![b'.'; 80];
             for (at, place) in places.iter().enumerate() {
                 let number = format!("{:016}", first + at as u64);

@@ -274,7 +274,7 @@ fn contestants(input: &Input) -> Vec<Contestant<'_>> {
     let of_parser = chunks.clone();
     enter(
         "parse",
-        "our parser alone: lines to a checked tape",
+        "lines to a checked tape: how rows are read that are not written the usual way",
         Box::new(move || {
             let rows_of = |&(start, end): &(usize, usize)| {
                 let text = RowsText {

@@ -1,7 +1,7 @@
 //! `bench ladder`: the way to this design, each rung a server of its own, with the same rows into the same ClickHouse.
 //!
-//! The generator is that of `bench ingest`, in a closed loop, and all are sent the same bytes: JSON lines under the names
-//! of the default table's columns. They go into that table, a MergeTree, of one embedded ClickHouse, by turns; it is emptied in
+//! The generator is that of `bench ingest`, in a closed loop, and all but the last are sent the same bytes: JSON lines under the
+//! names of the default table's columns; the last one gets the same rows as OTLP. They go into that table, a MergeTree, of one embedded ClickHouse, by turns; it is emptied in
 //! between. Rows a second count until every row is there; CPU time, that of the rung's server and of ClickHouse, until it
 //! has also merged what it wants to merge. A rung may lose rows only where its replies promise nothing, and then the
 //! table says so.
@@ -26,6 +26,7 @@ use self::climb::Climb;
 use self::report::{Climbed, Ladder};
 use self::stage::Stage;
 use super::args::seconds;
+use super::dialect::Dialect;
 use super::environment::Environment;
 use super::ingest::BenchError;
 use super::interrupt::Interrupt;
@@ -82,21 +83,28 @@ struct Rung {
 enum RungServer {
     /// A process of `bench stage`.
     Stage(Stage),
-    /// This program as it is, at that level.
-    Ringhouse(AckLevel),
+    /// This program as it is, at that level, sent that.
+    Ringhouse(AckLevel, Dialect),
 }
 
 impl RungServer {
     fn ack(self) -> AckLevel {
         match self {
             RungServer::Stage(stage) => stage.ack(),
-            RungServer::Ringhouse(ack) => ack,
+            RungServer::Ringhouse(ack, _) => ack,
+        }
+    }
+
+    fn dialect(self) -> Dialect {
+        match self {
+            RungServer::Stage(_) => Dialect::Columns,
+            RungServer::Ringhouse(_, dialect) => dialect,
         }
     }
 }
 
 /// From the first to the last.
-const RUNGS: [Rung; 7] = [
+const RUNGS: [Rung; 8] = [
     Rung {
         name: "one synchronous INSERT a request",
         promise: "in a part of ClickHouse",
@@ -130,13 +138,19 @@ const RUNGS: [Rung; 7] = [
     Rung {
         name: "SIMD parse, native blocks: ringhouse, ack=wal",
         promise: "on disk, typed; inserted once, also after a crash",
-        server: RungServer::Ringhouse(AckLevel::Wal),
+        server: RungServer::Ringhouse(AckLevel::Wal, Dialect::Columns),
         may_lose: false,
     },
     Rung {
         name: "the same, ack=memory",
         promise: "in memory, typed; lost with the process",
-        server: RungServer::Ringhouse(AckLevel::Memory),
+        server: RungServer::Ringhouse(AckLevel::Memory, Dialect::Columns),
+        may_lose: false,
+    },
+    Rung {
+        name: "protobuf instead of JSON: OTLP, ack=wal",
+        promise: "on disk, typed; inserted once, also after a crash",
+        server: RungServer::Ringhouse(AckLevel::Wal, Dialect::Otlp),
         may_lose: false,
     },
 ];

@@ -19,6 +19,7 @@ pub mod ladder;
 pub mod layout;
 pub mod load;
 pub mod measured;
+mod otlp;
 pub mod output;
 pub mod parts;
 pub mod peers;

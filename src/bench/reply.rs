@@ -83,19 +83,46 @@ pub enum Verdict {
 pub struct Expected {
     /// Status of success.
     pub status: u16,
-    /// Beginning of the body of success.
-    pub body: String,
+    /// Body of success.
+    pub body: ExpectedBody,
+}
+
+/// What the body of success is.
+#[derive(Debug, Clone)]
+pub enum ExpectedBody {
+    /// It begins so.
+    Begins(String),
+    /// No bytes.
+    Empty,
+}
+
+impl ExpectedBody {
+    fn is(&self, body: &[u8]) -> bool {
+        match self {
+            ExpectedBody::Begins(beginning) => body.starts_with(beginning.as_bytes()),
+            ExpectedBody::Empty => body.is_empty(),
+        }
+    }
+
+    /// Whether a body is that of a refusal in the same protocol.
+    fn refuses(&self, body: &[u8]) -> bool {
+        match self {
+            ExpectedBody::Begins(_) => body.starts_with(b"{\"error\":"),
+            // google.rpc.Status: field 1, its code.
+            ExpectedBody::Empty => body.starts_with(b"\x08"),
+        }
+    }
 }
 
 impl Expected {
     /// Judges a reply.
     pub fn judge(&self, reply: &Reply<'_>) -> Verdict {
-        if reply.status == self.status && reply.body.starts_with(self.body.as_bytes()) {
+        if reply.status == self.status && self.body.is(reply.body) {
             return Verdict::Taken;
         }
         let text = String::from_utf8_lossy(reply.body);
         // A 503 also answers a request whose rows are held but late: those may not be sent again.
-        if reply.status == 503 && text.starts_with("{\"error\":") && !text.contains("may still be inserted") {
+        if reply.status == 503 && self.body.refuses(reply.body) && !text.contains("may still be inserted") {
             return Verdict::Refused;
         }
         let shown: String = text.trim_end().chars().take(300).collect();
@@ -146,7 +173,7 @@ mod tests {
     fn takes_only_the_promise_it_asked_for() {
         let expected = Expected {
             status: 200,
-            body: "{\"accepted\":2,\"rejected\":0,\"ack\":\"wal\"".into(),
+            body: ExpectedBody::Begins("{\"accepted\":2,\"rejected\":0,\"ack\":\"wal\"".into()),
         };
         let judge = |status, body: &str| {
             expected.judge(&Reply {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 use super::dialect::Dialect;
-use super::id::{RunId, write_ids};
+use super::id::{IdForm, RunId, write_ids};
 use super::rows::Rows;
 use crate::ack::AckLevel;
 
@@ -84,8 +84,9 @@ const BODIES_MAX: usize = 1024;
 #[derive(Debug, Clone)]
 struct Template {
     bytes: Vec<u8>,
-    /// Where the ids' numbers stand.
+    /// Where the ids' numbers stand, and how.
     ids: Vec<usize>,
+    form: IdForm,
     /// Length of the head.
     head: usize,
 }
@@ -131,6 +132,7 @@ impl Requests {
             templates.push(Template {
                 bytes,
                 ids: body.ids.iter().map(|at| at + length).collect(),
+                form: body.form,
                 head: length,
             });
         }
@@ -152,7 +154,7 @@ impl Requests {
         let index = self.next;
         self.next = (index + 1) % self.templates.len();
         let template = &mut self.templates[index];
-        write_ids(&mut template.bytes, &template.ids, first);
+        write_ids(&mut template.bytes, &template.ids, first, template.form);
         let body_bytes = template.bytes.len() - template.head;
         if matches!(self.encoder, Encoder::Identity) {
             return Ok(Ready {

@@ -78,8 +78,6 @@ impl Default for Scratch {
 }
 
 /// Reads `/ingest`, `/ingest/{table}` and `/ingest/{database}.{table}`; `None` is a path of someone else.
-///
-/// The first dot as sent separates; a dot that belongs to the database's name is sent as `%2E`.
 pub fn ingest_path<'a>(path: &'a str, scratch: &'a mut Scratch) -> Result<Option<IngestPath<'a>>, UriError> {
     let Some(rest) = path.strip_prefix("/ingest") else {
         return Ok(None);
@@ -91,17 +89,24 @@ pub fn ingest_path<'a>(path: &'a str, scratch: &'a mut Scratch) -> Result<Option
             None => return Ok(None),
         },
     };
+    table_name(name, scratch).map(Some)
+}
+
+/// Reads `{table}` or `{database}.{table}`, percent-encoded.
+///
+/// The first dot as sent separates; a dot that belongs to the database's name is sent as `%2E`.
+pub fn table_name<'a>(name: &'a str, scratch: &'a mut Scratch) -> Result<IngestPath<'a>, UriError> {
     let (database, table) = match name.split_once('.') {
         Some((database, table)) => (Some(database), table),
         None => (None, name),
     };
-    Ok(Some(IngestPath {
+    Ok(IngestPath {
         database: match database {
             Some(database) => Some(decode_name(database, &mut scratch.database)?),
             None => None,
         },
         table: Some(decode_name(table, &mut scratch.table)?),
-    }))
+    })
 }
 
 fn decode_name<'a>(text: &'a str, scratch: &'a mut [u8]) -> Result<&'a str, UriError> {

@@ -704,7 +704,18 @@ impl Plan {
 fn route(core: &Core, head: &Head<'_>, dialect: Dialect, scratch: &mut uri::Scratch) -> Action {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
     let path = match dialect {
-        Dialect::Otlp => uri::IngestPath::DEFAULT,
+        Dialect::Otlp => {
+            let named = uri::query_parameter(head.query, "table").or_else(|| {
+                let name = head.header("X-Ringhouse-Table")?;
+                // What is no text is no table's name either, and is refused as one.
+                Some(std::str::from_utf8(name).unwrap_or_default())
+            });
+            match named.map(|name| uri::table_name(name, scratch)) {
+                None => uri::IngestPath::DEFAULT,
+                Some(Ok(path)) => path,
+                Some(Err(error)) => return refuse(error.status(), Sentence::Uri(error)),
+            }
+        }
         Dialect::Json => match uri::ingest_path(head.path, scratch) {
             Ok(Some(path)) => path,
             Ok(None) => {

@@ -22,28 +22,54 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::message::{Record, Records};
 use super::wire::{Fields, Value};
-use crate::batch::{RowRefusal, RowSource, RowStop, RowWriter};
+use crate::batch::{Place, RowRefusal, RowSource, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
 use crate::limits::Limits;
 
-/// Where the names of a row's columns come from: OpenTelemetry's table.
-mod names {
-    pub const TIMESTAMP: &str = "Timestamp";
-    pub const TRACE_ID: &str = "TraceId";
-    pub const SPAN_ID: &str = "SpanId";
-    pub const TRACE_FLAGS: &str = "TraceFlags";
-    pub const SEVERITY_TEXT: &str = "SeverityText";
-    pub const SEVERITY_NUMBER: &str = "SeverityNumber";
-    pub const SERVICE_NAME: &str = "ServiceName";
-    pub const BODY: &str = "Body";
-    pub const RESOURCE_SCHEMA_URL: &str = "ResourceSchemaUrl";
-    pub const RESOURCE_ATTRIBUTES: &str = "ResourceAttributes";
-    pub const SCOPE_SCHEMA_URL: &str = "ScopeSchemaUrl";
-    pub const SCOPE_NAME: &str = "ScopeName";
-    pub const SCOPE_VERSION: &str = "ScopeVersion";
-    pub const SCOPE_ATTRIBUTES: &str = "ScopeAttributes";
-    pub const LOG_ATTRIBUTES: &str = "LogAttributes";
-    pub const EVENT_NAME: &str = "EventName";
+/// Where the parts of a record go.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    generation: u32,
+    timestamp: Place,
+    trace_id: Place,
+    span_id: Place,
+    trace_flags: Place,
+    severity_text: Place,
+    severity_number: Place,
+    service_name: Place,
+    body: Place,
+    resource_schema_url: Place,
+    resource_attributes: Place,
+    scope_schema_url: Place,
+    scope_name: Place,
+    scope_version: Place,
+    scope_attributes: Place,
+    log_attributes: Place,
+    event_name: Place,
+}
+
+impl Places {
+    fn find(row: &mut RowWriter<'_, '_>) -> Result<Places, RowStop> {
+        Ok(Places {
+            generation: row.generation(),
+            timestamp: row.place("Timestamp")?,
+            trace_id: row.place("TraceId")?,
+            span_id: row.place("SpanId")?,
+            trace_flags: row.place("TraceFlags")?,
+            severity_text: row.place("SeverityText")?,
+            severity_number: row.place("SeverityNumber")?,
+            service_name: row.place("ServiceName")?,
+            body: row.place("Body")?,
+            resource_schema_url: row.place("ResourceSchemaUrl")?,
+            resource_attributes: row.place("ResourceAttributes")?,
+            scope_schema_url: row.place("ScopeSchemaUrl")?,
+            scope_name: row.place("ScopeName")?,
+            scope_version: row.place("ScopeVersion")?,
+            scope_attributes: row.place("ScopeAttributes")?,
+            log_attributes: row.place("LogAttributes")?,
+            event_name: row.place("EventName")?,
+        })
+    }
 }
 
 /// Bytes of room that any record of so many bytes fits: hexadecimal doubles ids, Base64 adds a third.
@@ -75,6 +101,7 @@ pub(super) struct Rows<'t> {
     left: usize,
     resource: Shared,
     scope: Shared,
+    places: Option<Places>,
 }
 
 impl<'t> Rows<'t> {
@@ -92,6 +119,7 @@ impl<'t> Rows<'t> {
             left: limits.chunk_bytes,
             resource: Shared::default(),
             scope: Shared::default(),
+            places: None,
         }
     }
 
@@ -125,8 +153,12 @@ impl<'t> RowSource<'t> for Rows<'t> {
             return Err(RowRefusal::TooLong.into());
         }
         self.share(&record, row)?;
-        self.put_shared(row)?;
-        self.put_record(record.message, row)?;
+        let places = match self.places {
+            Some(places) if places.generation == row.generation() => places,
+            _ => *self.places.insert(Places::find(row)?),
+        };
+        self.put_shared(&places, row)?;
+        self.put_record(record.message, &places, row)?;
         self.left = self.left.saturating_sub(bytes);
         self.current = None;
         Ok(true)
@@ -171,25 +203,30 @@ impl<'t> Rows<'t> {
         Ok(())
     }
 
-    fn put_shared(&self, row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
-        for (name, value) in [
-            (names::SERVICE_NAME, self.resource.name),
-            (names::RESOURCE_SCHEMA_URL, self.resource.schema_url),
-            (names::RESOURCE_ATTRIBUTES, self.resource.attributes),
-            (names::SCOPE_SCHEMA_URL, self.scope.schema_url),
-            (names::SCOPE_NAME, self.scope.name),
-            (names::SCOPE_VERSION, self.scope.version),
-            (names::SCOPE_ATTRIBUTES, self.scope.attributes),
+    fn put_shared(&self, places: &Places, row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
+        for (place, value) in [
+            (places.service_name, self.resource.name),
+            (places.resource_schema_url, self.resource.schema_url),
+            (places.resource_attributes, self.resource.attributes),
+            (places.scope_schema_url, self.scope.schema_url),
+            (places.scope_name, self.scope.name),
+            (places.scope_version, self.scope.version),
+            (places.scope_attributes, self.scope.attributes),
         ] {
             if value != 0 {
-                row.put(name, value)?;
+                row.put(place, value)?;
             }
         }
         Ok(())
     }
 
     /// `LogRecord`, in whatever order its fields come.
-    fn put_record(&mut self, message: &'t [u8], row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
+    fn put_record(
+        &mut self,
+        message: &'t [u8],
+        places: &Places,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<(), RowStop> {
         let mut time = 0;
         let mut observed = 0;
         for field in Fields::new(message) {
@@ -197,35 +234,35 @@ impl<'t> Rows<'t> {
                 (1, Value::Fixed64(nanos)) => time = nanos,
                 // An enum, of which only these are defined.
                 (2, Value::Varint(number @ 1..=24)) => {
-                    row.put_node(names::SEVERITY_NUMBER, Node::Static(StaticNode::U64(number)))?;
+                    row.put_node(places.severity_number, Node::Static(StaticNode::U64(number)))?;
                 }
-                (3, Value::Bytes(text)) => put_named(names::SEVERITY_TEXT, text, row)?,
+                (3, Value::Bytes(text)) => put_named(places.severity_text, text, row)?,
                 (5, Value::Bytes(value)) => {
                     let index = self.put_value(value, 1, row)?;
                     if row.tape()[index as usize] != Node::Static(StaticNode::Null) {
-                        row.put(names::BODY, index)?;
+                        row.put(places.body, index)?;
                     }
                 }
                 (6, Value::Bytes(attribute)) => {
                     let (key, value) = key_value(attribute)?;
                     let index = self.put_value(value, 1, row)?;
-                    row.put_member(names::LOG_ATTRIBUTES, key, index)?;
+                    row.put_member(places.log_attributes, key, index)?;
                 }
                 (8, Value::Fixed32(flags)) if flags & 0xff != 0 => {
                     let flags = u64::from(flags & 0xff);
-                    row.put_node(names::TRACE_FLAGS, Node::Static(StaticNode::U64(flags)))?;
+                    row.put_node(places.trace_flags, Node::Static(StaticNode::U64(flags)))?;
                 }
-                (9, Value::Bytes(id)) => self.put_id(names::TRACE_ID, id, row)?,
-                (10, Value::Bytes(id)) => self.put_id(names::SPAN_ID, id, row)?,
+                (9, Value::Bytes(id)) => self.put_id(places.trace_id, id, row)?,
+                (10, Value::Bytes(id)) => self.put_id(places.span_id, id, row)?,
                 (11, Value::Fixed64(nanos)) => observed = nanos,
-                (12, Value::Bytes(name)) => put_named(names::EVENT_NAME, name, row)?,
+                (12, Value::Bytes(name)) => put_named(places.event_name, name, row)?,
                 _ => {}
             }
         }
         let nanos = if time != 0 { time } else { observed };
         if nanos != 0 {
             let time = self.time(nanos)?;
-            row.put_node(names::TIMESTAMP, time)?;
+            row.put_node(places.timestamp, time)?;
         }
         Ok(())
     }
@@ -241,7 +278,7 @@ impl<'t> Rows<'t> {
     }
 
     /// An id of 16 or 8 bytes in hexadecimal; an invalid one, of zeros, is none.
-    fn put_id(&mut self, name: &'static str, id: &[u8], row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
+    fn put_id(&mut self, place: Place, id: &[u8], row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
         if id.iter().all(|byte| *byte == 0) {
             return Ok(());
         }
@@ -250,7 +287,7 @@ impl<'t> Rows<'t> {
         for (pair, byte) in room.as_chunks_mut::<2>().0.iter_mut().zip(id) {
             *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
-        row.put_node(name, Node::String(text_of(room)?))
+        row.put_node(place, Node::String(text_of(room)?))
     }
 
     /// The attributes in fields `number` of a message, as an object on the tape; 0 when there are none.
@@ -295,7 +332,23 @@ impl<'t> Rows<'t> {
     }
 
     /// An `AnyValue` on the tape, `depth` levels of values around it; its index.
+    #[inline]
     fn put_value(
+        &mut self,
+        value: &'t [u8],
+        depth: u32,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<u32, RowStop> {
+        // A short text, as most are.
+        if let Some((text, [])) = split_short(value, 1) {
+            let node = Node::String(text_of(text)?);
+            row.tape().push(node);
+            return Ok(row.tape().len() as u32 - 1);
+        }
+        self.put_any_value(value, depth, row)
+    }
+
+    fn put_any_value(
         &mut self,
         value: &'t [u8],
         depth: u32,
@@ -388,7 +441,27 @@ impl<'t> Rows<'t> {
 }
 
 /// `KeyValue`: 1 key, 2 value.
+#[inline]
 fn key_value(attribute: &[u8]) -> Result<(&str, &[u8]), RowStop> {
+    // As encoders write it: both fields once, in order, of lengths that take a byte.
+    if let Some((key, rest)) = split_short(attribute, 1)
+        && let Some((value, [])) = split_short(rest, 2)
+    {
+        return Ok((text_of(key)?, value));
+    }
+    key_value_in_any_order(attribute)
+}
+
+/// The bytes of a field of this number that comes first and is shorter than 128 bytes, and what is behind it.
+#[inline]
+fn split_short(message: &[u8], number: u8) -> Option<(&[u8], &[u8])> {
+    match message {
+        [tag, len @ ..0x80, rest @ ..] if *tag == number << 3 | 2 => rest.split_at_checked(usize::from(*len)),
+        _ => None,
+    }
+}
+
+fn key_value_in_any_order(attribute: &[u8]) -> Result<(&str, &[u8]), RowStop> {
     let (mut key, mut value): (&[u8], &[u8]) = (b"", b"");
     for field in Fields::new(attribute) {
         match field.map_err(|_| RowRefusal::Protobuf)? {
@@ -415,10 +488,10 @@ fn put_text<'t>(text: &'t [u8], row: &mut RowWriter<'_, 't>) -> Result<u32, RowS
     Ok(row.tape().len() as u32 - 1)
 }
 
-fn put_named<'t>(name: &'static str, text: &'t [u8], row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
+fn put_named<'t>(place: Place, text: &'t [u8], row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
     match put_text(text, row)? {
         0 => Ok(()),
-        index => row.put(name, index),
+        index => row.put(place, index),
     }
 }
 

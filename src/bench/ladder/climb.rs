@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::super::dialect::Dialect;
 use super::super::id::RunId;
 use super::super::ingest::BenchError;
 use super::super::interrupt::Interrupt;
@@ -14,7 +13,6 @@ use super::super::layout::Layout;
 use super::super::load::{self, LoadPlan};
 use super::super::measured::{Measured, Progress};
 use super::super::parts::{parts_made, wait_until_idle};
-use super::super::reply::Expected;
 use super::super::report::Latency;
 use super::super::request::{Encoding, RequestPlan, Requests};
 use super::super::rows::Rows;
@@ -25,7 +23,6 @@ use super::super::{process, unix_ms};
 use super::child::StageProcess;
 use super::stage::Stage;
 use super::{LadderArgs, Rung, RungServer};
-use crate::ack::AckLevel;
 use crate::schema::TableName;
 
 /// Time without a new row after which those that are missing count as lost.
@@ -120,7 +117,7 @@ impl Climb<'_> {
         wait_until_idle(clickhouse, self.interrupt)?;
         let stage = match rung.server {
             RungServer::Stage(stage) => Some(self.start(stage)?),
-            RungServer::Ringhouse(_) => None,
+            RungServer::Ringhouse(..) => None,
         };
         let address = stage.as_ref().map_or(self.server.address, |stage| stage.address);
         let run = RunId::random();
@@ -144,7 +141,7 @@ impl Climb<'_> {
         let (parts_before, cpu_before) = (parts_made(clickhouse)?, cpu());
         let progress = Progress::default();
         let started = Instant::now();
-        let measured = self.send(address, rung.server.ack(), &run, stage.as_ref(), &progress)?;
+        let measured = self.send(address, rung.server, &run, stage.as_ref(), &progress)?;
         if self.interrupt.has_come() {
             return Err(BenchError::Interrupted);
         }
@@ -218,11 +215,12 @@ impl Climb<'_> {
     fn send(
         &self,
         address: SocketAddr,
-        ack: AckLevel,
+        server: RungServer,
         run: &RunId,
         stage: Option<&StageProcess>,
         progress: &Progress,
     ) -> Result<Measured, BenchError> {
+        let (ack, dialect) = (server.ack(), server.dialect());
         let rows = self.args.rows_per_request as usize;
         let plan = LoadPlan {
             address,
@@ -232,15 +230,12 @@ impl Climb<'_> {
             rows: rows as u64,
             warm_up: self.args.warm_up,
             duration: self.args.duration,
-            expected: Expected {
-                status: ack.status(),
-                body: Dialect::Columns.success(rows, ack),
-            },
+            expected: dialect.success(rows, ack),
         };
         let requests = RequestPlan {
             host: address.to_string(),
             table: TABLE.to_owned(),
-            dialect: Dialect::Columns,
+            dialect,
             encoding: Encoding::Identity,
             ack,
             rows,

@@ -103,7 +103,7 @@ fn post_some(
         let first = request * load.rows_per_request;
         let count = load.rows_per_request.min(load.rows - first);
         let body = &mut bodies[(request % BODIES as u64) as usize];
-        write_ids(&mut body.bytes, &body.ids, first);
+        write_ids(&mut body.bytes, &body.ids, first, body.form);
         // A last request of fewer rows ends with a line's end.
         let end = match body.ids.get(count as usize) {
             Some(next) => {
@@ -167,7 +167,7 @@ impl NativeBlocks {
             let count = NATIVE_INSERT_ROWS.min(load.rows - first);
             let rows = load.rows_of(count as usize, first);
             let mut body = Taker::Ringhouse.body(&rows, &load.run);
-            write_ids(&mut body.bytes, &body.ids, first);
+            write_ids(&mut body.bytes, &body.ids, first, body.form);
             let mut core = Core::new(Table::Default, &limits);
             let mut blocks = Vec::new();
             core.push_into(&body.bytes, &mut |frames| blocks.push(frames.to_vec()));
