@@ -22,6 +22,7 @@ use clap::Args;
 use perf_event::events::Hardware;
 use serde::Serialize;
 
+use self::inputs::otlp_requests;
 use self::peer::{clickhouse_rs_blocks, serde_json_values};
 use super::environment::Environment;
 use super::median;
@@ -61,6 +62,9 @@ pub struct KernelArgs {
 /// What our kernel is to reach of simd-json's speed on the default table, and how many times that of `clickhouse-rs`.
 const TAPE_TARGET: f64 = 0.65;
 const CLICKHOUSE_RS_TARGET: f64 = 8.0;
+
+/// Rows of one OTLP request, as a collector's default batches.
+const OTLP_ROWS: usize = 8_192;
 
 /// Time a turn takes at least: the lines are gone over as often as that takes.
 const TURN_MIN: Duration = Duration::from_millis(100);
@@ -298,6 +302,19 @@ fn contestants(input: &Input) -> Vec<Contestant<'_>> {
             core.finish() - before
         }),
     );
+    if input.table == Table::Default {
+        let requests = otlp_requests(text, OTLP_ROWS);
+        let mut core = Core::new(input.table, limits);
+        enter(
+            "otlp",
+            "the same as OTLP records in protobuf, with a resource and a scope: requests to sealed blocks",
+            Box::new(move || {
+                let before = core.finish();
+                requests.iter().for_each(|request| core.push_otlp(request));
+                core.finish() - before
+            }),
+        );
+    }
     enter(
         "serde_json",
         "lines to serde_json::Value, nothing made of it",
@@ -392,7 +409,8 @@ mod tests {
     fn every_contestant_goes_over_all_rows() {
         for input in [service(300), plain(300)] {
             let report = measure(&input, contestants(&input), 1, None);
-            assert_eq!(report.contestants.len(), 7);
+            let is_default = input.table == Table::Default;
+            assert_eq!(report.contestants.len(), 7 + usize::from(is_default));
             for figures in &report.contestants {
                 assert!(figures.ns_per_row > 0.0, "{figures:?}");
             }

@@ -11,31 +11,29 @@ use crate::severity;
 /// In place of a row's number until its body is whole, so that it is found there; no number is written like it.
 const MARK: [u8; 8] = [0xee; 8];
 
-/// An `ExportLogsServiceRequest` of `rows`, in the order of their services.
+/// What a log record says.
+pub(super) struct Record {
+    pub unix_ns: u64,
+    pub level: String,
+    pub service: String,
+    pub message: String,
+    pub trace_id: Vec<u8>,
+    pub attributes: Vec<(String, Value)>,
+}
+
+/// A request of `rows` with places for their ids, in the order of their services.
 pub(super) fn body(rows: &[Row], run: &RunId) -> Body {
-    let mut rows: Vec<&Row> = rows.iter().collect();
-    rows.sort_by(|one, other| one.service.cmp(&other.service));
-    let mut bytes = Vec::new();
-    for of_service in rows.chunk_by(|one, other| one.service == other.service) {
-        let mut resource = Vec::new();
-        put_attribute(
-            1,
-            "service.name",
-            &Value::from(of_service[0].service.as_str()),
-            &mut resource,
-        );
-        let mut scope_logs = Vec::new();
-        let mut scope = Vec::new();
-        put_bytes_field(1, b"bench", &mut scope);
-        put_bytes_field(1, &scope, &mut scope_logs);
-        for row in of_service {
-            put_bytes_field(2, &record(row, run), &mut scope_logs);
-        }
-        let mut resource_logs = Vec::new();
-        put_bytes_field(1, &resource, &mut resource_logs);
-        put_bytes_field(2, &scope_logs, &mut resource_logs);
-        put_bytes_field(1, &resource_logs, &mut bytes);
-    }
+    let record = |row: &Row| Record {
+        unix_ns: row.unix_ms * 1_000_000,
+        level: row.level.to_owned(),
+        service: row.service.clone(),
+        message: row.message.clone(),
+        trace_id: [run.packed_prefix(), MARK].concat(),
+        attributes: (row.attributes.iter())
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+    };
+    let mut bytes = request(&rows.iter().map(record).collect::<Vec<_>>());
     let ids: Vec<usize> = memchr::memmem::find_iter(&bytes, &MARK).collect();
     assert_eq!(ids.len(), rows.len(), "no text holds bytes that UTF-8 does not");
     for at in &ids {
@@ -48,22 +46,45 @@ pub(super) fn body(rows: &[Row], run: &RunId) -> Body {
     }
 }
 
-/// `LogRecord`
-fn record(row: &Row, run: &RunId) -> Vec<u8> {
-    let mut record = Vec::new();
-    put_fixed64_field(1, row.unix_ms * 1_000_000, &mut record);
-    if let Some(number) = severity::number_of_word(row.level.as_bytes()) {
-        put_varint_field(2, u64::from(number), &mut record);
+/// An `ExportLogsServiceRequest`: a resource for each service.
+pub(super) fn request(records: &[Record]) -> Vec<u8> {
+    let mut records: Vec<&Record> = records.iter().collect();
+    records.sort_by(|one, other| one.service.cmp(&other.service));
+    let mut bytes = Vec::new();
+    for of_service in records.chunk_by(|one, other| one.service == other.service) {
+        let mut resource = Vec::new();
+        let service = Value::from(of_service[0].service.as_str());
+        put_attribute(1, "service.name", &service, &mut resource);
+        let mut scope_logs = Vec::new();
+        let mut scope = Vec::new();
+        put_bytes_field(1, b"bench", &mut scope);
+        put_bytes_field(1, &scope, &mut scope_logs);
+        for record in of_service {
+            put_bytes_field(2, &log_record(record), &mut scope_logs);
+        }
+        let mut resource_logs = Vec::new();
+        put_bytes_field(1, &resource, &mut resource_logs);
+        put_bytes_field(2, &scope_logs, &mut resource_logs);
+        put_bytes_field(1, &resource_logs, &mut bytes);
     }
-    put_bytes_field(3, row.level.as_bytes(), &mut record);
+    bytes
+}
+
+fn log_record(record: &Record) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_fixed64_field(1, record.unix_ns, &mut out);
+    if let Some(number) = severity::number_of_word(record.level.as_bytes()) {
+        put_varint_field(2, u64::from(number), &mut out);
+    }
+    put_bytes_field(3, record.level.as_bytes(), &mut out);
     let mut message = Vec::new();
-    put_bytes_field(1, row.message.as_bytes(), &mut message);
-    put_bytes_field(5, &message, &mut record);
-    for (name, value) in &row.attributes {
-        put_attribute(6, name, value, &mut record);
+    put_bytes_field(1, record.message.as_bytes(), &mut message);
+    put_bytes_field(5, &message, &mut out);
+    for (name, value) in &record.attributes {
+        put_attribute(6, name, value, &mut out);
     }
-    put_bytes_field(9, &[run.packed_prefix(), MARK].concat(), &mut record);
-    record
+    put_bytes_field(9, &record.trace_id, &mut out);
+    out
 }
 
 /// A `KeyValue` as field `number`.

@@ -1,11 +1,13 @@
 //! Takes a body that is one message: received whole, then pushed pass by pass.
 
 use std::io;
+use std::mem;
 use std::rc::Rc;
 
 use crate::http::body::BodyError;
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
+use crate::http::receive_buffer::ReceiveBuffer;
 use crate::otlp::Message;
 use crate::runtime;
 
@@ -60,16 +62,15 @@ impl Session<'_> {
             }
         }
         let none = intake.errors.counts();
-        let (bytes, _) = source.text(&self.buffer);
+        // Taken out while the message is read: waiting for room needs the session.
+        let buffer = mem::replace(&mut self.buffer, ReceiveBuffer::new(&core.buffers));
+        let (bytes, _) = source.text(&buffer);
         let len = bytes.len();
-        let mut at = 0;
         match Message::parse(bytes) {
             Err(_) => intake.failure = Some(Failure::Protobuf),
             Ok(message) => {
-                let records = message.records();
-                while at < records && intake.failure.is_none() {
-                    let (bytes, _) = source.text(&self.buffer);
-                    let message = Message::again(bytes, records);
+                let mut at = 0;
+                while at < message.records() && intake.failure.is_none() {
                     let pushed = core.push(table, &message, at, at as u64, &mut intake.errors, waiting);
                     at += pushed.consumed;
                     intake.accepted += pushed.accepted;
@@ -80,6 +81,7 @@ impl Session<'_> {
                 }
             }
         }
+        self.buffer = buffer;
         source.consume(&mut self.buffer, len);
         intake
             .errors

@@ -1,15 +1,19 @@
 //! The records of a message in order, each with the resource and the scope around it.
 
+use std::cell::Cell;
+
 use super::record::Rows;
 use super::wire::{Fields, Malformed, Value};
 use crate::batch::{Pushed, RowInput, TableSink};
 use crate::json::{Parser, RowErrors};
 
 /// A request of log records, its structure checked down to the records' borders.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Message<'b> {
     bytes: &'b [u8],
     records: u32,
+    /// Where the last pass ended, and behind how many records.
+    ended: Cell<Option<(usize, Cursor)>>,
 }
 
 impl<'b> Message<'b> {
@@ -23,15 +27,11 @@ impl<'b> Message<'b> {
             record?;
             records += 1;
         }
-        Ok(Message { bytes, records })
-    }
-
-    /// A message that was parsed before and had `records`.
-    pub fn again(bytes: &'b [u8], records: usize) -> Message<'b> {
-        Message {
+        Ok(Message {
             bytes,
-            records: records as u32,
-        }
+            records,
+            ended: Cell::new(None),
+        })
     }
 
     /// How many records it has.
@@ -62,7 +62,10 @@ pub(super) struct Record<'b> {
 /// Field 2 of `ResourceLogs` and of `ScopeLogs`: what is in them, one level further down.
 const INNER: u32 = 2;
 
+#[derive(Debug, Clone)]
 pub(super) struct Records<'b> {
+    /// A record that was read and is to be read again.
+    again: Option<&'b [u8]>,
     resources: Fields<'b>,
     scopes: Fields<'b>,
     records: Fields<'b>,
@@ -74,6 +77,7 @@ pub(super) struct Records<'b> {
 impl<'b> Records<'b> {
     fn new(bytes: &'b [u8]) -> Records<'b> {
         Records {
+            again: None,
             resources: Fields::new(bytes),
             scopes: Fields::new(b""),
             records: Fields::new(b""),
@@ -83,9 +87,18 @@ impl<'b> Records<'b> {
         }
     }
 
+    /// The record that was read last comes again.
+    pub(super) fn put_back(&mut self, record: &Record<'b>) {
+        self.again = Some(record.message);
+    }
+
     fn step(&mut self) -> Result<Option<Record<'b>>, Malformed> {
         loop {
-            if let Some(message) = next_message(&mut self.records, INNER)? {
+            let message = match self.again.take() {
+                Some(message) => Some(message),
+                None => next_message(&mut self.records, INNER)?,
+            };
+            if let Some(message) = message {
                 return Ok(Some(Record {
                     resource: self.resource,
                     scope: self.scope,
@@ -116,6 +129,75 @@ impl<'b> Iterator for Records<'b> {
         let step = self.step();
         self.failed = step.is_err();
         step.transpose()
+    }
+}
+
+/// A place between two records, as offsets into the message.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    again: Option<Span>,
+    resources: Span,
+    scopes: Span,
+    records: Span,
+    resource: (Span, Span, u32),
+    scope: (Span, Span, u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where a part of `whole` is in it.
+    fn of(part: &[u8], whole: &[u8]) -> Span {
+        // An empty one may be from anywhere.
+        let start = match part {
+            [] => 0,
+            _ => part.as_ptr().addr() - whole.as_ptr().addr(),
+        };
+        Span {
+            start: start as u32,
+            end: (start + part.len()) as u32,
+        }
+    }
+
+    fn part(self, whole: &[u8]) -> &[u8] {
+        &whole[self.start as usize..self.end as usize]
+    }
+}
+
+impl Cursor {
+    fn of(records: &Records<'_>, whole: &[u8]) -> Cursor {
+        let span = |part: &[u8]| Span::of(part, whole);
+        let context =
+            |context: &Context<'_>| (span(context.message), span(context.schema_url), context.serial);
+        Cursor {
+            again: records.again.map(span),
+            resources: span(records.resources.rest()),
+            scopes: span(records.scopes.rest()),
+            records: span(records.records.rest()),
+            resource: context(&records.resource),
+            scope: context(&records.scope),
+        }
+    }
+
+    fn records(self, whole: &[u8]) -> Records<'_> {
+        let context = |(message, schema_url, serial): (Span, Span, u32)| Context {
+            message: message.part(whole),
+            schema_url: schema_url.part(whole),
+            serial,
+        };
+        Records {
+            again: self.again.map(|span| span.part(whole)),
+            resources: Fields::new(self.resources.part(whole)),
+            scopes: Fields::new(self.scopes.part(whole)),
+            records: Fields::new(self.records.part(whole)),
+            resource: context(self.resource),
+            scope: context(self.scope),
+            failed: false,
+        }
     }
 }
 
@@ -165,8 +247,23 @@ impl RowInput for Message<'_> {
     ) -> Pushed {
         let limits = *sink.limits();
         parser.lend(self.bytes, Rows::room_bytes(&limits), |bytes, room, tape| {
-            let mut rows = Rows::new(Records::new(bytes), at, room, &limits);
-            sink.push_rows(&mut rows, self.records() - at, tape, first_row, now_ns, errors)
+            let records = match self.ended.get() {
+                Some((ended, cursor)) if ended == at => cursor.records(bytes),
+                _ => {
+                    let mut records = Records::new(bytes);
+                    for _ in 0..at {
+                        records.next();
+                    }
+                    records
+                }
+            };
+            let mut rows = Rows::new(records, room, &limits);
+            let pushed = sink.push_rows(&mut rows, self.records() - at, tape, first_row, now_ns, errors);
+            let (read, records) = rows.into_records();
+            // Of rows that found no batch the next pass begins with the first.
+            let ended = (read == pushed.consumed).then(|| (at + read, Cursor::of(&records, bytes)));
+            self.ended.set(ended);
+            pushed
         })
     }
 }

@@ -92,6 +92,8 @@ struct Shared {
 /// The records of one pass.
 pub(super) struct Rows<'t> {
     records: Records<'t>,
+    /// Records written or skipped.
+    read: usize,
     current: Option<Record<'t>>,
     /// For texts that do not lie in the message as they are stored.
     room: &'t mut [u8],
@@ -105,13 +107,11 @@ pub(super) struct Rows<'t> {
 }
 
 impl<'t> Rows<'t> {
-    /// The records behind the first `skipped`.
-    pub(super) fn new(mut records: Records<'t>, skipped: usize, room: &'t mut [u8], limits: &Limits) -> Self {
-        for _ in 0..skipped {
-            records.next();
-        }
+    /// The records from where `records` is.
+    pub(super) fn new(records: Records<'t>, room: &'t mut [u8], limits: &Limits) -> Self {
         Rows {
             records,
+            read: 0,
             current: None,
             room,
             record_bytes_max: limits.line_bytes_max,
@@ -121,6 +121,14 @@ impl<'t> Rows<'t> {
             scope: Shared::default(),
             places: None,
         }
+    }
+
+    /// How many records the pass was done with, and those behind them.
+    pub(super) fn into_records(mut self) -> (usize, Records<'t>) {
+        if let Some(record) = self.current {
+            self.records.put_back(&record);
+        }
+        (self.read, self.records)
     }
 
     /// Bytes of room so that a pass takes one record at least.
@@ -161,11 +169,13 @@ impl<'t> RowSource<'t> for Rows<'t> {
         self.put_record(record.message, &places, row)?;
         self.left = self.left.saturating_sub(bytes);
         self.current = None;
+        self.read += 1;
         Ok(true)
     }
 
     fn skip(&mut self) {
         self.current = None;
+        self.read += 1;
     }
 }
 

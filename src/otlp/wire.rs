@@ -32,6 +32,11 @@ impl<'b> Fields<'b> {
         Fields { rest: message }
     }
 
+    /// What was not read yet.
+    pub fn rest(&self) -> &'b [u8] {
+        self.rest
+    }
+
     #[inline(always)]
     fn field(&mut self) -> Result<(u32, Value<'b>), Malformed> {
         let tag = self.varint()?;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::inputs::{PLAIN_COLUMNS, Table};
-use crate::batch::TableSink;
+use crate::batch::{RowInput, TableSink};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::json::{Parser, RowErrors, RowForm, RowsText, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::MappingConfig;
+use crate::otlp::Message;
 use crate::schema::{RawColumn, TableName, TableSchema};
 
 /// Time of receipt: no line is without a time of its own.
@@ -71,6 +72,24 @@ impl Core {
         };
         while let Some(batch) = self.push_some(&mut text) {
             self.seal(batch);
+        }
+    }
+
+    /// Takes the records of an OTLP request; full batches become blocks.
+    ///
+    /// # Panics
+    /// When it is no such request.
+    pub fn push_otlp(&mut self, request: &[u8]) {
+        let message = Message::parse(request).expect("the request was made here");
+        let mut at = 0;
+        while at < message.records() {
+            let (sink, parser, errors) = (&mut self.sink, &mut self.parser, &mut self.errors);
+            let pushed = message.push(at, sink, parser, 0, NOW_NS, errors);
+            at += pushed.consumed;
+            let full = (0..64).find(|batch| pushed.touched >> batch & 1 == 1 && self.sink.is_full(*batch));
+            if let Some(batch) = pushed.blocked_on.or(full) {
+                self.seal(batch);
+            }
         }
     }
 

@@ -4,6 +4,11 @@ use std::fmt::Write;
 use std::io;
 use std::path::Path;
 
+use serde_json::Value;
+
+use super::super::otlp::{self, Record};
+use crate::timestamp::{self, DateCache};
+
 /// Lines of JSON and the table they go to.
 #[derive(Debug, Clone)]
 pub struct Input {
@@ -95,6 +100,49 @@ pub fn plain(rows: u64) -> Input {
             random >> 50,
         )
     })
+}
+
+/// Lines that go to the default table as OTLP requests of so many rows: what the columns have names for in their fields, the
+/// rest among the attributes.
+///
+/// # Panics
+/// When a line is no object.
+pub fn otlp_requests(text: &[u8], rows: usize) -> Vec<Vec<u8>> {
+    let row = |line: &[u8]| {
+        let Ok(Value::Object(mut row)) = serde_json::from_slice(line) else {
+            panic!("a line is an object");
+        };
+        let mut take = |key: &str| match row.remove(key) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let time = timestamp::parse(take("timestamp").as_bytes(), &mut DateCache::default());
+        Record {
+            unix_ns: time.map_or(0, |time| {
+                time.seconds as u64 * 1_000_000_000 + u64::from(time.nanos)
+            }),
+            level: take("level"),
+            service: take("service"),
+            message: take("message"),
+            trace_id: hexadecimal(&take("trace_id")),
+            attributes: row.into_iter().collect(),
+        }
+    };
+    let lines: Vec<&[u8]> = text.trim_ascii_end().split(|byte| *byte == b'\n').collect();
+    lines
+        .chunks(rows)
+        .map(|lines| otlp::request(&lines.iter().map(|line| row(line)).collect::<Vec<_>>()))
+        .collect()
+}
+
+fn hexadecimal(text: &str) -> Vec<u8> {
+    let pairs = text.as_bytes().as_chunks::<2>().0.iter();
+    let byte = |pair: &[u8; 2]| {
+        std::str::from_utf8(pair)
+            .ok()
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+    };
+    pairs.filter_map(byte).collect()
 }
 
 fn lines(
