@@ -10,7 +10,9 @@ use clap::Args;
 
 use super::clickhouse::ClickHouse;
 use super::dialect::Dialect;
+use super::ingest::BenchError;
 use super::request::Encoding;
+use super::rows::Rows;
 use crate::ack::AckLevel;
 use crate::dead_letter::Target;
 use crate::topology::CoreChoice;
@@ -171,6 +173,19 @@ pub struct LoadArgs {
     pub patience: Duration,
 }
 
+impl LoadArgs {
+    /// The rows that are sent, from `unix_ms` on.
+    ///
+    /// # Errors
+    /// The corpus gives none.
+    pub fn rows(&self, unix_ms: u64) -> Result<Rows, BenchError> {
+        match &self.corpus {
+            Some(directory) => Rows::from_corpus(self.seed, unix_ms, directory).map_err(BenchError::Corpus),
+            None => Ok(Rows::generated(self.seed, unix_ms)),
+        }
+    }
+}
+
 /// Where the id of the default table's rows is.
 pub const ID_SQL: &str = "TraceId";
 
@@ -186,7 +201,7 @@ Examples:
 The run is VOID, and the exit code not 0, unless every row sent was acknowledged and is in ClickHouse exactly once.";
 
 /// Seconds, with a fraction if need be.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.strip_suffix('s').unwrap_or(text);
     match digits.parse::<f64>().map(Duration::try_from_secs_f64) {
         Ok(Ok(duration)) if duration <= Duration::from_secs(7 * 86_400) => Ok(duration),

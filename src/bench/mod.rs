@@ -29,6 +29,8 @@ pub mod schedule;
 pub mod server;
 pub mod settle;
 pub mod table;
+pub mod taker;
+pub mod target;
 pub mod ticker;
 
 use std::error::Error;

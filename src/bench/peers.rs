@@ -5,7 +5,6 @@
 //! cheap to write and dear to merge. CPU time is that of ClickHouse and, for this program, of its server; who makes the rows is
 //! counted for nobody. ClickHouse is given rows under the table's own column names, so that it has less to do.
 
-mod body;
 mod send;
 
 use std::error::Error;
@@ -17,9 +16,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use self::body::Taker;
 use self::send::{Load, NativeBlocks, post};
 use super::clickhouse::{AskError, ClickHouse};
+use super::dialect::Dialect;
 use super::environment::Environment;
 use super::id::RunId;
 use super::interrupt::Interrupt;
@@ -27,7 +26,10 @@ use super::layout::Layout;
 use super::server::{Server, ServerPlan};
 use super::settle::Stored;
 use super::table::{aligned, thousands};
+use super::taker::{ASYNC_WAITING, Taker};
+use super::target::Judged;
 use super::{median, process, unix_ms};
+use crate::ack::AckLevel;
 use crate::schema::TableName;
 use crate::topology;
 
@@ -78,24 +80,28 @@ const ASYNC_1000: &str = "JSONEachRow, async_insert, waiting, 1,000";
 const SYNC_8192: &str = "JSONEachRow, synchronous, 8,192";
 const NATIVE: &str = "ready-made Native, 131,072 an INSERT";
 
-const ASYNC_WAITING: &str = "&async_insert=1&wait_for_async_insert=1";
-const ASYNC_NOT_WAITING: &str = "&async_insert=1&wait_for_async_insert=0";
-const SYNCHRONOUS: &str = "&async_insert=0";
+const RINGHOUSE: Taker = Taker::Ringhouse {
+    dialect: Dialect::Ndjson,
+    ack: AckLevel::Wal,
+};
+const ASYNC_NOT_WAITING: Taker = Taker::ClickHouse {
+    settings: "&async_insert=1&wait_for_async_insert=0",
+};
+const SYNCHRONOUS: Taker = Taker::ClickHouse {
+    settings: "&async_insert=0",
+};
 
 /// Every way, in the order of the table.
 const WAYS: [(&str, Way); 7] = [
-    (OURS_1000, Way::Http(Taker::Ringhouse, 1_000)),
-    (OURS_8192, Way::Http(Taker::Ringhouse, 8_192)),
-    (ASYNC_1000, Way::Http(Taker::ClickHouse(ASYNC_WAITING), 1_000)),
+    (OURS_1000, Way::Http(RINGHOUSE, 1_000)),
+    (OURS_8192, Way::Http(RINGHOUSE, 8_192)),
+    (ASYNC_1000, Way::Http(ASYNC_WAITING, 1_000)),
     (
         "JSONEachRow, async_insert, not waiting, 1,000",
-        Way::Http(Taker::ClickHouse(ASYNC_NOT_WAITING), 1_000),
+        Way::Http(ASYNC_NOT_WAITING, 1_000),
     ),
-    (
-        "JSONEachRow, synchronous, 1,000",
-        Way::Http(Taker::ClickHouse(SYNCHRONOUS), 1_000),
-    ),
-    (SYNC_8192, Way::Http(Taker::ClickHouse(SYNCHRONOUS), 8_192)),
+    ("JSONEachRow, synchronous, 1,000", Way::Http(SYNCHRONOUS, 1_000)),
+    (SYNC_8192, Way::Http(SYNCHRONOUS, 8_192)),
     (NATIVE, Way::Native),
 ];
 
@@ -238,7 +244,7 @@ fn go(
     let (parts_before, cpu_before) = (parts_made(clickhouse)?, cpu());
     let started = Instant::now();
     let acknowledged = match (way, native) {
-        (Way::Http(Taker::Ringhouse, _), _) => post(&load, Taker::Ringhouse, server.address)?,
+        (Way::Http(taker @ Taker::Ringhouse { .. }, _), _) => post(&load, taker, server.address)?,
         (Way::Http(taker, _), _) => post(&load, taker, clickhouse.http_address()?)?,
         (Way::Native, blocks) => {
             let blocks = blocks.expect("they were made above");
@@ -274,7 +280,7 @@ fn go(
         replied_s,
         stored_s,
         ours_cpu_s: match way {
-            Way::Http(Taker::Ringhouse, _) => cpu_s(0),
+            Way::Http(Taker::Ringhouse { .. }, _) => cpu_s(0),
             _ => 0.0,
         },
         clickhouse_cpu_s: cpu_s(1),
@@ -359,8 +365,7 @@ fn print(rows: u64, ways: &[Ran]) {
         median(ran.runs.iter().map(Run::cpu_s))
     };
     for (ours, theirs, target) in TARGETS {
-        let ratio = cpu_s(ours) / cpu_s(theirs);
-        let verdict = if ratio <= target { "reached" } else { "missed" };
-        println!("target: CPU of \"{ours}\" at most {target} of \"{theirs}\": {ratio:.2}, {verdict}");
+        let what = format!("CPU of \"{ours}\" by that of \"{theirs}\"");
+        println!("{}", Judged::at_most(what, target, cpu_s(ours) / cpu_s(theirs)));
     }
 }

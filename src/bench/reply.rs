@@ -5,13 +5,13 @@
 pub struct Reply<'a> {
     /// HTTP status.
     pub status: u16,
-    /// Its body.
+    /// Its body; one in chunks as it came, their sizes included.
     pub body: &'a [u8],
     /// Bytes it took on the wire.
     pub bytes: usize,
 }
 
-/// What comes is no reply with a Content-Length.
+/// What comes is no reply whose end can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAReply;
 
@@ -27,17 +27,45 @@ pub fn read(bytes: &[u8]) -> Result<Option<Reply<'_>>, NotAReply> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(NotAReply),
     };
-    let length: usize = head
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-        .ok_or(NotAReply)?;
+    let header = |name: &str| {
+        let mut headers = head.headers.iter();
+        headers.find(|header| header.name.eq_ignore_ascii_case(name))
+    };
+    let length = match header("content-length") {
+        Some(length) => std::str::from_utf8(length.value)
+            .ok()
+            .and_then(|text| text.parse().ok()),
+        None if header("transfer-encoding").is_some() => match chunks_bytes(&bytes[end..])? {
+            Some(length) => Some(length),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    let length: usize = length.ok_or(NotAReply)?;
     Ok(bytes.get(end..end + length).map(|body| Reply {
         status: head.code.unwrap_or(0),
         body,
         bytes: end + length,
     }))
+}
+
+/// Length of all chunks and the end of the body, which is to have no trailers (RFC 9112, 7.1); `None` when more must be
+/// received.
+fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, NotAReply> {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (start, size) = match httparse::parse_chunk_size(rest) {
+            Ok(httparse::Status::Complete(chunk)) => chunk,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(NotAReply),
+        };
+        // Each chunk ends with a line's end, the last one has nothing but that.
+        at += start + size as usize + 2;
+        if size == 0 {
+            return Ok((at <= bytes.len()).then_some(at));
+        }
+    }
 }
 
 /// What a reply means for the rows of its request.
@@ -92,6 +120,14 @@ mod tests {
         let reply = read(REPLY).unwrap().unwrap();
         assert_eq!((reply.status, reply.bytes), (200, whole));
         assert_eq!(reply.body, b"{\"accepted\":12,}");
+        let chunked =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP/1.1 202";
+        let whole = chunked.len() - "HTTP/1.1 202".len();
+        for length in 0..whole {
+            assert_eq!(read(&chunked[..length]), Ok(None), "{length}");
+        }
+        let reply = read(chunked).unwrap().unwrap();
+        assert_eq!((reply.body, reply.bytes), (&b"3\r\nabc\r\n0\r\n\r\n"[..], whole));
         assert_eq!(read(b"SSH-2.0"), Err(NotAReply));
         assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n"), Err(NotAReply));
     }

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::super::dialect::Dialect;
 use super::super::id::{RunId, write_ids};
 use super::super::kernel::{Core, Table};
+use super::super::reply;
 use super::super::rows::{Row, Rows};
-use super::body::Taker;
+use super::super::taker::Taker;
 use crate::clickhouse::packet::{Login, Query};
 use crate::clickhouse::session::{Event, Session};
 use crate::limits::Limits;
@@ -16,6 +18,9 @@ use crate::topology::pin_current_thread;
 
 /// How long a reply may take.
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Key of a row's id in this program's bodies.
+const ID_KEY: &str = "trace_id";
 
 /// Bodies a connection takes turns with.
 const BODIES: usize = 4;
@@ -87,12 +92,13 @@ fn post_some(
     let mut bodies: Vec<_> = (0..BODIES as u64)
         .map(|body| {
             let rows = load.rows_of(load.rows_per_request as usize, part * BODIES as u64 + body);
-            taker.body(&rows, &load.run)
+            taker.body(&rows, ID_KEY, &load.run)
         })
         .collect();
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+    let head = taker.head(&address.to_string(), &load.table);
     let mut sent = 0;
     loop {
         let request = next.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +120,7 @@ fn post_some(
             }
             None => body.bytes.len(),
         };
-        let head = taker.head(address, &load.table, end);
+        let head = format!("{head}Content-Length: {end}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
         stream.write_all(&body.bytes[..end])?;
         read_reply(&mut stream)?;
@@ -122,7 +128,7 @@ fn post_some(
     }
 }
 
-/// Reads one reply, which must be of success; its body ends by its length or by its chunks.
+/// Reads one reply, which must be of success.
 fn read_reply(stream: &mut impl Read) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
@@ -131,40 +137,15 @@ fn read_reply(stream: &mut impl Read) -> io::Result<()> {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => bytes.extend_from_slice(&some[..count]),
         }
-        if reply_is_whole(&bytes)? {
-            return Ok(());
+        match reply::read(&bytes) {
+            Ok(None) => {}
+            Ok(Some(reply)) if matches!(reply.status, 200 | 202) => return Ok(()),
+            _ => {
+                let text = String::from_utf8_lossy(&bytes);
+                let shown: String = text.chars().take(600).collect();
+                return Err(io::Error::other(format!("refused: {shown}")));
+            }
         }
-    }
-}
-
-fn reply_is_whole(bytes: &[u8]) -> io::Result<bool> {
-    let said = |what: &str| {
-        let text = String::from_utf8_lossy(bytes);
-        io::Error::other(format!("{what}: {}", text.chars().take(400).collect::<String>()))
-    };
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut headers);
-    let end = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Ok(false),
-        Err(_) => return Err(said("no HTTP reply")),
-    };
-    let header = |name: &str| {
-        let found = head
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name));
-        found.and_then(|header| std::str::from_utf8(header.value).ok())
-    };
-    let is_whole = match header("content-length").and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) => bytes.len() >= end + length,
-        None if header("transfer-encoding").is_some() => bytes[end..].ends_with(b"0\r\n\r\n"),
-        None => return Err(said("a reply without a length")),
-    };
-    match head.code {
-        Some(200 | 202) => Ok(is_whole),
-        _ if is_whole => Err(said("refused")),
-        _ => Ok(false),
     }
 }
 
@@ -183,7 +164,7 @@ impl NativeBlocks {
         while first < load.rows {
             let count = NATIVE_INSERT_ROWS.min(load.rows - first);
             let rows = load.rows_of(count as usize, first);
-            let mut body = Taker::Ringhouse.body(&rows, &load.run);
+            let mut body = Dialect::Ndjson.body(&rows, ID_KEY, &load.run);
             write_ids(&mut body.bytes, &body.ids, first);
             let mut core = Core::new(Table::Default, &limits);
             let mut blocks = Vec::new();
@@ -284,22 +265,5 @@ impl Native {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_ends_by_its_length_or_its_chunks() {
-        let whole = |text: &str| reply_is_whole(text.as_bytes());
-        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Le").unwrap());
-        assert!(!whole("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").unwrap());
-        assert!(whole("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n12").unwrap());
-        assert!(!whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap());
-        assert!(whole("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").unwrap());
-        assert!(whole("HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\nno").is_err());
-        assert!(whole("HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }
