@@ -8,9 +8,11 @@
 mod core;
 mod inputs;
 mod peer;
+mod sent;
 
 pub use self::core::{Core, TapeOnly, chunks, one_text};
 pub use self::inputs::{Input, Table, corpus, plain, service};
+pub use self::sent::rows_per_cpu_s;
 
 use std::error::Error;
 use std::hint::black_box;
