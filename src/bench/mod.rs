@@ -1,8 +1,9 @@
 //! `ringhouse bench`: what this program can do, measured beside what else there is, and what became of every row.
 //!
-//! [`ingest`] is the load generator, [`cores`] runs it against more and more ingest cores, [`kernel`] is one core without
-//! sockets, [`peers`] what a user has without this program. What every measurement needs is beside them: rows and their
-//! ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
+//! [`ingest`] is the load generator, [`cores`] runs it against more and more ingest cores, [`single`] sends one log a
+//! request, [`kernel`] is one core without sockets, [`peers`] what a user has without this program. What every measurement
+//! needs is beside them: rows and their ids, requests, the server to measure, what Linux tells of processes, the
+//! environment, targets, tables and charts.
 
 pub mod args;
 pub mod chart;
@@ -28,6 +29,7 @@ pub mod rows;
 pub mod schedule;
 pub mod server;
 pub mod settle;
+pub mod single;
 pub mod table;
 pub mod taker;
 pub mod target;
@@ -47,8 +49,13 @@ pub enum BenchCommand {
     Peers(peers::PeersArgs),
     /// Posts rows as fast as the server takes them, or at a fixed rate, and counts them in ClickHouse
     Ingest(Box<args::IngestArgs>),
-    /// The same against servers with one ingest core, two and so on: what each further core adds
+    /// The same against servers with one ingest core, two and so on: what each further core adds, and one beside the kernel
     Cores(cores::CoresArgs),
+    /// One log a request, beside a bare responder on the same core and beside ClickHouse's async_insert
+    Single(single::SingleArgs),
+    /// Answers every request with the same reply until standard input ends; `bench single` starts it
+    #[command(hide = true)]
+    BareResponder(single::BareArgs),
 }
 
 /// The body of `bench`. Failure, also without an error, when the figures mean nothing.
@@ -61,6 +68,8 @@ pub fn run(command: BenchCommand) -> Result<ExitCode, Box<dyn Error>> {
         BenchCommand::Peers(args) => peers::run(&args),
         BenchCommand::Ingest(args) => Ok(ingest::run(&args)?),
         BenchCommand::Cores(args) => Ok(cores::run(&args)?),
+        BenchCommand::Single(args) => Ok(single::run(&args)?),
+        BenchCommand::BareResponder(args) => Ok(single::run_bare(&args)?),
     }
 }
 
