@@ -391,7 +391,7 @@ fn goes_every_way_with_the_same_rows() {
     let arguments = ["--rows", "9500", "--runs", "1", "--connections", "2"];
     let peers = written("peers", &arguments);
     let ways = peers["ways"].as_array().unwrap();
-    assert_eq!(ways.len(), 7);
+    assert_eq!(ways.len(), 8);
     for way in ways {
         let run = &way["runs"][0];
         assert_eq!(run["lost"], 0, "{way}");

@@ -12,6 +12,7 @@ mod sent;
 
 pub use self::core::{Core, TapeOnly, chunks, one_text};
 pub use self::inputs::{Input, Table, corpus, plain, service};
+pub use self::peer::default_block;
 pub use self::sent::rows_per_cpu_s;
 
 use std::error::Error;

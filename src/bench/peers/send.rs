@@ -17,16 +17,16 @@ use crate::limits::Limits;
 use crate::topology::pin_current_thread;
 
 /// How long a reply may take.
-const REPLY_PATIENCE: Duration = Duration::from_secs(60);
+pub const REPLY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Key of a row's id in this program's bodies.
-const ID_KEY: &str = "trace_id";
+pub const ID_KEY: &str = "trace_id";
 
 /// Bodies a connection takes turns with.
 const BODIES: usize = 4;
 
-/// Rows of one ready-made INSERT.
-const NATIVE_INSERT_ROWS: u64 = 131_072;
+/// Rows of one INSERT over the native protocol.
+pub const INSERT_ROWS: u64 = 131_072;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -50,7 +50,8 @@ pub struct Load {
 }
 
 impl Load {
-    fn rows_of(&self, count: usize, part: u64) -> Vec<Row> {
+    /// Some of its rows; each part has others.
+    pub fn rows_of(&self, count: usize, part: u64) -> Vec<Row> {
         let mut rows = Rows::generated(self.seed.wrapping_add(part), self.unix_ms);
         (0..count).map(|_| rows.next_row()).collect()
     }
@@ -162,7 +163,7 @@ impl NativeBlocks {
         let mut inserts = Vec::new();
         let mut first = 0;
         while first < load.rows {
-            let count = NATIVE_INSERT_ROWS.min(load.rows - first);
+            let count = INSERT_ROWS.min(load.rows - first);
             let rows = load.rows_of(count as usize, first);
             let mut body = Dialect::Ndjson.body(&rows, ID_KEY, &load.run);
             write_ids(&mut body.bytes, &body.ids, first);

@@ -30,7 +30,7 @@ const LISTENING: &str = "listening on ";
 /// As long as this program's for a row at `ack=memory`.
 const REPLY: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-    Content-Length: 58\r\n\r\n{\"accepted\":1,\"rejected\":0,\"ack\":\"memory\",\"errors\":[]    }\n";
+    Content-Length: 54\r\n\r\n{\"accepted\":1,\"rejected\":0,\"ack\":\"memory\",\"errors\":[]}";
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
