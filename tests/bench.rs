@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -375,6 +376,24 @@ fn starts_everything_itself_and_leaves_nothing_behind() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn waits_for_rows_that_a_killed_engine_has_yet_to_take() {
+    let mut child = command(&joined(&[&["--duration", "3"], &TINY[2..]]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It tells each second how it goes, so it sends now.
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    let [_, engine] = descendants(child.id())[..] else {
+        panic!("a server and its engine");
+    };
+    signal(engine, Signal::KILL);
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::id::RunId;
 use super::interrupt::Interrupt;
 use super::layout::Layout;
 use super::server::{Server, ServerPlan};
-use super::settle::Stored;
+use super::settle::{Stored, wait_until_idle};
 use super::table::{aligned, thousands};
 use super::taker::{ASYNC_WAITING, Taker};
 use super::target::Judged;
@@ -58,10 +58,6 @@ pub struct PeersArgs {
 
 /// Time a run's rows may take to appear after the last reply.
 const APPEAR_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Looks in a row that must find ClickHouse without a merge.
-const IDLE_LOOKS: u32 = 3;
-const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
 const TABLE: &str = "otel_logs";
 
@@ -330,29 +326,10 @@ fn table() -> TableName {
     }
 }
 
-/// Waits until ClickHouse merges nothing any more.
-fn wait_until_idle(clickhouse: &ClickHouse, interrupt: &Interrupt) -> Result<(), AskError> {
-    let mut looks = 0;
-    while looks < IDLE_LOOKS && !interrupt.has_come() {
-        let merges = number(clickhouse, "SELECT toString(count()) FROM system.merges")?;
-        looks = if merges == 0 { looks + 1 } else { 0 };
-        std::thread::sleep(IDLE_PAUSE);
-    }
-    Ok(())
-}
-
 /// Parts that INSERTs into MergeTree tables have made since ClickHouse started.
 fn parts_made(clickhouse: &ClickHouse) -> Result<u64, AskError> {
-    number(
-        clickhouse,
-        "SELECT toString(sum(value)) FROM system.events WHERE event = 'MergeTreeDataWriterBlocks'",
-    )
-}
-
-fn number(clickhouse: &ClickHouse, sql: &str) -> Result<u64, AskError> {
-    let rows = clickhouse.rows::<1>(sql)?;
-    let number = rows.first().and_then(|[text]| text.parse().ok());
-    number.ok_or_else(|| AskError::Refused(format!("no number: {sql}")))
+    clickhouse
+        .number("SELECT toString(sum(value)) FROM system.events WHERE event = 'MergeTreeDataWriterBlocks'")
 }
 
 fn print(rows: u64, ways: &[Ran]) {
