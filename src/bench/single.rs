@@ -12,19 +12,19 @@
 //! writer and ClickHouse, requests a second are those of the machine, and the bare responder has its CPUs for itself.
 
 mod bare;
+mod report;
 
 pub use self::bare::{BareArgs, run as run_bare};
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Serialize;
 
 use self::bare::Bare;
+use self::report::{Ran, Run, Single, targets};
 use super::args::{ID_SQL, seconds};
 use super::dialect::Dialect;
 use super::environment::Environment;
@@ -42,12 +42,10 @@ use super::request::{Encoding, RequestPlan};
 use super::rows::Rows;
 use super::schedule::Schedule;
 use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
-use super::settle::Stored;
-use super::table::{aligned, thousands};
+use super::settle::{Stored, wait_until_idle};
 use super::taker::{ASYNC_WAITING, Taker};
-use super::target::Judged;
 use super::ticker::Ticker;
-use super::{median, unix_ms};
+use super::unix_ms;
 use crate::ack::AckLevel;
 use crate::schema::TableName;
 use crate::topology::{self, CoreChoice};
@@ -75,15 +73,6 @@ pub struct SingleArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
-
-/// Of a bare responder's requests.
-const BARE_TARGET: f64 = 0.85;
-/// Milliseconds.
-const HALF_P99_TARGET: f64 = 1.0;
-/// Milliseconds.
-const WAL_P99_TARGET: f64 = 10.0;
-/// Times the requests of waiting `async_insert`.
-const ASYNC_TARGET: f64 = 100.0;
 
 /// Time rows may take to appear.
 const APPEAR_PATIENCE: Duration = Duration::from_secs(30);
@@ -155,122 +144,6 @@ const fn bare(at_half: bool) -> Way {
     }
 }
 
-/// What one run gave.
-#[derive(Debug, Clone, Serialize)]
-struct Run {
-    requests_per_s: f64,
-    /// Requests for each second that the core's thread had a CPU.
-    requests_per_core_s: Option<f64>,
-    /// Due (or, in a closed loop, sent) to whole reply.
-    reply_ms: Latency,
-    /// Due to sent; in an open loop.
-    late_ms: Option<Latency>,
-    /// Replies that refused a request for now.
-    refused: u64,
-    /// Requests that were due and never sent.
-    unsent: u64,
-    /// CPU time of the generator's threads, as a share of the time they had.
-    generator_cpu_share: f64,
-    /// Time in which they could have run and had no CPU, as such a share.
-    generator_wait_share: f64,
-    /// Why the figures mean nothing, if they do not.
-    reasons: Vec<String>,
-}
-
-/// The runs of one measurement.
-#[derive(Debug, Clone, Serialize)]
-struct Ran {
-    name: &'static str,
-    connections: usize,
-    /// Requests a second that were due; `null` in a closed loop.
-    rate: Option<u64>,
-    runs: Vec<Run>,
-}
-
-impl Ran {
-    fn of(&self, pick: impl Fn(&Run) -> f64) -> f64 {
-        median(self.runs.iter().map(pick))
-    }
-
-    /// Median of what each run is of the other's in the same turn.
-    fn by(&self, other: &Ran, pick: impl Fn(&Run) -> f64) -> f64 {
-        let turns = self.runs.iter().zip(&other.runs);
-        median(turns.map(|(ours, theirs)| pick(ours) / pick(theirs)))
-    }
-
-    fn cells(&self) -> Vec<String> {
-        let per_core_s = self.runs.iter().map(|run| run.requests_per_core_s);
-        let per_core_s: Option<Vec<f64>> = per_core_s.collect();
-        let ms = |pick: fn(&Latency) -> f64| format!("{:.2}", self.of(|run| pick(&run.reply_ms)));
-        let late = self.runs.iter().map(|run| Some(run.late_ms.as_ref()?.p99));
-        let late: Option<Vec<f64>> = late.collect();
-        let dash = || "-".to_owned();
-        vec![
-            self.name.to_owned(),
-            thousands(self.of(|run| run.requests_per_s)),
-            per_core_s.map_or_else(dash, |all| thousands(median(all))),
-            ms(|reply| reply.p50),
-            ms(|reply| reply.p99),
-            ms(|reply| reply.p999),
-            late.map_or_else(dash, |all| format!("{:.2}", median(all))),
-            format!("{:.0} %", 100.0 * self.of(|run| run.generator_cpu_share)),
-            format!("{:.0} %", 100.0 * self.of(|run| run.generator_wait_share)),
-        ]
-    }
-}
-
-/// All of it.
-#[derive(Debug, Serialize)]
-struct Single {
-    environment: Environment,
-    ingest_cpu: usize,
-    writer_cpu: usize,
-    load_cpus: Vec<usize>,
-    cpus_shared: bool,
-    ways: Vec<Ran>,
-    targets: Vec<Judged>,
-}
-
-impl fmt::Display for Single {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = [
-            "one log a request",
-            "requests/s",
-            "per core second",
-            "p50 ms",
-            "p99 ms",
-            "p99.9 ms",
-            "sent late p99",
-            "generator",
-            "without a CPU",
-        ];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(self.ways.iter().map(Ran::cells));
-        writeln!(f, "\n{}", aligned(&rows))?;
-        writeln!(
-            f,
-            "ingest core and bare responder on CPU {}, writer on CPU {}, load on CPU {:?}; ClickHouse on any{}",
-            self.ingest_cpu,
-            self.writer_cpu,
-            self.load_cpus,
-            if self.cpus_shared {
-                "\nthe server, ClickHouse and the generator wait for each other's CPUs: read the core time"
-            } else {
-                ""
-            }
-        )?;
-        self.targets
-            .iter()
-            .try_for_each(|target| writeln!(f, "{target}"))?;
-        for ran in &self.ways {
-            for reason in ran.runs.iter().flat_map(|run| &run.reasons) {
-                writeln!(f, "VOID, {}: {reason}", ran.name)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Measures and prints. Failure when a run is VOID.
 ///
 /// # Errors
@@ -310,45 +183,6 @@ pub fn run(args: &SingleArgs) -> Result<ExitCode, BenchError> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn targets(ways: &[Ran]) -> Vec<Judged> {
-    let [memory, bare, half, _, wal, waiting] = ways else {
-        unreachable!("three pairs were measured");
-    };
-    let per_s = |run: &Run| run.requests_per_s;
-    let per_core_s = |run: &Run| run.requests_per_core_s.unwrap_or(f64::NAN);
-    let p99 = |run: &Run| run.reply_ms.p99;
-    let what = |figure: &str, ours: &Ran, theirs: &Ran| {
-        format!("{figure} of \"{}\" by those of \"{}\"", ours.name, theirs.name)
-    };
-    vec![
-        Judged::at_least(
-            what("requests per core second", memory, bare),
-            BARE_TARGET,
-            memory.by(bare, per_core_s),
-        ),
-        Judged::at_least(
-            what("requests/s by the clock", memory, bare),
-            BARE_TARGET,
-            memory.by(bare, per_s),
-        ),
-        Judged::at_most(
-            format!("p99 of \"{}\", ms", half.name),
-            HALF_P99_TARGET,
-            half.of(p99),
-        ),
-        Judged::at_most(
-            format!("p99 of \"{}\", ms", wal.name),
-            WAL_P99_TARGET,
-            wal.of(p99),
-        ),
-        Judged::at_least(
-            what("requests/s", wal, waiting),
-            ASYNC_TARGET,
-            wal.by(waiting, per_s),
-        ),
-    ]
 }
 
 /// Who is measured, and by what.
@@ -404,6 +238,8 @@ impl Bench<'_> {
     }
 
     fn go(&self, way: &Way, rate: Option<u64>) -> Result<Run, BenchError> {
+        // The merges of one run's ids are not to slow the next one down.
+        wait_until_idle(&self.server.clickhouse, self.interrupt)?;
         let (started_unix_ms, run) = (unix_ms(), RunId::random());
         let address = match way.party {
             Party::Ringhouse => self.server.address,
