@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -102,11 +102,15 @@ where
 /// busy two-core machine hit it within seconds. So a thread wakes every core now and then.
 const PULSE: Duration = Duration::from_millis(10);
 
+/// Pulses until a core that was woken and has not run is woken again. It may be busy, and each further wake would only pile
+/// up a waker in glommio; but it may as well have lost its CPU again right after it woke, and sleep on the pulse itself.
+const PULSES_UNTIL_AGAIN: u32 = 10;
+
 /// A running core as the pulse sees it.
 struct Pulsed {
     waker: Waker,
-    /// Woken and not yet run: waking a core again that does not run would only pile up wakers in glommio.
-    woken: Arc<AtomicBool>,
+    /// Pulses since it last ran.
+    missed: Arc<AtomicU32>,
 }
 
 /// The running cores.
@@ -121,8 +125,9 @@ fn start_pulse() -> io::Result<()> {
             loop {
                 std::thread::sleep(PULSE);
                 for core in pulsed().iter() {
-                    // Relaxed: the flag guards nothing; waking and running are ordered by glommio's own queue.
-                    if !core.woken.swap(true, Ordering::Relaxed) {
+                    // Relaxed: the count guards nothing; waking and running are ordered by glommio's own queue.
+                    let missed = core.missed.fetch_add(1, Ordering::Relaxed);
+                    if missed.is_multiple_of(PULSES_UNTIL_AGAIN) {
                         core.waker.wake_by_ref();
                     }
                 }
@@ -139,18 +144,18 @@ fn pulsed() -> MutexGuard<'static, Vec<Pulsed>> {
 
 /// Runs a core's main future, woken at every pulse.
 async fn with_pulse(future: impl Future<Output = ()>) {
-    let woken = Arc::new(AtomicBool::new(false));
+    let missed = Arc::new(AtomicU32::new(0));
     let mut future = pin!(future);
     let mut is_registered = false;
     poll_fn(|cx| {
         if !is_registered {
             pulsed().push(Pulsed {
                 waker: cx.waker().clone(),
-                woken: Arc::clone(&woken),
+                missed: Arc::clone(&missed),
             });
             is_registered = true;
         }
-        woken.store(false, Ordering::Relaxed);
+        missed.store(0, Ordering::Relaxed);
         future.as_mut().poll(cx)
     })
     .await;
@@ -475,5 +480,37 @@ impl Connection {
     /// Ends the sending direction, so that the peer sees everything written and then end of stream.
     pub async fn close_write(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_pulse_comes_again_to_a_core_that_sleeps_on_it_but_not_each_time() {
+        let wakes = Arc::new(Wakes::default());
+        pulsed().push(Pulsed {
+            waker: Waker::from(Arc::clone(&wakes)),
+            missed: Arc::default(),
+        });
+        start_pulse().unwrap();
+        let started = std::time::Instant::now();
+        while wakes.0.load(Ordering::Relaxed) < 3 {
+            assert!(started.elapsed() < Duration::from_secs(10), "it comes no more");
+            std::thread::sleep(PULSE);
+        }
+        // The first at once; each further one after as many pulses.
+        assert!(started.elapsed() > PULSE * (PULSES_UNTIL_AGAIN + 1));
     }
 }

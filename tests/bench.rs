@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -63,12 +64,27 @@ fn bench(directory: &Path, arguments: &[&str]) -> Run {
 }
 
 fn command(arguments: &[&str]) -> Command {
+    command_of("ingest", arguments)
+}
+
+fn command_of(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
+    command.args(["bench", name]).args(arguments).stdin(Stdio::null());
     command
-        .args(["bench", "ingest"])
-        .args(arguments)
-        .stdin(Stdio::null());
-    command
+}
+
+/// What a run of another measurement wrote; it is to succeed.
+fn written(name: &str, arguments: &[&str]) -> Value {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    let output = command_of(name, arguments)
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{said}", output.status);
+    serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap()
 }
 
 /// The options that point it at a server and its ClickHouse.
@@ -308,8 +324,8 @@ fn rejects_what_it_cannot_measure_in_a_sentence() {
 }
 
 /// Runs with a server of its own and a directory for what it makes.
-fn start(temporary: &Path, arguments: &[&str]) -> Child {
-    command(arguments)
+fn start(temporary: &Path, name: &str, arguments: &[&str]) -> Child {
+    command_of(name, arguments)
         .env("TMPDIR", temporary)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -343,7 +359,7 @@ fn starts_everything_itself_and_leaves_nothing_behind() {
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (json, svg, hdr) = (file("r.json"), file("r.svg"), file("r.hgrm"));
     let files = ["--json", &json, "--svg", &svg, "--hdr", &hdr];
-    let mut child = start(temporary.path(), &joined(&[&TINY, &files]));
+    let mut child = start(temporary.path(), "ingest", &joined(&[&TINY, &files]));
     let started = eventually("server and engine", || {
         Some(descendants(child.id())).filter(|all| all.len() == 2)
     });
@@ -363,26 +379,26 @@ fn starts_everything_itself_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn goes_every_way_with_the_same_rows() {
-    let directory = tempfile::tempdir().unwrap();
-    let (kernel, peers) = (
-        directory.path().join("kernel.json"),
-        directory.path().join("peers.json"),
-    );
-    let run = |name: &str, arguments: &[&str], json: &Path| -> Value {
-        let output = Command::new(BINARY)
-            .args(["bench", name])
-            .args(arguments)
-            .arg("--json")
-            .arg(json)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name}: {}\n{said}", output.status);
-        serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap()
+fn waits_for_rows_that_a_killed_engine_has_yet_to_take() {
+    let mut child = command(&joined(&[&["--duration", "3"], &TINY[2..]]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It tells each second how it goes, so it sends now.
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    let [_, engine] = descendants(child.id())[..] else {
+        panic!("a server and its engine");
     };
-    let kernel = run("kernel", &["--rows", "300", "--runs", "1"], &kernel);
+    signal(engine, Signal::KILL);
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn goes_every_way_with_the_same_rows() {
+    let kernel = written("kernel", &["--rows", "300", "--runs", "1"]);
     assert_eq!(kernel["inputs"].as_array().map(Vec::len), Some(2));
     let contestants = kernel["inputs"][0]["contestants"].as_array().unwrap();
     assert_eq!(contestants.len(), 7);
@@ -392,9 +408,9 @@ fn goes_every_way_with_the_same_rows() {
 
     // Not a multiple of either size of request: the last one is smaller.
     let arguments = ["--rows", "9500", "--runs", "1", "--connections", "2"];
-    let peers = run("peers", &arguments, &peers);
+    let peers = written("peers", &arguments);
     let ways = peers["ways"].as_array().unwrap();
-    assert_eq!(ways.len(), 7);
+    assert_eq!(ways.len(), 8);
     for way in ways {
         let run = &way["runs"][0];
         assert_eq!(run["lost"], 0, "{way}");
@@ -496,28 +512,42 @@ fn a_stage_inserts_what_the_log_of_one_before_holds() {
 
 #[test]
 fn compares_servers_with_one_ingest_core_and_more() {
-    let directory = tempfile::tempdir().unwrap();
-    let json = directory.path().join("cores.json");
-    let output = Command::new(BINARY)
-        .args(["bench", "cores", "--cores-max", "1"])
-        .args(TINY)
-        .arg("--json")
-        .arg(&json)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let scaling: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    let scaling = written("cores", &joined(&[&["--cores-max", "1", "--runs", "1"], &TINY]));
     let run = &scaling["runs"][0];
     assert_eq!(run["settings"]["table"], "bench_null");
     // Every row that was acknowledged was accepted by a core, and none twice.
     assert_eq!(number(run, "/cores/0/rows"), number(run, "/verdict/acknowledged"));
     assert!(number(&scaling, "/steps/0/rows_per_core_s") > 0.0);
     assert_eq!(number(&scaling, "/steps/0/imbalance"), 1.0);
+    // One run, beside the kernel.
+    let share = number(&scaling, "/kernel/0/share");
+    assert!(share > 0.0 && number(&scaling, "/kernel/0/kernel_rows_per_s") > 0.0);
+    assert_eq!(number(&scaling, "/target/value"), share);
+}
+
+#[test]
+fn measures_one_log_a_request_beside_others() {
+    let single = written(
+        "single",
+        &["--runs", "1", "--duration", "0.5", "--warm-up", "0.2"],
+    );
+    let ways = single["ways"].as_array().unwrap();
+    assert_eq!(ways.len(), 6);
+    for way in ways {
+        assert!(number(way, "/runs/0/requests_per_s") > 0.0, "{way}");
+        assert!(number(way, "/runs/0/reply_ms/p99") > 0.0, "{way}");
+        assert_eq!(way["runs"][0]["reasons"], Value::Array(Vec::new()), "{way}");
+    }
+    // Both at half of what the first took, at fixed times.
+    let half = number(&ways[0], "/runs/0/requests_per_s") / 2.0;
+    for way in &ways[2..4] {
+        assert!((number(way, "/rate") - half).abs() <= 1.0, "{way}");
+        assert_ne!(way["runs"][0]["late_ms"], Value::Null);
+    }
+    assert_eq!(single["targets"].as_array().map(Vec::len), Some(5));
+    for target in single["targets"].as_array().unwrap() {
+        assert!(number(target, "/value") > 0.0, "{target}");
+    }
 }
 
 #[test]
@@ -543,15 +573,17 @@ fn ends_a_rung_when_it_is_told_to_end() {
 
 #[test]
 fn ends_what_it_started_when_it_is_told_to_end() {
-    // Once while it sends, once before there is anything to send to.
-    for pause in [Duration::from_secs(3), Duration::ZERO] {
+    let ingest = ["--duration", "600", "--connections", "2", "--ack", "inserted"];
+    // Once while it sends, once before there is anything to send to; `single` has a responder beside.
+    for (name, arguments, processes, pause) in [
+        ("ingest", &ingest[..], 1, Duration::from_secs(3)),
+        ("ingest", &ingest, 1, Duration::ZERO),
+        ("single", &["--duration", "600"], 3, Duration::from_secs(1)),
+    ] {
         let temporary = tempfile::tempdir().unwrap();
-        let mut child = start(
-            temporary.path(),
-            &["--duration", "600", "--connections", "2", "--ack", "inserted"],
-        );
+        let mut child = start(temporary.path(), name, arguments);
         let started = eventually("the server", || {
-            Some(descendants(child.id())).filter(|all| !all.is_empty())
+            Some(descendants(child.id())).filter(|all| all.len() >= processes)
         });
         thread::sleep(pause);
         let started = [started, descendants(child.id())].concat();

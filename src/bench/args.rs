@@ -10,7 +10,9 @@ use clap::Args;
 
 use super::clickhouse::ClickHouse;
 use super::dialect::Dialect;
+use super::ingest::BenchError;
 use super::request::Encoding;
+use super::rows::Rows;
 use crate::ack::AckLevel;
 use crate::dead_letter::Target;
 use crate::topology::CoreChoice;
@@ -169,6 +171,19 @@ pub struct LoadArgs {
     /// Seconds without a new row in ClickHouse after which those that are missing count as lost
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Load")]
     pub patience: Duration,
+}
+
+impl LoadArgs {
+    /// The rows that are sent, from `unix_ms` on.
+    ///
+    /// # Errors
+    /// The corpus gives none.
+    pub fn rows(&self, unix_ms: u64) -> Result<Rows, BenchError> {
+        match &self.corpus {
+            Some(directory) => Rows::from_corpus(self.seed, unix_ms, directory).map_err(BenchError::Corpus),
+            None => Ok(Rows::generated(self.seed, unix_ms)),
+        }
+    }
 }
 
 /// Where the id of the default table's rows is.

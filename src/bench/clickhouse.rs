@@ -101,6 +101,16 @@ impl ClickHouse {
         body.lines().map(fields).collect()
     }
 
+    /// Runs a SELECT of one number, as a String. Blocks the thread.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer, or refuses.
+    pub fn number(&self, sql: &str) -> Result<u64, AskError> {
+        let rows = self.rows::<1>(sql)?;
+        let number = rows.first().and_then(|[text]| text.parse().ok());
+        number.ok_or_else(|| AskError::Refused(format!("no number: {sql}")))
+    }
+
     /// Runs a statement without a result. Blocks the thread.
     ///
     /// # Errors

@@ -20,13 +20,13 @@ use super::measured::{Measured, Progress};
 use super::output::write_files;
 use super::probe::{self, ProbePlan, Probed};
 use super::process;
-use super::reply::Expected;
 use super::report::{Core, Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
 use super::request::{RequestPlan, Requests};
 use super::rows::{CorpusError, Rows};
 use super::schedule::Schedule;
 use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
 use super::settle::Stored;
+use super::taker::Taker;
 use super::ticker::Ticker;
 use super::unix_ms;
 use crate::config::{ConfigError, split_table_name};
@@ -209,12 +209,7 @@ impl Bench<'_> {
     fn start<'a>(args: &'a IngestArgs, interrupt: &Interrupt) -> Result<Bench<'a>, BenchError> {
         let (database, table) = split_table_name(&args.table).map_err(BenchError::Table)?;
         let started_unix_ms = unix_ms();
-        let rows = match &args.load.corpus {
-            Some(directory) => {
-                Rows::from_corpus(args.load.seed, started_unix_ms, directory).map_err(BenchError::Corpus)?
-            }
-            None => Rows::generated(args.load.seed, started_unix_ms),
-        };
+        let rows = args.load.rows(started_unix_ms)?;
         let Place {
             server,
             layout,
@@ -258,19 +253,17 @@ impl Bench<'_> {
             requests: RequestPlan {
                 host: address.to_string(),
                 table: if args.null { NULL_TABLE } else { &args.table }.to_owned(),
-                dialect: args.load.dialect,
+                taker: Taker::Ringhouse {
+                    dialect: args.load.dialect,
+                    ack: args.load.ack,
+                },
                 encoding: args.load.encoding,
-                ack: args.load.ack,
                 rows: args.load.rows_per_request as usize,
                 id_key: args.id_key.clone(),
                 run,
             },
             rows,
         })
-    }
-
-    fn expected(&self, rows: usize) -> Expected {
-        self.args.load.dialect.success(rows, self.args.load.ack)
     }
 
     /// Sends, waits for every row, and counts.
@@ -378,18 +371,9 @@ impl Bench<'_> {
             rows: u64::from(args.load.rows_per_request),
             warm_up: args.load.warm_up,
             duration: args.load.duration,
-            expected: self.expected(args.load.rows_per_request as usize),
+            expected: self.requests.taker.expected(self.requests.rows),
         };
-        let threads = self.cpus.len();
-        let mut prepared = Vec::new();
-        for thread in 0..threads {
-            // Each has rows of its own: bodies are changed where they are when they are sent.
-            let mut rows = self.rows.of_thread(thread as u64);
-            let requests = Requests::new(&self.requests, &mut rows).map_err(BenchError::System)?;
-            let streams = load::connect(&plan, thread, threads)
-                .map_err(|error| BenchError::Connect(self.address.to_string(), error))?;
-            prepared.push((requests, streams));
-        }
+        let parts = load::prepare(&plan, self.cpus.len(), &self.requests, &self.rows)?;
         let single = RequestPlan {
             rows: 1,
             ..self.requests.clone()
@@ -399,14 +383,7 @@ impl Bench<'_> {
         let origin = Instant::now();
         let probe_plan = self.probe_plan(origin);
         let result = std::thread::scope(|scope| {
-            let mut senders = Vec::new();
-            for (thread, (requests, streams)) in prepared.into_iter().enumerate() {
-                let (plan, cpu) = (&plan, self.cpus[thread]);
-                let name = format!("load-{thread}");
-                let body =
-                    move || load::run(plan, (thread, threads), cpu, streams, requests, origin, progress);
-                senders.push(std::thread::Builder::new().name(name).spawn_scoped(scope, body)?);
-            }
+            let senders = load::start(scope, &plan, &self.cpus, parts, origin, progress)?;
             let prober = probe_plan.as_ref().map(|plan| {
                 let probe = move || {
                     let probed = probe::run(plan, probe_requests, args.load.patience, progress);
@@ -431,10 +408,7 @@ impl Bench<'_> {
                 std::thread::sleep(TICK);
                 ticker.tick(progress, &plan);
             }
-            let mut measured = Measured::new();
-            for sender in senders {
-                measured.add(&sender.join().expect("a sender does not panic"));
-            }
+            let measured = load::join(senders);
             let probed = match prober {
                 Some(prober) => prober.join().expect("the probe does not panic"),
                 None => Ok(Probed::none()),
@@ -460,7 +434,7 @@ impl Bench<'_> {
             warm_up: args.load.warm_up,
             duration: args.load.duration,
             interval: Duration::from_secs(1) / args.load.probe_rate,
-            expected: self.expected(1),
+            expected: self.requests.taker.expected(1),
             clickhouse: self.stored.clickhouse.clone(),
             select: format!(
                 "SELECT toString({}) FROM {} WHERE {of_service}",
@@ -533,7 +507,7 @@ impl Bench<'_> {
 }
 
 /// What is missing or too much, a sentence each.
-fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, probed: &Probed) -> Vec<String> {
+pub fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, probed: &Probed) -> Vec<String> {
     let mut reasons = Vec::new();
     if acknowledged != sent {
         reasons.push(format!("{sent} rows were sent and {acknowledged} acknowledged"));
@@ -558,7 +532,7 @@ fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, probed: 
 }
 
 /// How often it is looked whether the run is over.
-const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(20);
 
 fn resolve(url: &Target) -> Result<SocketAddr, BenchError> {
     let failed = |error| BenchError::Connect(url.to_string(), error);

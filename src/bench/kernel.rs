@@ -8,9 +8,12 @@
 mod core;
 mod inputs;
 mod peer;
+mod sent;
 
 pub use self::core::{Core, TapeOnly, chunks, one_text};
 pub use self::inputs::{Input, Table, corpus, plain, service};
+pub use self::peer::default_block;
+pub use self::sent::rows_per_cpu_s;
 
 use std::error::Error;
 use std::hint::black_box;
@@ -27,6 +30,7 @@ use self::peer::{clickhouse_rs_blocks, serde_json_values};
 use super::environment::Environment;
 use super::median;
 use super::process::thread_cpu;
+use super::target::Judged;
 use crate::json::{Parser, RowForm, RowsText};
 use crate::limits::Limits;
 use crate::topology;
@@ -389,15 +393,8 @@ fn print_targets(default_table: &Report) {
     };
     println!();
     for (name, target) in [("tape", TAPE_TARGET), ("clickhouse-rs", CLICKHOUSE_RS_TARGET)] {
-        let reached = if ratio(name) >= target {
-            "reached"
-        } else {
-            "missed"
-        };
-        println!(
-            "target, default table: at least {target} of {name}'s speed: {:.2}, {reached}",
-            ratio(name)
-        );
+        let what = format!("speed of the kernel by that of {name}, default table");
+        println!("{}", Judged::at_least(what, target, ratio(name)));
     }
 }
 

@@ -8,15 +8,18 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::ingest::BenchError;
 use super::measured::{Measured, Progress};
 use super::process;
 use super::reply::{self, Expected, Verdict};
-use super::request::Requests;
+use super::request::{RequestPlan, Requests};
+use super::rows::Rows;
 use super::schedule::{Schedule, Share};
 use crate::topology;
 
@@ -56,11 +59,35 @@ pub struct LoadPlan {
     pub expected: Expected,
 }
 
-/// Connects what `thread` of `threads` is to have.
+/// What one thread sends, and where.
+pub struct Part {
+    requests: Requests,
+    streams: Vec<TcpStream>,
+}
+
+/// Makes the requests and connections of so many threads.
 ///
 /// # Errors
-/// The server does not take the connections.
-pub fn connect(plan: &LoadPlan, thread: usize, threads: usize) -> io::Result<Vec<TcpStream>> {
+/// The server does not take the connections, or there is no compressor.
+pub fn prepare(
+    plan: &LoadPlan,
+    threads: usize,
+    requests: &RequestPlan,
+    rows: &Rows,
+) -> Result<Vec<Part>, BenchError> {
+    let of_thread = |thread: usize| {
+        // Each has rows of its own: bodies are changed where they are when they are sent.
+        let mut rows = rows.of_thread(thread as u64);
+        Ok(Part {
+            requests: Requests::new(requests, &mut rows).map_err(BenchError::System)?,
+            streams: connect(plan, thread, threads)
+                .map_err(|error| BenchError::Connect(plan.address.to_string(), error))?,
+        })
+    };
+    (0..threads).map(of_thread).collect()
+}
+
+fn connect(plan: &LoadPlan, thread: usize, threads: usize) -> io::Result<Vec<TcpStream>> {
     let count = plan.connections / threads + usize::from(thread < plan.connections % threads);
     (0..count)
         .map(|_| {
@@ -72,14 +99,52 @@ pub fn connect(plan: &LoadPlan, thread: usize, threads: usize) -> io::Result<Vec
         .collect()
 }
 
+/// A thread that sends.
+pub type Sending<'scope> = ScopedJoinHandle<'scope, Measured>;
+
+/// Starts a thread for each part, on the CPU of the same place where there is one. `origin` is when the run begins.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    plan: &'scope LoadPlan,
+    cpus: &[Option<usize>],
+    parts: Vec<Part>,
+    origin: Instant,
+    progress: &'scope Progress,
+) -> io::Result<Vec<Sending<'scope>>> {
+    let threads = parts.len();
+    let start_one = |(thread, part): (usize, Part)| {
+        let cpu = cpus[thread];
+        std::thread::Builder::new()
+            .name(format!("load-{thread}"))
+            .spawn_scoped(scope, move || {
+                run(plan, (thread, threads), cpu, part, origin, progress)
+            })
+    };
+    parts.into_iter().enumerate().map(start_one).collect()
+}
+
+/// What the threads have measured together, once they have ended.
+///
+/// # Panics
+/// When one of them did.
+pub fn join(senders: Vec<Sending<'_>>) -> Measured {
+    let mut measured = Measured::new();
+    for sender in senders {
+        measured.add(&sender.join().expect("a sender does not panic"));
+    }
+    measured
+}
+
 /// The body of thread `thread` of `threads`: sends until the time is over and every reply is there, or until it is
 /// stopped. `cpu` is where it runs, `origin` when the run began.
-pub fn run(
+fn run(
     plan: &LoadPlan,
     (thread, threads): (usize, usize),
     cpu: Option<usize>,
-    streams: Vec<TcpStream>,
-    requests: Requests,
+    part: Part,
     origin: Instant,
     progress: &Progress,
 ) -> Measured {
@@ -87,7 +152,7 @@ pub fn run(
         // Without it the figures spread more; that is no reason not to measure.
         let _ = topology::pin_current_thread(cpu);
     }
-    let mut sender = match Sender::new(plan, (thread, threads), streams, requests, origin, progress) {
+    let mut sender = match Sender::new(plan, (thread, threads), part, origin, progress) {
         Ok(sender) => sender,
         Err(error) => {
             progress.fail(format!("no epoll for the load: {error}"));
@@ -150,8 +215,7 @@ impl<'a> Sender<'a> {
     fn new(
         plan: &'a LoadPlan,
         (thread, threads): (usize, usize),
-        streams: Vec<TcpStream>,
-        requests: Requests,
+        Part { requests, streams }: Part,
         origin: Instant,
         progress: &'a Progress,
     ) -> io::Result<Sender<'a>> {

@@ -1,8 +1,9 @@
 //! `ringhouse bench`: what this program can do, measured beside what else there is, and what became of every row.
 //!
-//! [`ingest`] is the load generator, [`cores`] runs it against more and more ingest cores, [`kernel`] is one core without
-//! sockets, [`peers`] what a user has without this program, [`ladder`] what one builds on the way to it. What every measurement needs is beside them: rows and their
-//! ids, requests, the server to measure, what Linux tells of processes, the environment, tables and charts.
+//! [`ingest`] is the load generator, [`cores`] runs it against more and more ingest cores, [`single`] sends one log a
+//! request, [`kernel`] is one core without sockets, [`peers`] what a user has without this program, [`ladder`] what one
+//! builds on the way to it. What every measurement needs is beside them: rows and their ids, requests, the server to
+//! measure, what Linux tells of processes, the environment, targets, tables and charts.
 
 pub mod args;
 pub mod bars;
@@ -32,7 +33,10 @@ pub mod rows;
 pub mod schedule;
 pub mod server;
 pub mod settle;
+pub mod single;
 pub mod table;
+pub mod taker;
+pub mod target;
 pub mod ticker;
 
 use std::error::Error;
@@ -49,13 +53,18 @@ pub enum BenchCommand {
     Peers(peers::PeersArgs),
     /// Posts rows as fast as the server takes them, or at a fixed rate, and counts them in ClickHouse
     Ingest(Box<args::IngestArgs>),
-    /// The same against servers with one ingest core, two and so on: what each further core adds
+    /// The same against servers with one ingest core, two and so on: what each further core adds, and one beside the kernel
     Cores(cores::CoresArgs),
     /// The way to this design, each rung a server of its own, from one INSERT a request to native blocks
     Ladder(ladder::LadderArgs),
     /// Serves one rung of the ladder until standard input closes; `bench ladder` starts it
     #[command(hide = true)]
     Stage(ladder::StageArgs),
+    /// One log a request, beside a bare responder on the same core and beside ClickHouse's async_insert
+    Single(single::SingleArgs),
+    /// Answers every request with the same reply until standard input ends; `bench single` starts it
+    #[command(hide = true)]
+    BareResponder(single::BareArgs),
 }
 
 /// The body of `bench`. Failure, also without an error, when the figures mean nothing.
@@ -70,6 +79,8 @@ pub fn run(command: BenchCommand) -> Result<ExitCode, Box<dyn Error>> {
         BenchCommand::Cores(args) => Ok(cores::run(&args)?),
         BenchCommand::Ladder(args) => Ok(ladder::run(&args)?),
         BenchCommand::Stage(args) => ladder::run_stage(&args),
+        BenchCommand::Single(args) => Ok(single::run(&args)?),
+        BenchCommand::BareResponder(args) => Ok(single::run_bare(&args)?),
     }
 }
 

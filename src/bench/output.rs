@@ -2,11 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::args::IngestArgs;
 use super::chart::{self, Series};
 use super::ingest::{BenchError, Outcome};
 use super::table::thousands;
 use crate::histogram::hgrm;
+
+/// Writes figures as JSON.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(path: &Path, figures: &impl Serialize) -> Result<(), BenchError> {
+    let mut text = serde_json::to_string_pretty(figures).expect("numbers, texts and lists are JSON");
+    text.push('\n');
+    std::fs::write(path, text).map_err(|error| BenchError::Output(path.to_owned(), error))
+}
 
 /// Writes the report as JSON, the latencies as `hgrm` and the chart.
 ///
@@ -22,9 +34,7 @@ pub fn write_files(args: &IngestArgs, outcome: &Outcome) -> Result<(), BenchErro
         std::fs::write(path, text).map_err(|error| BenchError::Output(path.to_owned(), error))
     };
     if let Some(path) = &args.json {
-        let mut text = serde_json::to_string_pretty(report).expect("numbers, texts and lists are JSON");
-        text.push('\n');
-        write(path, &text)?;
+        write_json(path, report)?;
     }
     if let Some(path) = &args.hdr {
         write(path, &hgrm(reply))?;

@@ -16,7 +16,7 @@ const IDLE_PAUSE: Duration = Duration::from_millis(100);
 pub fn wait_until_idle(clickhouse: &ClickHouse, interrupt: &Interrupt) -> Result<(), AskError> {
     let mut looks = 0;
     while looks < IDLE_LOOKS && !interrupt.has_come() {
-        let merges = number(clickhouse, "SELECT toString(count()) FROM system.merges")?;
+        let merges = clickhouse.number("SELECT toString(count()) FROM system.merges")?;
         looks = if merges == 0 { looks + 1 } else { 0 };
         std::thread::sleep(IDLE_PAUSE);
     }
@@ -28,14 +28,6 @@ pub fn wait_until_idle(clickhouse: &ClickHouse, interrupt: &Interrupt) -> Result
 /// # Errors
 /// ClickHouse does not tell.
 pub fn parts_made(clickhouse: &ClickHouse) -> Result<u64, AskError> {
-    number(
-        clickhouse,
-        "SELECT toString(sum(value)) FROM system.events WHERE event = 'MergeTreeDataWriterBlocks'",
-    )
-}
-
-fn number(clickhouse: &ClickHouse, sql: &str) -> Result<u64, AskError> {
-    let rows = clickhouse.rows::<1>(sql)?;
-    let number = rows.first().and_then(|[text]| text.parse().ok());
-    number.ok_or_else(|| AskError::Refused(format!("no number: {sql}")))
+    clickhouse
+        .number("SELECT toString(sum(value)) FROM system.events WHERE event = 'MergeTreeDataWriterBlocks'")
 }

@@ -207,10 +207,13 @@ fn ask(
             plan.run.prefix(),
             id = plan.id_sql
         );
-        let rows = plan
-            .clickhouse
-            .rows::<1>(&sql)
-            .map_err(|error| error.to_string())?;
+        let is_over = seen_at.elapsed() > patience || (progress.is_stopped() && !is_posting);
+        let rows = match plan.clickhouse.rows::<1>(&sql) {
+            Ok(rows) => rows,
+            Err(error) if is_over => return Err(error.to_string()),
+            // It may come back, and the server holds what it has acknowledged.
+            Err(_) => Vec::new(),
+        };
         let answered = Instant::now();
         let mut waiting = lock(awaited);
         for [id] in &rows {

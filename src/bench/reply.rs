@@ -5,13 +5,15 @@
 pub struct Reply<'a> {
     /// HTTP status.
     pub status: u16,
-    /// Its body.
+    /// Its body; one in chunks as it came, their sizes included.
     pub body: &'a [u8],
     /// Bytes it took on the wire.
     pub bytes: usize,
+    /// The connection stays open.
+    pub is_kept: bool,
 }
 
-/// What comes is no reply with a Content-Length.
+/// What comes is no reply whose end can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAReply;
 
@@ -27,44 +29,48 @@ pub fn read(bytes: &[u8]) -> Result<Option<Reply<'_>>, NotAReply> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(NotAReply),
     };
-    let length: usize = head
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-        .ok_or(NotAReply)?;
+    let header = |name: &str| {
+        let mut headers = head.headers.iter();
+        headers.find(|header| header.name.eq_ignore_ascii_case(name))
+    };
+    let is_closing = |header: &httparse::Header<'_>| header.value.eq_ignore_ascii_case(b"close");
+    let is_kept = !header("connection").is_some_and(is_closing);
+    let length = match header("content-length") {
+        Some(length) => std::str::from_utf8(length.value)
+            .ok()
+            .and_then(|text| text.parse().ok()),
+        None if header("transfer-encoding").is_some() => match chunks_bytes(&bytes[end..])? {
+            Some(length) => Some(length),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    let length: usize = length.ok_or(NotAReply)?;
     Ok(bytes.get(end..end + length).map(|body| Reply {
         status: head.code.unwrap_or(0),
         body,
         bytes: end + length,
+        is_kept,
     }))
 }
 
-/// Reads to the end of a reply that ClickHouse gives, which ends by its length or by its chunks; `None` when more of it
-/// must be received. Its status, and whether the connection stays open.
-///
-/// # Errors
-/// See [`NotAReply`].
-pub fn read_to_end(bytes: &[u8]) -> Result<Option<(u16, bool)>, NotAReply> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut headers);
-    let end = match head.parse(bytes) {
-        Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(NotAReply),
-    };
-    let header = |name: &str| {
-        let mut headers = head.headers.iter();
-        let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
-        found.and_then(|header| std::str::from_utf8(header.value).ok())
-    };
-    let is_whole = match header("content-length").and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) => bytes.len() >= end + length,
-        None if header("transfer-encoding").is_some() => bytes[end..].ends_with(b"0\r\n\r\n"),
-        None => return Err(NotAReply),
-    };
-    let is_kept = !header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    Ok(is_whole.then_some((head.code.unwrap_or(0), is_kept)))
+/// Length of all chunks and the end of the body, which is to have no trailers (RFC 9112, 7.1); `None` when more must be
+/// received.
+fn chunks_bytes(bytes: &[u8]) -> Result<Option<usize>, NotAReply> {
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (start, size) = match httparse::parse_chunk_size(rest) {
+            Ok(httparse::Status::Complete(chunk)) => chunk,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(NotAReply),
+        };
+        // Each chunk ends with a line's end, the last one has nothing but that.
+        at += start + size as usize + 2;
+        if size == 0 {
+            return Ok((at <= bytes.len()).then_some(at));
+        }
+    }
 }
 
 /// What a reply means for the rows of its request.
@@ -146,27 +152,28 @@ mod tests {
         let reply = read(REPLY).unwrap().unwrap();
         assert_eq!((reply.status, reply.bytes), (200, whole));
         assert_eq!(reply.body, b"{\"accepted\":12,}");
+        let chunked =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP/1.1 202";
+        let whole = chunked.len() - "HTTP/1.1 202".len();
+        for length in 0..whole {
+            assert_eq!(read(&chunked[..length]), Ok(None), "{length}");
+        }
+        let reply = read(chunked).unwrap().unwrap();
+        assert_eq!((reply.body, reply.bytes), (&b"3\r\nabc\r\n0\r\n\r\n"[..], whole));
         assert_eq!(read(b"SSH-2.0"), Err(NotAReply));
         assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n"), Err(NotAReply));
     }
 
     #[test]
-    fn a_reply_ends_by_its_length_or_its_chunks() {
-        let read = |text: &str| read_to_end(text.as_bytes());
-        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
-        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1"), Ok(None));
+    fn tells_whether_the_connection_stays_open() {
+        let kept = |text: &str| read(text.as_bytes()).map(|reply| reply.map(|reply| reply.is_kept));
         assert_eq!(
-            read("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n12"),
-            Ok(Some((202, true)))
+            kept("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n12"),
+            Ok(Some(true))
         );
-        let chunked = "HTTP/1.1 200 OK\r\nConnection: Close\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(read(chunked), Ok(None));
-        assert_eq!(read(&format!("{chunked}0\r\n\r\n")), Ok(Some((200, false))));
-        assert_eq!(
-            read("HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\nno"),
-            Ok(Some((500, true)))
-        );
-        assert_eq!(read("HTTP/1.1 200 OK\r\n\r\n"), Err(NotAReply));
+        let closing = "HTTP/1.1 200 OK\r\nConnection: Close\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(kept(closing), Ok(None));
+        assert_eq!(kept(&format!("{closing}0\r\n\r\n")), Ok(Some(false)));
     }
 
     #[test]
@@ -180,6 +187,7 @@ mod tests {
                 status,
                 body: body.as_bytes(),
                 bytes: 0,
+                is_kept: true,
             })
         };
         let good = "{\"accepted\":2,\"rejected\":0,\"ack\":\"wal\",\"errors\":[]}";

@@ -5,10 +5,9 @@ use std::io;
 use clap::ValueEnum;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-use super::dialect::Dialect;
 use super::id::{IdForm, RunId, write_ids};
 use super::rows::Rows;
-use crate::ack::AckLevel;
+use super::taker::Taker;
 
 /// Content coding of the bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,12 +41,10 @@ pub struct RequestPlan {
     pub host: String,
     /// Table, as the path names it.
     pub table: String,
-    /// How bodies are written.
-    pub dialect: Dialect,
+    /// Who takes them, which says how bodies are written.
+    pub taker: Taker,
     /// How they are compressed.
     pub encoding: Encoding,
-    /// What the replies are to promise.
-    pub ack: AckLevel,
     /// Rows of a body.
     pub rows: usize,
     /// JSON key of the ids.
@@ -59,12 +56,7 @@ pub struct RequestPlan {
 impl RequestPlan {
     /// The head up to the digits of Content-Length, which stands last.
     fn head(&self) -> String {
-        let mut head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: {}\r\n",
-            self.dialect.target(&self.table, self.ack),
-            self.host,
-            self.dialect.content_type()
-        );
+        let mut head = self.taker.head(&self.host, &self.table);
         if self.encoding != Encoding::Identity {
             head.push_str(&format!("Content-Encoding: {}\r\n", self.encoding.name()));
         }
@@ -110,6 +102,13 @@ pub struct Ready<'a> {
     pub body_bytes: usize,
 }
 
+impl<'a> Ready<'a> {
+    /// The body of a request that is not compressed.
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[self.bytes.len() - self.body_bytes..]
+    }
+}
+
 impl Requests {
     /// Builds the bodies from `rows`.
     ///
@@ -121,7 +120,7 @@ impl Requests {
         let mut wanted = BODIES_MIN;
         while templates.len() < wanted {
             let batch: Vec<_> = (0..plan.rows).map(|_| rows.next_row()).collect();
-            let body = plan.dialect.body(&batch, &plan.id_key, &plan.run);
+            let body = plan.taker.body(&batch, &plan.id_key, &plan.run);
             wanted = (BODIES_BYTES / body.bytes.len().max(1)).clamp(BODIES_MIN, BODIES_MAX);
             let mut bytes = Vec::new();
             if plan.encoding == Encoding::Identity {
@@ -237,16 +236,20 @@ fn deflate(compress: &mut Compress, body: &[u8], out: &mut Vec<u8>) -> io::Resul
 
 #[cfg(test)]
 mod tests {
+    use super::super::dialect::Dialect;
     use super::*;
+    use crate::ack::AckLevel;
     use std::io::Read;
 
     fn plan(encoding: Encoding) -> RequestPlan {
         RequestPlan {
             host: "h:1".into(),
             table: "t".into(),
-            dialect: Dialect::Ndjson,
+            taker: Taker::Ringhouse {
+                dialect: Dialect::Ndjson,
+                ack: AckLevel::Wal,
+            },
             encoding,
-            ack: AckLevel::Wal,
             rows: 50,
             id_key: "trace_id".into(),
             run: RunId::random(),

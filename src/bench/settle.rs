@@ -1,4 +1,4 @@
-//! Waits until ClickHouse has the rows of a run, and counts them.
+//! Waits for ClickHouse: until it has the rows of a run, or rests.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,8 @@ impl Stored {
     /// # Errors
     /// ClickHouse does not tell.
     pub fn count(&self) -> Result<u64, AskError> {
-        self.number(&format!("SELECT toString(count()) {}", self.of_run()))
+        self.clickhouse
+            .number(&format!("SELECT toString(count()) {}", self.of_run()))
     }
 
     /// How many different ids they have, of `rows` that there are about.
@@ -51,7 +52,7 @@ impl Stored {
         );
         debug_assert_eq!(self.run.id(0).len(), self.run.prefix().len() + ID_BYTES);
         let of_part = |part: u64| {
-            self.number(&format!(
+            self.clickhouse.number(&format!(
                 "SELECT toString(uniqExact({number})) {} AND {number} % {parts} = {part}",
                 self.of_run()
             ))
@@ -60,10 +61,11 @@ impl Stored {
     }
 
     /// Waits until there are `rows` of them, for as long as their number grows: it gives up when it has not for
-    /// `patience`, when there are more, and at a signal. The last count, and the time it took.
+    /// `patience`, when there are more, and at a signal. The last count, and the time it took. A ClickHouse that is away
+    /// may come back meanwhile: the server holds what it has acknowledged.
     ///
     /// # Errors
-    /// ClickHouse does not tell.
+    /// ClickHouse does not tell, also not within `patience`.
     pub fn wait_for(
         &self,
         rows: u64,
@@ -73,12 +75,15 @@ impl Stored {
         let started = Instant::now();
         let (mut most, mut grown) = (0, started);
         loop {
-            let count = self.count()?;
-            if count > most {
-                (most, grown) = (count, Instant::now());
+            let count = self.count();
+            if let Some(count) = count.as_ref().ok().filter(|count| **count > most) {
+                (most, grown) = (*count, Instant::now());
             }
-            if count >= rows || grown.elapsed() > patience || interrupt.has_come() {
-                return Ok((count, started.elapsed()));
+            let is_over = grown.elapsed() > patience || interrupt.has_come();
+            match count {
+                Ok(count) if count >= rows || is_over => return Ok((count, started.elapsed())),
+                Err(error) if is_over => return Err(error),
+                Ok(_) | Err(_) => {}
             }
             std::thread::sleep(COUNT_PAUSE);
         }
@@ -92,12 +97,5 @@ impl Stored {
             self.id_sql,
             self.run.prefix()
         )
-    }
-
-    fn number(&self, sql: &str) -> Result<u64, AskError> {
-        let rows = self.clickhouse.rows::<1>(sql)?;
-        rows.first()
-            .and_then(|[text]| text.parse().ok())
-            .ok_or_else(|| AskError::Refused("a count was asked for, and none came".to_owned()))
     }
 }

@@ -86,7 +86,10 @@ fn plain_block(lines: &[&[u8]]) -> Block {
 
 /// The columns of the default table that the lines fill; what is no column is an attribute. `clickhouse-rs` takes no map of texts
 /// to texts as a column: two arrays hold the same, and are what a map is on the wire.
-fn default_block(lines: &[&[u8]]) -> Block {
+///
+/// # Panics
+/// When a line is no row of the generator's.
+pub fn default_block(lines: &[&[u8]]) -> Block {
     let mut times = Vec::new();
     let [mut trace_ids, mut levels, mut services, mut bodies] = [(); 4].map(|()| Vec::<String>::new());
     let mut numbers: Vec<u8> = Vec::new();

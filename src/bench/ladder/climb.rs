@@ -14,11 +14,12 @@ use super::super::load::{self, LoadPlan};
 use super::super::measured::{Measured, Progress};
 use super::super::parts::{parts_made, wait_until_idle};
 use super::super::report::Latency;
-use super::super::request::{Encoding, RequestPlan, Requests};
+use super::super::request::{Encoding, RequestPlan};
 use super::super::rows::Rows;
 use super::super::schedule::Schedule;
 use super::super::server::Server;
 use super::super::settle::Stored;
+use super::super::taker::Taker;
 use super::super::{process, unix_ms};
 use super::child::StageProcess;
 use super::stage::Stage;
@@ -220,7 +221,10 @@ impl Climb<'_> {
         stage: Option<&StageProcess>,
         progress: &Progress,
     ) -> Result<Measured, BenchError> {
-        let (ack, dialect) = (server.ack(), server.dialect());
+        let taker = Taker::Ringhouse {
+            dialect: server.dialect(),
+            ack: server.ack(),
+        };
         let rows = self.args.rows_per_request as usize;
         let plan = LoadPlan {
             address,
@@ -230,37 +234,23 @@ impl Climb<'_> {
             rows: rows as u64,
             warm_up: self.args.warm_up,
             duration: self.args.duration,
-            expected: dialect.success(rows, ack),
+            expected: taker.expected(rows),
         };
         let requests = RequestPlan {
             host: address.to_string(),
             table: TABLE.to_owned(),
-            dialect,
+            taker,
             encoding: Encoding::Identity,
-            ack,
             rows,
             id_key: ID_COLUMN.to_owned(),
             run: run.clone(),
         };
         let source = Rows::generated(SEED, unix_ms());
-        let cpus = self.cpus();
-        let mut prepared = Vec::new();
-        for thread in 0..cpus.len() {
-            let mut rows = source.of_thread(thread as u64);
-            let requests = Requests::new(&requests, &mut rows).map_err(BenchError::System)?;
-            let streams = load::connect(&plan, thread, cpus.len())
-                .map_err(|error| BenchError::Connect(address.to_string(), error))?;
-            prepared.push((requests, streams));
-        }
+        let cpus: Vec<Option<usize>> = self.cpus().iter().copied().map(Some).collect();
+        let parts = load::prepare(&plan, cpus.len(), &requests, &source)?;
         let origin = Instant::now();
         let sent = std::thread::scope(|scope| {
-            let mut senders = Vec::new();
-            for (thread, (requests, streams)) in prepared.into_iter().enumerate() {
-                let (plan, place, cpu) = (&plan, (thread, cpus.len()), Some(cpus[thread]));
-                let body = move || load::run(plan, place, cpu, streams, requests, origin, progress);
-                let name = format!("load-{thread}");
-                senders.push(std::thread::Builder::new().name(name).spawn_scoped(scope, body)?);
-            }
+            let senders = load::start(scope, &plan, &cpus, parts, origin, progress)?;
             while senders.iter().any(|sender| !sender.is_finished()) {
                 if self.interrupt.has_come() {
                     progress.stop();
@@ -269,11 +259,7 @@ impl Climb<'_> {
                 }
                 std::thread::sleep(TICK);
             }
-            let mut measured = Measured::new();
-            for sender in senders {
-                measured.add(&sender.join().expect("a sender does not panic"));
-            }
-            Ok(measured)
+            Ok(load::join(senders))
         });
         sent.map_err(BenchError::System)
     }

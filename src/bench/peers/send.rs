@@ -5,24 +5,28 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::super::dialect::Dialect;
 use super::super::id::{RunId, write_ids};
 use super::super::kernel::{Core, Table};
 use super::super::reply;
 use super::super::rows::{Row, Rows};
-use super::body::Taker;
+use super::super::taker::Taker;
 use crate::clickhouse::packet::{Login, Query};
 use crate::clickhouse::session::{Event, Session};
 use crate::limits::Limits;
 use crate::topology::pin_current_thread;
 
 /// How long a reply may take.
-const REPLY_PATIENCE: Duration = Duration::from_secs(60);
+pub const REPLY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Key of a row's id in this program's bodies.
+pub const ID_KEY: &str = "trace_id";
 
 /// Bodies a connection takes turns with.
 const BODIES: usize = 4;
 
-/// Rows of one ready-made INSERT.
-const NATIVE_INSERT_ROWS: u64 = 131_072;
+/// Rows of one INSERT over the native protocol.
+pub const INSERT_ROWS: u64 = 131_072;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -46,7 +50,8 @@ pub struct Load {
 }
 
 impl Load {
-    fn rows_of(&self, count: usize, part: u64) -> Vec<Row> {
+    /// Some of its rows; each part has others.
+    pub fn rows_of(&self, count: usize, part: u64) -> Vec<Row> {
         let mut rows = Rows::generated(self.seed.wrapping_add(part), self.unix_ms);
         (0..count).map(|_| rows.next_row()).collect()
     }
@@ -88,12 +93,13 @@ fn post_some(
     let mut bodies: Vec<_> = (0..BODIES as u64)
         .map(|body| {
             let rows = load.rows_of(load.rows_per_request as usize, part * BODIES as u64 + body);
-            taker.body(&rows, &load.run)
+            taker.body(&rows, ID_KEY, &load.run)
         })
         .collect();
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+    let head = taker.head(&address.to_string(), &load.table);
     let mut sent = 0;
     loop {
         let request = next.fetch_add(1, Ordering::Relaxed);
@@ -115,7 +121,7 @@ fn post_some(
             }
             None => body.bytes.len(),
         };
-        let head = taker.head(address, &load.table, end);
+        let head = format!("{head}Content-Length: {end}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
         stream.write_all(&body.bytes[..end])?;
         read_reply(&mut stream)?;
@@ -123,7 +129,7 @@ fn post_some(
     }
 }
 
-/// Reads one reply, which must be of success; its body ends by its length or by its chunks.
+/// Reads one reply, which must be of success.
 fn read_reply(stream: &mut impl Read) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
@@ -132,22 +138,15 @@ fn read_reply(stream: &mut impl Read) -> io::Result<()> {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => bytes.extend_from_slice(&some[..count]),
         }
-        if reply_is_whole(&bytes)? {
-            return Ok(());
+        match reply::read(&bytes) {
+            Ok(None) => {}
+            Ok(Some(reply)) if matches!(reply.status, 200 | 202) => return Ok(()),
+            _ => {
+                let text = String::from_utf8_lossy(&bytes);
+                let shown: String = text.chars().take(600).collect();
+                return Err(io::Error::other(format!("refused: {shown}")));
+            }
         }
-    }
-}
-
-fn reply_is_whole(bytes: &[u8]) -> io::Result<bool> {
-    let said = |what: &str| {
-        let text = String::from_utf8_lossy(bytes);
-        io::Error::other(format!("{what}: {}", text.chars().take(400).collect::<String>()))
-    };
-    match reply::read_to_end(bytes) {
-        Ok(Some((200 | 202, _))) => Ok(true),
-        Ok(Some(_)) => Err(said("refused")),
-        Ok(None) => Ok(false),
-        Err(reply::NotAReply) => Err(said("no HTTP reply with a length")),
     }
 }
 
@@ -164,9 +163,9 @@ impl NativeBlocks {
         let mut inserts = Vec::new();
         let mut first = 0;
         while first < load.rows {
-            let count = NATIVE_INSERT_ROWS.min(load.rows - first);
+            let count = INSERT_ROWS.min(load.rows - first);
             let rows = load.rows_of(count as usize, first);
-            let mut body = Taker::Ringhouse.body(&rows, &load.run);
+            let mut body = Dialect::Ndjson.body(&rows, ID_KEY, &load.run);
             write_ids(&mut body.bytes, &body.ids, first, body.form);
             let mut core = Core::new(Table::Default, &limits);
             let mut blocks = Vec::new();

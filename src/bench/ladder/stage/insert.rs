@@ -91,8 +91,8 @@ impl Inserts {
         stream.write_all(lines).await?;
         let mut received = Vec::with_capacity(1024);
         let (status, is_kept) = loop {
-            if let Some(end) = reply::read_to_end(&received).map_err(InsertError::NotHttp)? {
-                break end;
+            if let Some(reply) = reply::read(&received).map_err(InsertError::NotHttp)? {
+                break (reply.status, reply.is_kept);
             }
             if stream.read_buf(&mut received).await? == 0 {
                 return Err(InsertError::Io(io::ErrorKind::UnexpectedEof.into()));
