@@ -401,7 +401,7 @@ fn goes_every_way_with_the_same_rows() {
     let kernel = written("kernel", &["--rows", "300", "--runs", "1"]);
     assert_eq!(kernel["inputs"].as_array().map(Vec::len), Some(2));
     let contestants = kernel["inputs"][0]["contestants"].as_array().unwrap();
-    assert_eq!(contestants.len(), 7);
+    assert_eq!(contestants.len(), 8);
     for contestant in contestants {
         assert!(contestant["ns_per_row"].as_f64().unwrap() > 0.0, "{contestant}");
     }
@@ -470,10 +470,10 @@ fn climbs_every_rung_with_every_row() {
         part("rows") / part("parts")
     };
     assert!(rows_per_part(0) <= 7.0, "{ladder:#}");
-    assert!((2..7).all(|at| rows_per_part(at) > 7.0), "{ladder:#}");
+    assert!((2..8).all(|at| rows_per_part(at) > 7.0), "{ladder:#}");
     let chart = fs::read_to_string(svg).unwrap();
     // Two figures of each rung, and the background.
-    assert_eq!(chart.matches("<rect").count(), 15, "{chart}");
+    assert_eq!(chart.matches("<rect").count(), 17, "{chart}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Parts of ClickHouse's tables: how many INSERTs made, and whether any is being merged.
+//! Parts of ClickHouse's tables: how many INSERTs made, whether any is being merged, and whether INSERTs were gathered.
 
 use std::time::Duration;
 
@@ -30,4 +30,18 @@ pub fn wait_until_idle(clickhouse: &ClickHouse, interrupt: &Interrupt) -> Result
 pub fn parts_made(clickhouse: &ClickHouse) -> Result<u64, AskError> {
     clickhouse
         .number("SELECT toString(sum(value)) FROM system.events WHERE event = 'MergeTreeDataWriterBlocks'")
+}
+
+/// What is to be said of figures of `async_insert`, when this ClickHouse has gathered no INSERT since it started: the embedded
+/// one is `clickhouse local`, which has no queue for them (seen with 26.7).
+///
+/// # Errors
+/// ClickHouse does not tell.
+pub fn async_insert_remark(clickhouse: &ClickHouse) -> Result<Option<&'static str>, AskError> {
+    let gathered = clickhouse
+        .number("SELECT toString(sum(value)) FROM system.events WHERE event = 'AsyncInsertQuery'")?;
+    Ok((gathered == 0).then_some(
+        "this ClickHouse has no queue for async_insert (it counted no AsyncInsertQuery): it took each as a synchronous INSERT, \
+         a part for each request",
+    ))
 }

@@ -25,7 +25,7 @@ use super::environment::Environment;
 use super::id::RunId;
 use super::interrupt::Interrupt;
 use super::layout::Layout;
-use super::parts::{parts_made, wait_until_idle};
+use super::parts::{async_insert_remark, parts_made, wait_until_idle};
 use super::server::{Server, ServerPlan};
 use super::settle::Stored;
 use super::table::{aligned, thousands};
@@ -204,8 +204,12 @@ pub fn run(args: &PeersArgs) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     }
+    let remark = async_insert_remark(&server.clickhouse)?;
     drop(server);
     print(args.rows, &ways);
+    if let Some(remark) = remark {
+        println!("{remark}");
+    }
     if let Some(path) = &args.json {
         let written = Written {
             environment: &environment,

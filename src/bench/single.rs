@@ -35,7 +35,7 @@ use super::layout::Layout;
 use super::load::{self, LoadPlan};
 use super::measured::{Measured, Progress};
 use super::output::write_json;
-use super::parts::wait_until_idle;
+use super::parts::{async_insert_remark, wait_until_idle};
 use super::probe::Probed;
 use super::process;
 use super::report::Latency;
@@ -173,8 +173,12 @@ pub fn run(args: &SingleArgs) -> Result<ExitCode, BenchError> {
         targets: targets(&ways),
         ways,
     };
+    let remark = async_insert_remark(&bench.server.clickhouse)?;
     drop(bench);
     print!("{single}");
+    if let Some(remark) = remark {
+        println!("{remark}");
+    }
     if let Some(path) = &args.json {
         write_json(path, &single)?;
     }
