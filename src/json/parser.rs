@@ -135,20 +135,20 @@ impl Parser {
         Some(result)
     }
 
-    /// Gives `bytes` to `read` with room for what is made of them and a tape for values, as [`Parser::read`] gives a reader.
-    pub fn lend<R>(
-        &mut self,
-        bytes: &[u8],
+    /// Gives `read` room for texts and a tape for values, as [`Parser::read`] gives a reader.
+    pub fn lend<'t, R>(
+        &'t mut self,
         room_bytes: usize,
-        read: impl for<'t> FnOnce(&'t [u8], &'t mut [u8], &mut Vec<Node<'t>>) -> R,
+        read: impl FnOnce(&'t mut [u8], &mut Vec<Node<'t>>) -> R,
     ) -> R {
-        if self.unescaped.len() < room_bytes {
+        let Parser { unescaped, tape, .. } = self;
+        if unescaped.len() < room_bytes {
             // Not resized: memory that comes zeroed is touched only where it is used.
-            self.unescaped = vec![0; room_bytes];
+            *unescaped = vec![0; room_bytes];
         }
-        let mut tape = Tape(mem::take(&mut self.tape));
-        let result = read(bytes, &mut self.unescaped, &mut tape.0);
-        self.tape = tape.reset().0;
+        let mut lent = Tape(mem::take(tape));
+        let result = read(unescaped, &mut lent.0);
+        *tape = lent.reset().0;
         result
     }
 

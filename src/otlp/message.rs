@@ -1,6 +1,6 @@
 //! The records of a message in order, each with the resource and the scope around it.
 
-use super::record::Rows;
+use super::rows::{Context, Record, Rows, room_bytes};
 use super::wire::{Fields, Malformed, Value};
 use crate::batch::{Pushed, RowInput, TableSink};
 use crate::json::{Parser, RowErrors};
@@ -19,7 +19,7 @@ impl<'b> Message<'b> {
     /// Some length or tag outside of the records is wrong. What is wrong within a record costs that record alone.
     pub fn parse(bytes: &'b [u8]) -> Result<Message<'b>, Malformed> {
         let mut records = 0;
-        for record in Records::new(bytes) {
+        for record in ProtobufRecords::new(bytes) {
             record?;
             records += 1;
         }
@@ -40,40 +40,21 @@ impl<'b> Message<'b> {
     }
 }
 
-/// What all records of a resource or of a scope share.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Context<'b> {
-    /// `Resource` or `InstrumentationScope`.
-    pub message: &'b [u8],
-    pub schema_url: &'b [u8],
-    /// Its number in the request, from 1.
-    pub serial: u32,
-}
-
-/// One record.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Record<'b> {
-    pub resource: Context<'b>,
-    pub scope: Context<'b>,
-    /// `LogRecord`
-    pub message: &'b [u8],
-}
-
 /// Field 2 of `ResourceLogs` and of `ScopeLogs`: what is in them, one level further down.
 const INNER: u32 = 2;
 
-pub(super) struct Records<'b> {
+pub(super) struct ProtobufRecords<'b> {
     resources: Fields<'b>,
     scopes: Fields<'b>,
     records: Fields<'b>,
-    resource: Context<'b>,
-    scope: Context<'b>,
+    resource: Context<&'b [u8]>,
+    scope: Context<&'b [u8]>,
     failed: bool,
 }
 
-impl<'b> Records<'b> {
-    fn new(bytes: &'b [u8]) -> Records<'b> {
-        Records {
+impl<'b> ProtobufRecords<'b> {
+    fn new(bytes: &'b [u8]) -> ProtobufRecords<'b> {
+        ProtobufRecords {
             resources: Fields::new(bytes),
             scopes: Fields::new(b""),
             records: Fields::new(b""),
@@ -83,7 +64,7 @@ impl<'b> Records<'b> {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Record<'b>>, Malformed> {
+    fn step(&mut self) -> Result<Option<Record<&'b [u8]>>, Malformed> {
         loop {
             if let Some(message) = next_message(&mut self.records, INNER)? {
                 return Ok(Some(Record {
@@ -106,8 +87,8 @@ impl<'b> Records<'b> {
     }
 }
 
-impl<'b> Iterator for Records<'b> {
-    type Item = Result<Record<'b>, Malformed>;
+impl<'b> Iterator for ProtobufRecords<'b> {
+    type Item = Result<Record<&'b [u8]>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -132,7 +113,7 @@ fn next_message<'b>(fields: &mut Fields<'b>, wanted: u32) -> Result<Option<&'b [
 }
 
 /// `ResourceLogs` and `ScopeLogs` have the same shape: 1 what is shared, 3 its schema URL.
-fn context<'b>(message: &'b [u8], serial: u32) -> Result<Context<'b>, Malformed> {
+fn context<'b>(message: &'b [u8], serial: u32) -> Result<Context<&'b [u8]>, Malformed> {
     let mut context = Context {
         serial,
         ..Context::default()
@@ -164,8 +145,12 @@ impl RowInput for Message<'_> {
         errors: &mut RowErrors,
     ) -> Pushed {
         let limits = *sink.limits();
-        parser.lend(self.bytes, Rows::room_bytes(&limits), |bytes, room, tape| {
-            let mut rows = Rows::new(Records::new(bytes), at, room, &limits);
+        parser.lend(room_bytes(&limits), |room, tape| {
+            let mut records = ProtobufRecords::new(self.bytes);
+            for _ in 0..at {
+                records.next();
+            }
+            let mut rows = Rows::new(records, room, &limits);
             sink.push_rows(&mut rows, self.records() - at, tape, first_row, now_ns, errors)
         })
     }

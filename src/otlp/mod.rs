@@ -9,6 +9,7 @@
 mod message;
 mod record;
 pub mod reply;
+mod rows;
 pub mod wire;
 
 pub use message::Message;
