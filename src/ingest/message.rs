@@ -1,17 +1,39 @@
 //! Takes a body that is one message: received whole, then pushed pass by pass.
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 
 use crate::http::body::BodyError;
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
-use crate::otlp::Message;
+use crate::json::{RowErrors, RowFault};
+use crate::otlp::{JsonMessage, Message, WrongStructure};
 use crate::runtime;
 
-use super::body::{Failure, Intake, Waiting};
+use super::Core;
+use super::body::{Failure, Intake, PushEnd, Waiting};
 use super::connection::Session;
+use super::dialect::Encoding as Form;
 use super::table::Table;
+
+/// Why a body is not the message it should be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Malformed {
+    Protobuf,
+    Json(RowFault),
+    Structure(WrongStructure),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::Protobuf => f.write_str("the body is not the protobuf message it should be"),
+            Malformed::Json(fault) => write!(f, "the body is {fault}"),
+            Malformed::Structure(wrong) => write!(f, "the body is {wrong}"),
+        }
+    }
+}
 
 impl Session<'_> {
     /// Takes the records of an OTLP request into `table`.
@@ -20,6 +42,7 @@ impl Session<'_> {
     /// When the connection broke; none of its rows was taken then.
     pub(super) async fn take_message(
         &mut self,
+        form: Form,
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
@@ -60,17 +83,14 @@ impl Session<'_> {
             }
         }
         let none = intake.errors.counts();
-        let (bytes, _) = source.text(&self.buffer);
-        let len = bytes.len();
-        let mut at = 0;
-        match Message::parse(bytes) {
-            Err(_) => intake.failure = Some(Failure::Protobuf),
-            Ok(message) => {
-                let records = message.records();
-                while at < records && intake.failure.is_none() {
-                    let (bytes, _) = source.text(&self.buffer);
-                    let message = Message::again(bytes, records);
-                    let pushed = core.push(table, &message, at, at as u64, &mut intake.errors, waiting);
+        let len = source.text(&self.buffer).0.len();
+        let (mut at, mut records) = (0, None);
+        while records.is_none_or(|records| at < records) && intake.failure.is_none() {
+            let (bytes, _) = source.text(&self.buffer);
+            match core.push_message(form, table, bytes, at, records, &mut intake.errors, waiting) {
+                Err(malformed) => intake.failure = Some(Failure::Message(malformed)),
+                Ok((count, pushed)) => {
+                    records = Some(count);
                     at += pushed.consumed;
                     intake.accepted += pushed.accepted;
                     if pushed.blocked && !self.wait_for_room(table).await {
@@ -85,5 +105,41 @@ impl Session<'_> {
             .errors
             .each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
         Ok(intake)
+    }
+}
+
+impl Core {
+    /// Pushes the records of a message from `at` on; how many it has, which is not known the first time, and what was done.
+    #[expect(clippy::too_many_arguments, reason = "a message, and where it goes")]
+    fn push_message(
+        &self,
+        form: Form,
+        table: &Rc<Table>,
+        bytes: &[u8],
+        at: usize,
+        records: Option<usize>,
+        errors: &mut RowErrors,
+        waiting: Waiting,
+    ) -> Result<(usize, PushEnd), Malformed> {
+        match form {
+            Form::Protobuf => {
+                let message = match records {
+                    Some(records) => Message::again(bytes, records),
+                    None => Message::parse(bytes).map_err(|_| Malformed::Protobuf)?,
+                };
+                let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                Ok((message.records(), pushed))
+            }
+            // Parsed again when it had to wait: the tape is many times its size, and there is one.
+            Form::Json => {
+                let mut parser = self.message_parser.borrow_mut();
+                let taken = parser.parse(bytes, |nodes| {
+                    let message = JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
+                    let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                    Ok((message.records(), pushed))
+                });
+                taken.map_err(Malformed::Json)?
+            }
+        }
     }
 }
