@@ -113,7 +113,7 @@ fn next_message<'b>(fields: &mut Fields<'b>, wanted: u32) -> Result<Option<&'b [
 }
 
 /// `ResourceLogs` and `ScopeLogs` have the same shape: 1 what is shared, 3 its schema URL.
-fn context<'b>(message: &'b [u8], serial: u32) -> Result<Context<&'b [u8]>, Malformed> {
+fn context(message: &[u8], serial: u32) -> Result<Context<&[u8]>, Malformed> {
     let mut context = Context {
         serial,
         ..Context::default()
