@@ -27,7 +27,7 @@ impl fmt::Display for WrongStructure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "not an ExportLogsServiceRequest: {} is not what it should be",
+            "not an ExportLogsServiceRequest: {} is of the wrong type",
             self.0
         )
     }
@@ -193,7 +193,7 @@ impl<'b> JsonRecords<'b> {
         };
         for (name, value) in Members::of(nodes, 0).into_iter().flatten() {
             if name == "resourceLogs" {
-                resources = Elements::of(nodes, value).ok_or(WrongStructure("`resourceLogs`"))?;
+                resources = Elements::of(nodes, value).ok_or(WrongStructure("resourceLogs"))?;
             }
         }
         Ok(JsonRecords {
@@ -241,7 +241,9 @@ impl<'b> JsonRecords<'b> {
             ..Context::default()
         };
         let mut elements = Elements::default();
-        for (name, value) in Members::of(self.nodes, object).ok_or(WrongStructure("an element"))? {
+        for (name, value) in
+            Members::of(self.nodes, object).ok_or(WrongStructure("an element around the records"))?
+        {
             match name {
                 "schemaUrl" => context.schema_url = value,
                 _ if name == shared => context.message = value,

@@ -332,7 +332,13 @@ fn replies_are_in_the_encoding_of_the_request() {
 
     for (target, body, status, code, words) in [
         ("/v1/logs", "{", 400, 3, "the body is not valid JSON at byte"),
-        ("/v1/logs", r#"{"resourceLogs":7}"#, 400, 3, "`resourceLogs`"),
+        (
+            "/v1/logs",
+            r#"{"resourceLogs":7}"#,
+            400,
+            3,
+            "resourceLogs is of the wrong type",
+        ),
         ("/v1/logs?table=none", "{}", 404, 5, "table"),
         ("/v1/logs?ack=soon", "{}", 400, 3, "ack level"),
     ] {

@@ -184,6 +184,49 @@ fn a_message_of_another_structure_is_refused_as_a_whole() {
     assert_eq!(fault.kind, RowFaultKind::TooDeep);
 }
 
+#[test]
+fn a_message_parsed_again_goes_on_where_it_was() {
+    let records: Vec<String> = (0..500)
+        .map(|number| format!(r#"{{"body":{{"stringValue":"{number}"}}}}"#))
+        .collect();
+    let (first, second) = records.split_at(200);
+    let scope_logs = |records: &[String]| format!(r#"{{"logRecords":[{}]}}"#, records.join(","));
+    let text = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{}]}},{{"scopeLogs":[{}]}}]}}"#,
+        scope_logs(first),
+        scope_logs(second)
+    );
+    let limits = Limits {
+        batch_rows_max: 64,
+        batches_per_table: 1,
+        ..Limits::default()
+    };
+    let mut sink = TableSink::new(default_table(), &MappingConfig::default(), &limits);
+    let (mut parser, mut errors) = (Parser::new(&limits), RowErrors::new(&limits));
+    let mut messages = MessageParser::new(&limits);
+    let (mut at, mut bodies) = (0, Vec::new());
+    while at < records.len() {
+        let pushed = messages.parse(text.as_bytes(), |nodes| {
+            let message = JsonMessage::parse(nodes).unwrap();
+            assert_eq!(message.records(), records.len());
+            message.push(at, &mut sink, &mut parser, at as u64, NOW_NS, &mut errors)
+        });
+        at += pushed.unwrap().consumed;
+        for batch in sink.open().map(|(batch, _)| batch).collect::<Vec<_>>() {
+            let mut frames = Vec::new();
+            sink.seal(batch, &mut FrameEncoder::new(), &mut frames);
+            let block = Rows::read(&frames).unwrap();
+            for row in 0..block.len() {
+                let mut json = Vec::new();
+                block.put_json(row, &mut json);
+                bodies.push(serde_json::from_slice::<Json>(&json).unwrap()["Body"].clone());
+            }
+        }
+    }
+    let expected: Vec<Json> = (0..500).map(|number| json!(number.to_string())).collect();
+    assert_eq!((bodies, errors.count), (expected, 0));
+}
+
 #[derive(Debug, Clone)]
 enum Any {
     Nothing,
