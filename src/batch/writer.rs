@@ -15,6 +15,8 @@ pub enum RowRefusal {
     NameTooLong,
     /// Its message is not protobuf.
     Protobuf,
+    /// A field of it is of another type than the protocol's, or is written in a form that is none.
+    Field,
     /// A text in it is not UTF-8.
     Utf8,
     /// Longer than `line_bytes_max`, with what it shares with other rows.
@@ -29,6 +31,7 @@ impl RowRefusal {
         match self {
             RowRefusal::TooManyAttributes | RowRefusal::NameTooLong => RejectReason::Attributes,
             RowRefusal::Protobuf => RejectReason::Protobuf,
+            RowRefusal::Field => RejectReason::Type,
             RowRefusal::Utf8 => RejectReason::Utf8,
             RowRefusal::TooLong => RejectReason::TooLong,
             RowRefusal::TooDeep => RejectReason::TooDeep,
@@ -42,6 +45,9 @@ impl std::fmt::Display for RowRefusal {
             RowRefusal::TooManyAttributes => "more attributes than one row may have",
             RowRefusal::NameTooLong => "an attribute's name, joined with those around it, is too long",
             RowRefusal::Protobuf => "not a valid protobuf message",
+            RowRefusal::Field => {
+                "a field is of the wrong type, or no number, hexadecimal or Base64 as it should be"
+            }
             RowRefusal::Utf8 => "a text in it is not valid UTF-8",
             RowRefusal::TooLong => "the record, with its resource and scope, is too long",
             RowRefusal::TooDeep => "a value is nested too deep",

@@ -20,6 +20,7 @@ use crate::wal::log::LogError;
 
 use super::Core;
 use super::connection::Session;
+use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
 
 /// What became of a body.
@@ -50,7 +51,7 @@ pub(super) enum Failure {
     /// A JSON array that is not one.
     Json(BodyFault),
     /// A message that is none.
-    Protobuf,
+    Message(Malformed),
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
     /// No memory for a longer row could be lent.
@@ -63,7 +64,7 @@ impl Failure {
     pub fn status(self) -> Status {
         match self {
             Failure::Body(error) => error.status(),
-            Failure::Json(_) | Failure::Protobuf => Status::BadRequest,
+            Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
@@ -75,7 +76,7 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
-            Failure::Protobuf => f.write_str("the body is not the protobuf message it should be"),
+            Failure::Message(malformed) => malformed.fmt(f),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {

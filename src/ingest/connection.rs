@@ -19,7 +19,7 @@ use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake};
-use super::dialect::{Dialect, OTLP_CONTENT_TYPE};
+use super::dialect::{Dialect, Encoding as MessageEncoding, OTLP_CONTENT_TYPES};
 use super::keyed::KeyedRequest;
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
@@ -250,10 +250,15 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
-                let dialect = Dialect::of_path(head.path).unwrap_or(Dialect::Json);
+                let known = Dialect::of(&head);
+                let dialect = known.unwrap_or(Dialect::Otlp(MessageEncoding::Protobuf));
+                let action = route(core, &head, dialect, &mut self.uri);
                 let plan = Plan {
                     dialect,
-                    action: route(core, &head, dialect, &mut self.uri),
+                    action: match (known, action) {
+                        (None, Action::Ingest { .. }) => Action::WrongMediaType,
+                        (_, action) => action,
+                    },
                     framing: head.framing,
                     encoding: head.encoding,
                     expect_continue: head.expect_continue,
@@ -285,7 +290,7 @@ impl<'c> Session<'c> {
                 core.replier.borrow().unsupported_media_type(
                     &mut self.out,
                     plan.refusal_envelope(),
-                    OTLP_CONTENT_TYPE,
+                    OTLP_CONTENT_TYPES,
                 );
                 core.metrics.request(Status::UnsupportedMediaType.code());
                 return self.discard(&plan).await;
@@ -338,13 +343,15 @@ impl<'c> Session<'c> {
             Ok(()) => {
                 let waiting = waiter.map(|waiter| (waiter, level));
                 match ticket {
-                    None if plan.dialect == Dialect::Otlp => {
-                        let taken = self.take_message(&table, plan.framing, plan.encoding, waiting);
-                        taken.await.map(|intake| (intake, None))
-                    }
                     None => {
-                        let taken = self.take_body(&table, plan.framing, plan.encoding, waiting);
-                        taken.await.map(|intake| (intake, None))
+                        let (framing, encoding) = (plan.framing, plan.encoding);
+                        let taken = match plan.dialect {
+                            Dialect::Json => self.take_body(&table, framing, encoding, waiting).await,
+                            Dialect::Otlp(form) => {
+                                self.take_message(form, &table, framing, encoding, waiting).await
+                            }
+                        };
+                        taken.map(|intake| (intake, None))
                     }
                     Some(ticket) => self.take_keyed_body(&table, &plan, waiting, level, ticket).await,
                 }
@@ -704,7 +711,7 @@ impl Plan {
 fn route(core: &Core, head: &Head<'_>, dialect: Dialect, scratch: &mut uri::Scratch) -> Action {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
     let path = match dialect {
-        Dialect::Otlp => {
+        Dialect::Otlp(_) => {
             let named = uri::query_parameter(head.query, "table").or_else(|| {
                 let name = head.header("X-Ringhouse-Table")?;
                 // What is no text is no table's name either, and is refused as one.
@@ -732,10 +739,7 @@ fn route(core: &Core, head: &Head<'_>, dialect: Dialect, scratch: &mut uri::Scra
     if head.method != "POST" {
         return Action::MethodNotAllowed;
     }
-    if !dialect.takes(head) {
-        return Action::WrongMediaType;
-    }
-    if dialect == Dialect::Otlp && head.idempotency_key.is_some() {
+    if dialect != Dialect::Json && head.idempotency_key.is_some() {
         return refuse(
             Status::BadRequest,
             Sentence::Fixed("an Idempotency-Key is kept for rows of /ingest only; send this without one"),

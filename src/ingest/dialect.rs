@@ -3,7 +3,7 @@
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
-use crate::otlp::reply::{put_response, put_status};
+use crate::otlp::reply::{put_json_response, put_json_status, put_response, put_status};
 
 use super::answer::Answer;
 use super::body::Intake;
@@ -13,30 +13,55 @@ use super::body::Intake;
 pub(super) enum Dialect {
     /// Rows as JSON in any form, answered with counts.
     Json,
-    /// `ExportLogsServiceRequest` in protobuf.
-    Otlp,
+    /// `ExportLogsServiceRequest`, answered in the encoding it came in.
+    Otlp(Encoding),
 }
 
-/// Why a request of a known path is refused for its Content-Type.
-pub(super) const OTLP_CONTENT_TYPE: &str = "application/x-protobuf";
+/// How the messages of a protocol are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Protobuf,
+    Json,
+}
 
-impl Dialect {
-    /// The dialect of a path with a fixed meaning; `None` leaves it to the tables' paths.
-    pub(super) fn of_path(path: &str) -> Option<Dialect> {
-        match path {
-            "/v1/logs" | "/v1/otlp/logs" => Some(Dialect::Otlp),
-            _ => None,
+impl Encoding {
+    fn content_type(self) -> &'static str {
+        match self {
+            Encoding::Protobuf => "application/x-protobuf",
+            Encoding::Json => "application/json",
         }
     }
 
-    /// Whether the request's body is in a form this dialect reads.
-    pub(super) fn takes(self, head: &Head<'_>) -> bool {
+    fn put_response(self, rejected: u64, message: &str, out: &mut Vec<u8>) {
+        match self {
+            Encoding::Protobuf => put_response(rejected, message, out),
+            Encoding::Json => put_json_response(rejected, message, out),
+        }
+    }
+
+    fn put_status(self, status: Status, message: &str, out: &mut Vec<u8>) {
+        match self {
+            Encoding::Protobuf => put_status(rpc_code(status), message, out),
+            Encoding::Json => put_json_status(rpc_code(status), message, out),
+        }
+    }
+}
+
+/// What the paths of OTLP take.
+pub(super) const OTLP_CONTENT_TYPES: &str = "application/x-protobuf, application/json";
+
+impl Dialect {
+    /// The dialect of a path with a fixed meaning, all others are the tables'; `None` when the body is in no form it reads.
+    pub(super) fn of(head: &Head<'_>) -> Option<Dialect> {
+        if !matches!(head.path, "/v1/logs" | "/v1/otlp/logs") {
+            return Some(Dialect::Json);
+        }
         let media_type = head.content_type.split(|byte| *byte == b';').next();
         let media_type = media_type.unwrap_or_default().trim_ascii();
-        match self {
-            Dialect::Json => true,
-            Dialect::Otlp => media_type.eq_ignore_ascii_case(OTLP_CONTENT_TYPE.as_bytes()),
-        }
+        [Encoding::Protobuf, Encoding::Json]
+            .into_iter()
+            .find(|encoding| media_type.eq_ignore_ascii_case(encoding.content_type().as_bytes()))
+            .map(Dialect::Otlp)
     }
 
     /// Appends the reply to a request whose rows were taken; its status.
@@ -53,17 +78,23 @@ impl Dialect {
                 replier.ingest(out, envelope, &answer.reply(), answer.errors(intake));
                 answer.status
             }
-            Dialect::Otlp => {
+            Dialect::Otlp(encoding) => {
                 let status = match &intake.failure {
                     Some(failure) => failure.status(),
                     // Also when no record was taken: nothing of it is worth sending again, and the client is told.
                     None => Status::Ok,
                 };
                 let message = reasons(answer, intake);
-                replier.message(out, envelope, status, OTLP_CONTENT_TYPE, |out| match status {
-                    Status::Ok => put_response(answer.reply().rejected, &message, out),
-                    _ => put_status(rpc_code(status), &message, out),
-                });
+                replier.message(
+                    out,
+                    envelope,
+                    status,
+                    encoding.content_type(),
+                    |out| match status {
+                        Status::Ok => encoding.put_response(answer.reply().rejected, &message, out),
+                        _ => encoding.put_status(status, &message, out),
+                    },
+                );
                 status
             }
         }
@@ -78,8 +109,10 @@ impl Dialect {
     ) -> Option<Status> {
         match self {
             Dialect::Json => None,
-            Dialect::Otlp => {
-                replier.message(out, envelope, Status::Ok, OTLP_CONTENT_TYPE, |_| {});
+            Dialect::Otlp(encoding) => {
+                replier.message(out, envelope, Status::Ok, encoding.content_type(), |out| {
+                    encoding.put_response(0, "", out);
+                });
                 Some(Status::Ok)
             }
         }
@@ -96,9 +129,11 @@ impl Dialect {
     ) {
         match self {
             Dialect::Json => replier.error(out, envelope, status, sentence),
-            Dialect::Otlp => replier.message(out, envelope, status, OTLP_CONTENT_TYPE, |out| {
-                put_status(rpc_code(status), &sentence.to_string(), out);
-            }),
+            Dialect::Otlp(encoding) => {
+                replier.message(out, envelope, status, encoding.content_type(), |out| {
+                    encoding.put_status(status, &sentence.to_string(), out);
+                })
+            }
         }
     }
 }

@@ -1,19 +1,39 @@
 //! Takes a body that is one message: received whole, then pushed pass by pass.
 
+use std::fmt;
 use std::io;
-use std::mem;
 use std::rc::Rc;
 
 use crate::http::body::BodyError;
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
-use crate::http::receive_buffer::ReceiveBuffer;
-use crate::otlp::Message;
+use crate::json::{RowErrors, RowFault};
+use crate::otlp::{JsonMessage, Message, Progress, WrongStructure};
 use crate::runtime;
 
-use super::body::{Failure, Intake, Waiting};
+use super::Core;
+use super::body::{Failure, Intake, PushEnd, Waiting};
 use super::connection::Session;
+use super::dialect::Encoding as Form;
 use super::table::Table;
+
+/// Why a body is not the message it should be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Malformed {
+    Protobuf,
+    Json(RowFault),
+    Structure(WrongStructure),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::Protobuf => f.write_str("the body is not the protobuf message it should be"),
+            Malformed::Json(fault) => write!(f, "the body is {fault}"),
+            Malformed::Structure(wrong) => write!(f, "the body is {wrong}"),
+        }
+    }
+}
 
 impl Session<'_> {
     /// Takes the records of an OTLP request into `table`.
@@ -22,6 +42,7 @@ impl Session<'_> {
     /// When the connection broke; none of its rows was taken then.
     pub(super) async fn take_message(
         &mut self,
+        form: Form,
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
@@ -62,16 +83,14 @@ impl Session<'_> {
             }
         }
         let none = intake.errors.counts();
-        // Taken out while the message is read: waiting for room needs the session.
-        let buffer = mem::replace(&mut self.buffer, ReceiveBuffer::new(&core.buffers));
-        let (bytes, _) = source.text(&buffer);
-        let len = bytes.len();
-        match Message::parse(bytes) {
-            Err(_) => intake.failure = Some(Failure::Protobuf),
-            Ok(message) => {
-                let mut at = 0;
-                while at < message.records() && intake.failure.is_none() {
-                    let pushed = core.push(table, &message, at, at as u64, &mut intake.errors, waiting);
+        let len = source.text(&self.buffer).0.len();
+        let (mut at, mut progress) = (0, None::<Progress>);
+        while progress.is_none_or(|progress| at < progress.records()) && intake.failure.is_none() {
+            let (bytes, _) = source.text(&self.buffer);
+            match core.push_message(form, table, bytes, at, progress, &mut intake.errors, waiting) {
+                Err(malformed) => intake.failure = Some(Failure::Message(malformed)),
+                Ok((so_far, pushed)) => {
+                    progress = Some(so_far);
                     at += pushed.consumed;
                     intake.accepted += pushed.accepted;
                     if pushed.blocked && !self.wait_for_room(table).await {
@@ -81,11 +100,46 @@ impl Session<'_> {
                 }
             }
         }
-        self.buffer = buffer;
         source.consume(&mut self.buffer, len);
         intake
             .errors
             .each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
         Ok(intake)
+    }
+}
+
+impl Core {
+    /// Pushes the records of a message from `at` on; how far it has come, which is not known the first time, and what was done.
+    #[expect(clippy::too_many_arguments, reason = "a message, and where it goes")]
+    fn push_message(
+        &self,
+        form: Form,
+        table: &Rc<Table>,
+        bytes: &[u8],
+        at: usize,
+        progress: Option<Progress>,
+        errors: &mut RowErrors,
+        waiting: Waiting,
+    ) -> Result<(Progress, PushEnd), Malformed> {
+        match form {
+            Form::Protobuf => {
+                let message = match progress {
+                    Some(progress) => Message::again(bytes, progress),
+                    None => Message::parse(bytes).map_err(|_| Malformed::Protobuf)?,
+                };
+                let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                Ok((message.progress(), pushed))
+            }
+            // Parsed again when it had to wait: the tape is many times its size, and there is one.
+            Form::Json => {
+                let mut parser = self.message_parser.borrow_mut();
+                let taken = parser.parse(bytes, |nodes| {
+                    let message = JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
+                    let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                    Ok((Progress::new(message.records()), pushed))
+                });
+                taken.map_err(Malformed::Json)?
+            }
+        }
     }
 }

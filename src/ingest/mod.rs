@@ -32,7 +32,7 @@ use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
 use crate::http::receive_buffer::BufferPool;
 use crate::http::reply::Replier;
-use crate::json::Parser;
+use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
 use crate::mapping::Mappings;
@@ -123,6 +123,7 @@ struct Core {
     recorder: RefCell<Recorder>,
     replier: RefCell<Replier>,
     parser: RefCell<Parser>,
+    message_parser: RefCell<MessageParser>,
     encoder: RefCell<FrameEncoder>,
     tables: RefCell<Vec<Rc<Table>>>,
     accounts: RefCell<Vec<(TableName, Arc<Account>)>>,
@@ -181,6 +182,7 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
         recorder: RefCell::new(config.recorder),
         replier: RefCell::new(Replier::new(unix_s(&config.clock), limits.retry_after_s)),
         parser: RefCell::new(Parser::new(&limits)),
+        message_parser: RefCell::new(MessageParser::new(&limits)),
         encoder: RefCell::new(FrameEncoder::new()),
         tables: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
         accounts: RefCell::new(Vec::with_capacity(limits.tables_per_core)),

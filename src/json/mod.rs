@@ -3,12 +3,14 @@
 //! [`Reader`] reads rows as nearly all producers write them, [`Parser`] all others, with simd-json.
 
 mod errors;
+mod message;
 mod outline;
 mod parser;
 mod reader;
 mod splitter;
 
 pub use errors::{RejectCounts, RejectReason, RowError, RowErrors};
+pub use message::MessageParser;
 pub use parser::{Parsed, Parser, RowFault, RowFaultKind};
 pub use reader::{After, Irregular, Reader};
 pub use splitter::{BodyFault, RowForm, Rows, RowsText, Split, Splitter};

@@ -135,20 +135,20 @@ impl Parser {
         Some(result)
     }
 
-    /// Gives `bytes` to `read` with room for what is made of them and a tape for values, as [`Parser::read`] gives a reader.
-    pub fn lend<R>(
-        &mut self,
-        bytes: &[u8],
+    /// Gives `read` room for texts and a tape for values, as [`Parser::read`] gives a reader.
+    pub fn lend<'t, R>(
+        &'t mut self,
         room_bytes: usize,
-        read: impl for<'t> FnOnce(&'t [u8], &'t mut [u8], &mut Vec<Node<'t>>) -> R,
+        read: impl FnOnce(&'t mut [u8], &mut Vec<Node<'t>>) -> R,
     ) -> R {
-        if self.unescaped.len() < room_bytes {
+        let Parser { unescaped, tape, .. } = self;
+        if unescaped.len() < room_bytes {
             // Not resized: memory that comes zeroed is touched only where it is used.
-            self.unescaped = vec![0; room_bytes];
+            *unescaped = vec![0; room_bytes];
         }
-        let mut tape = Tape(mem::take(&mut self.tape));
-        let result = read(bytes, &mut self.unescaped, &mut tape.0);
-        self.tape = tape.reset().0;
+        let mut lent = Tape(mem::take(tape));
+        let result = read(unescaped, &mut lent.0);
+        *tape = lent.reset().0;
         result
     }
 
@@ -319,7 +319,7 @@ impl Parser {
         self.text.push(b']');
         let mut tape = Tape(mem::take(&mut self.tape));
         let fault = match fill_tape(&mut self.text, &mut self.buffers, &mut tape) {
-            Err(error) => Some(RowFault::from_simd_json(&error)),
+            Err(error) => Some(RowFault::from_simd_json(&error, 1)),
             Ok(()) => RowFault::of_single(&tape.0),
         };
         self.tape = tape.reset().0;
@@ -372,7 +372,7 @@ fn has_large_integer(row: &[u8]) -> bool {
 
 /// Appends `row` with every integer that does not fit 64 bits as a string: simd-json refuses those, JSON does not,
 /// and as text no digit is lost.
-fn quote_large_integers(row: &[u8], text: &mut Vec<u8>) {
+pub(super) fn quote_large_integers(row: &[u8], text: &mut Vec<u8>) {
     let mut at = 0;
     let mut in_string = false;
     while at < row.len() {
@@ -410,7 +410,7 @@ fn is_large_integer(number: &[u8]) -> bool {
 }
 
 /// Parses `text`, which becomes longer by the padding simd-json reads over, in place.
-fn fill_tape<'t>(
+pub(super) fn fill_tape<'t>(
     text: &'t mut Vec<u8>,
     buffers: &mut Buffers,
     tape: &mut Tape<'t>,
@@ -482,16 +482,16 @@ fn list_rows(
 
 impl RowFault {
     #[cold]
-    fn from_simd_json(error: &simd_json::Error) -> Self {
+    pub(super) fn from_simd_json(error: &simd_json::Error, bytes_before: usize) -> Self {
         let kind = match error.error() {
             ErrorType::InvalidUtf8 | ErrorType::InvalidUnicodeCodepoint => RowFaultKind::Utf8,
             ErrorType::DepthLimitExceeded => RowFaultKind::TooDeep,
             _ => RowFaultKind::Json,
         };
-        // The bracket in front of the row is not the client's.
+        // What is in front of the row, a bracket, is not the client's.
         RowFault {
             kind,
-            at: error.index().saturating_sub(1) as u32,
+            at: error.index().saturating_sub(bytes_before) as u32,
         }
     }
 

@@ -17,7 +17,7 @@ impl Limits {
             connections_bytes: self.connections_per_core
                 * (self.receive_buffer_bytes + CONNECTION_STATE_BYTES),
             body_buffers_bytes: self.body_buffers_bytes_per_core,
-            parser_bytes: chunk_bytes_max * PARSER_BYTES_PER_BYTE,
+            parser_bytes: (chunk_bytes_max + self.message_bytes_max) * PARSER_BYTES_PER_BYTE,
             batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
             // One is being filled while the other is written.
             commits_bytes: 2 * self.commit_bytes_max(),
@@ -67,7 +67,7 @@ pub struct Memory {
     pub connections_bytes: usize,
     /// Body buffers, inflate windows and long lines.
     pub body_buffers_bytes: usize,
-    /// The longest chunk with its index and tape.
+    /// The longest chunk with its index and tape, and the longest message in JSON with its own.
     pub parser_bytes: usize,
     /// All open batches of all tables.
     pub batches_bytes: usize,

@@ -123,6 +123,7 @@ fn adds_up_the_memory_by_hand() {
         body_buffers_bytes_per_core: 5_000_000,
         chunk_bytes: 1000,
         line_bytes_max: 2000,
+        message_bytes_max: 4000,
         batch_bytes_max: 94_000,
         tables_per_core: 2,
         batches_per_table: 3,
@@ -134,7 +135,7 @@ fn adds_up_the_memory_by_hand() {
     };
     let memory = limits.memory(3);
     assert_eq!(memory.connections_bytes, 10 * (1000 + 4096));
-    assert_eq!(memory.parser_bytes, 3000 * 21);
+    assert_eq!(memory.parser_bytes, (3000 + 4000) * 21);
     // 94,000 + twice (1,000 + 2,000) = 100,000 wire bytes a batch, doubled by growth.
     assert_eq!(memory.batches_bytes, 2 * 3 * 200_000);
     // The buffer and the block that fills it: 100,000, 25 bytes around each of 3 * 3 + 2 frames, the 2 bytes behind a block, and
@@ -147,7 +148,7 @@ fn adds_up_the_memory_by_hand() {
         memory.writer_bytes,
         4 * 1024 * 1024 + memory.histograms_bytes + 200_000
     );
-    let per_core = 50_960 + 5_000_000 + 63_000 + 1_200_000 + 2_201_100 + 896 + memory.histograms_bytes;
+    let per_core = 50_960 + 5_000_000 + 147_000 + 1_200_000 + 2_201_100 + 896 + memory.histograms_bytes;
     assert_eq!(memory.per_core_bytes(), per_core);
     assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes + 70_000);
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::record::Rows;
+use super::rows::{Context, Record, Rows, room_bytes};
 use super::wire::{Fields, Malformed, Value};
 use crate::batch::{Pushed, RowInput, TableSink};
 use crate::json::{Parser, RowErrors};
@@ -11,9 +11,27 @@ use crate::json::{Parser, RowErrors};
 #[derive(Debug)]
 pub struct Message<'b> {
     bytes: &'b [u8],
-    records: u32,
+    progress: Cell<Progress>,
+}
+
+/// What is known of a message that was parsed, while its bytes stay as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    records: usize,
     /// Where the last pass ended, and behind how many records.
-    ended: Cell<Option<(usize, Cursor)>>,
+    ended: Option<(usize, Cursor)>,
+}
+
+impl Progress {
+    /// Of a message of so many records.
+    pub fn new(records: usize) -> Progress {
+        Progress { records, ended: None }
+    }
+
+    /// How many records the message has.
+    pub fn records(&self) -> usize {
+        self.records
+    }
 }
 
 impl<'b> Message<'b> {
@@ -23,60 +41,50 @@ impl<'b> Message<'b> {
     /// Some length or tag outside of the records is wrong. What is wrong within a record costs that record alone.
     pub fn parse(bytes: &'b [u8]) -> Result<Message<'b>, Malformed> {
         let mut records = 0;
-        for record in Records::new(bytes) {
+        for record in ProtobufRecords::new(bytes) {
             record?;
             records += 1;
         }
-        Ok(Message {
+        Ok(Message::again(bytes, Progress::new(records)))
+    }
+
+    /// The message that was parsed before and has come so far.
+    pub fn again(bytes: &'b [u8], progress: Progress) -> Message<'b> {
+        Message {
             bytes,
-            records,
-            ended: Cell::new(None),
-        })
+            progress: Cell::new(progress),
+        }
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        self.progress.get()
     }
 
     /// How many records it has.
     pub fn records(&self) -> usize {
-        self.records as usize
+        self.progress().records
     }
-}
-
-/// What all records of a resource or of a scope share.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Context<'b> {
-    /// `Resource` or `InstrumentationScope`.
-    pub message: &'b [u8],
-    pub schema_url: &'b [u8],
-    /// Its number in the request, from 1.
-    pub serial: u32,
-}
-
-/// One record.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Record<'b> {
-    pub resource: Context<'b>,
-    pub scope: Context<'b>,
-    /// `LogRecord`
-    pub message: &'b [u8],
 }
 
 /// Field 2 of `ResourceLogs` and of `ScopeLogs`: what is in them, one level further down.
 const INNER: u32 = 2;
 
-#[derive(Debug, Clone)]
-pub(super) struct Records<'b> {
+#[derive(Debug)]
+pub(super) struct ProtobufRecords<'b> {
     /// A record that was read and is to be read again.
     again: Option<&'b [u8]>,
     resources: Fields<'b>,
     scopes: Fields<'b>,
     records: Fields<'b>,
-    resource: Context<'b>,
-    scope: Context<'b>,
+    resource: Context<&'b [u8]>,
+    scope: Context<&'b [u8]>,
     failed: bool,
 }
 
-impl<'b> Records<'b> {
-    fn new(bytes: &'b [u8]) -> Records<'b> {
-        Records {
+impl<'b> ProtobufRecords<'b> {
+    fn new(bytes: &'b [u8]) -> ProtobufRecords<'b> {
+        ProtobufRecords {
             again: None,
             resources: Fields::new(bytes),
             scopes: Fields::new(b""),
@@ -88,11 +96,11 @@ impl<'b> Records<'b> {
     }
 
     /// The record that was read last comes again.
-    pub(super) fn put_back(&mut self, record: &Record<'b>) {
+    fn put_back(&mut self, record: &Record<&'b [u8]>) {
         self.again = Some(record.message);
     }
 
-    fn step(&mut self) -> Result<Option<Record<'b>>, Malformed> {
+    fn step(&mut self) -> Result<Option<Record<&'b [u8]>>, Malformed> {
         loop {
             let message = match self.again.take() {
                 Some(message) => Some(message),
@@ -119,8 +127,8 @@ impl<'b> Records<'b> {
     }
 }
 
-impl<'b> Iterator for Records<'b> {
-    type Item = Result<Record<'b>, Malformed>;
+impl<'b> Iterator for ProtobufRecords<'b> {
+    type Item = Result<Record<&'b [u8]>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -139,18 +147,19 @@ struct Cursor {
     resources: Span,
     scopes: Span,
     records: Span,
-    resource: (Span, Span, u32),
-    scope: (Span, Span, u32),
+    resource: Context<Span>,
+    scope: Context<Span>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// A part of a message.
+#[derive(Debug, Clone, Copy, Default)]
 struct Span {
     start: u32,
     end: u32,
 }
 
 impl Span {
-    /// Where a part of `whole` is in it.
+    /// Where `part` of `whole` is in it.
     fn of(part: &[u8], whole: &[u8]) -> Span {
         // An empty one may be from anywhere.
         let start = match part {
@@ -169,10 +178,13 @@ impl Span {
 }
 
 impl Cursor {
-    fn of(records: &Records<'_>, whole: &[u8]) -> Cursor {
+    fn of(records: &ProtobufRecords<'_>, whole: &[u8]) -> Cursor {
         let span = |part: &[u8]| Span::of(part, whole);
-        let context =
-            |context: &Context<'_>| (span(context.message), span(context.schema_url), context.serial);
+        let context = |context: &Context<&[u8]>| Context {
+            message: span(context.message),
+            schema_url: span(context.schema_url),
+            serial: context.serial,
+        };
         Cursor {
             again: records.again.map(span),
             resources: span(records.resources.rest()),
@@ -183,13 +195,13 @@ impl Cursor {
         }
     }
 
-    fn records(self, whole: &[u8]) -> Records<'_> {
-        let context = |(message, schema_url, serial): (Span, Span, u32)| Context {
-            message: message.part(whole),
-            schema_url: schema_url.part(whole),
-            serial,
+    fn records(self, whole: &[u8]) -> ProtobufRecords<'_> {
+        let context = |context: Context<Span>| Context {
+            message: context.message.part(whole),
+            schema_url: context.schema_url.part(whole),
+            serial: context.serial,
         };
-        Records {
+        ProtobufRecords {
             again: self.again.map(|span| span.part(whole)),
             resources: Fields::new(self.resources.part(whole)),
             scopes: Fields::new(self.scopes.part(whole)),
@@ -214,7 +226,7 @@ fn next_message<'b>(fields: &mut Fields<'b>, wanted: u32) -> Result<Option<&'b [
 }
 
 /// `ResourceLogs` and `ScopeLogs` have the same shape: 1 what is shared, 3 its schema URL.
-fn context<'b>(message: &'b [u8], serial: u32) -> Result<Context<'b>, Malformed> {
+fn context(message: &[u8], serial: u32) -> Result<Context<&[u8]>, Malformed> {
     let mut context = Context {
         serial,
         ..Context::default()
@@ -246,11 +258,12 @@ impl RowInput for Message<'_> {
         errors: &mut RowErrors,
     ) -> Pushed {
         let limits = *sink.limits();
-        parser.lend(self.bytes, Rows::room_bytes(&limits), |bytes, room, tape| {
-            let records = match self.ended.get() {
-                Some((ended, cursor)) if ended == at => cursor.records(bytes),
+        parser.lend(room_bytes(&limits), |room, tape| {
+            let progress = self.progress();
+            let records = match progress.ended {
+                Some((ended, cursor)) if ended == at => cursor.records(self.bytes),
                 _ => {
-                    let mut records = Records::new(bytes);
+                    let mut records = ProtobufRecords::new(self.bytes);
                     for _ in 0..at {
                         records.next();
                     }
@@ -258,11 +271,14 @@ impl RowInput for Message<'_> {
                 }
             };
             let mut rows = Rows::new(records, room, &limits);
-            let pushed = sink.push_rows(&mut rows, self.records() - at, tape, first_row, now_ns, errors);
-            let (read, records) = rows.into_records();
+            let pushed = sink.push_rows(&mut rows, progress.records - at, tape, first_row, now_ns, errors);
+            let (read, mut records, current) = rows.into_parts();
+            if let Some(record) = current {
+                records.put_back(&record);
+            }
             // Of rows that found no batch the next pass begins with the first.
-            let ended = (read == pushed.consumed).then(|| (at + read, Cursor::of(&records, bytes)));
-            self.ended.set(ended);
+            let ended = (read == pushed.consumed).then(|| (at + read, Cursor::of(&records, self.bytes)));
+            self.progress.set(Progress { ended, ..progress });
             pushed
         })
     }

@@ -2,6 +2,8 @@
 //!
 //! Source: the OTLP specification 1.x, "OTLP/HTTP Response".
 
+use serde_json::json;
+
 use super::wire::{put_bytes_field, put_varint_field};
 
 /// Appends the response to a request of which `rejected` records were refused, for the reason in `message`.
@@ -22,4 +24,19 @@ pub fn put_response(rejected: u64, message: &str, out: &mut Vec<u8>) {
 pub fn put_status(code: u8, message: &str, out: &mut Vec<u8>) {
     put_varint_field(1, u64::from(code), out);
     put_bytes_field(2, message.as_bytes(), out);
+}
+
+/// [`put_response`] in JSON: `{}` when nothing was refused.
+pub fn put_json_response(rejected: u64, message: &str, out: &mut Vec<u8>) {
+    let response = match (rejected, message) {
+        (0, "") => json!({}),
+        // int64 is a text in JSON.
+        _ => json!({"partialSuccess": {"rejectedLogRecords": rejected.to_string(), "errorMessage": message}}),
+    };
+    out.extend_from_slice(response.to_string().as_bytes());
+}
+
+/// [`put_status`] in JSON.
+pub fn put_json_status(code: u8, message: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(json!({"code": code, "message": message}).to_string().as_bytes());
 }

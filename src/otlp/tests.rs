@@ -1,11 +1,13 @@
 //! Messages as exporters encode them, pushed into a table and read back from its blocks.
 
+mod json;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::reply::{put_response, put_status};
+use super::reply::{put_json_response, put_json_status, put_response, put_status};
 use super::wire::{put_bytes_field, put_fixed64_field, put_varint_field};
 use super::*;
 use crate::batch::{RowInput, TableSink};
@@ -93,6 +95,10 @@ struct Taken {
 
 fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, wire::Malformed> {
     let message = Message::parse(&request.0)?;
+    Ok(take_all(schema, limits, &message))
+}
+
+fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput) -> Taken {
     let mut sink = TableSink::new(Schema::clone(schema), &MappingConfig::default(), limits);
     let (mut parser, mut errors) = (Parser::new(limits), RowErrors::new(limits));
     let mut encoder = FrameEncoder::new();
@@ -118,16 +124,16 @@ fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, wire
             seal(&mut sink, batch);
         }
     }
-    assert_eq!(accepted + errors.count, message.records() as u64);
+    assert_eq!(accepted + errors.count, message.end() as u64);
     for batch in sink.open().map(|(batch, _)| batch).collect::<Vec<_>>() {
         seal(&mut sink, batch);
     }
     assert_eq!(accepted, rows.len() as u64);
-    Ok(Taken {
+    Taken {
         rows,
         errors,
         accepted,
-    })
+    }
 }
 
 fn rows(request: &Proto) -> Vec<Json> {
@@ -461,6 +467,15 @@ fn replies_are_the_messages_of_the_protocol() {
         b"\x0a\x07\x08\x03\x12\x03why"
     );
     assert_eq!(put(&|out| put_status(3, "why", out)), b"\x08\x03\x12\x03why");
+    assert_eq!(put(&|out| put_json_response(0, "", out)), b"{}");
+    assert_eq!(
+        serde_json::from_slice::<Json>(&put(&|out| put_json_response(2, "a \"b\"", out))).unwrap(),
+        json!({"partialSuccess": {"rejectedLogRecords": "2", "errorMessage": "a \"b\""}})
+    );
+    assert_eq!(
+        put(&|out| put_json_status(3, "why", out)),
+        br#"{"code":3,"message":"why"}"#
+    );
 }
 
 proptest! {

@@ -19,6 +19,8 @@ pub fn run_engine_child(arguments: &[OsString]) -> ! {
         eprintln!("embedded-engine is an internal command of ringhouse serve --embedded");
         std::process::exit(2);
     };
+    // Its parent does without; the engine decides for itself.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     watch_parent();
     match call_engine(&PathBuf::from(library), arguments) {
         // Not `exit`: the engine's own clean-up at exit has run inside the call, its destructors need not run again.
