@@ -91,6 +91,18 @@ impl ReceiveBuffer {
         Ok(())
     }
 
+    /// Moves what is unread into a buffer that holds `bytes`, unless this one does, without one of a size in between.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), CannotGrow> {
+        let fits = |class: &usize| self.pool.class_bytes(*class) >= bytes;
+        let class = (self.class..self.pool.classes()).find(fits);
+        let class = class.ok_or(CannotGrow::Largest)?;
+        if class > self.class {
+            let larger = self.pool.take(class).ok_or(CannotGrow::PoolExhausted)?;
+            self.replace(class, larger);
+        }
+        Ok(())
+    }
+
     /// Returns to the smallest size that holds what is unread. Free when it is that size already.
     pub fn shrink(&mut self) {
         let unread = self.end - self.start;
@@ -149,8 +161,8 @@ impl Drop for ReceiveBuffer {
     }
 }
 
-/// The receive buffers of one core, in four sizes: for heads and small requests, for bodies, for a row of the greatest
-/// length, and for a message of the greatest length. Last given, first taken: it is still in the cache.
+/// The receive buffers of one core, in six sizes: for heads and small requests, for bodies, for a row of the greatest
+/// length, and for a message of the greatest length, half of it and a quarter. Last given, first taken: it is still in the cache.
 ///
 /// The smallest are not counted: their number is bounded by `Limits::connections_per_core`. The larger ones,
 /// lent and idle together, stay within half of `Limits::body_buffers_bytes_per_core`; the other half is for
@@ -160,7 +172,7 @@ pub struct BufferPool {
     shared: Rc<RefCell<Pool>>,
 }
 
-const CLASSES: usize = 4;
+const CLASSES: usize = 6;
 
 #[derive(Debug)]
 struct Pool {
@@ -178,9 +190,18 @@ impl BufferPool {
         let body = limits.body_buffer_bytes.max(small);
         // A chunk of short rows may stand before the start of the longest one.
         let row = (limits.line_bytes_max + limits.chunk_bytes).max(body);
+        // One more, so that a message too long is seen to be.
+        let message = limits.message_bytes_max + 1;
         BufferPool {
             shared: Rc::new(RefCell::new(Pool {
-                class_bytes: [small, body, row, limits.message_bytes_max.max(row)],
+                class_bytes: [
+                    small,
+                    body,
+                    row,
+                    (message / 4).max(row),
+                    (message / 2).max(row),
+                    message.max(row),
+                ],
                 idle: Default::default(),
                 held_bytes: 0,
                 held_bytes_max: limits.body_buffers_bytes_per_core / 2,
@@ -195,8 +216,12 @@ impl BufferPool {
 
     fn classes(&self) -> usize {
         let class_bytes = self.shared.borrow().class_bytes;
-        // No message is longer than a row may be: the last size would be of no use.
-        if class_bytes[3] > class_bytes[2] { 4 } else { 3 }
+        // When no message is longer than a row may be, the last sizes are of no use.
+        if class_bytes[CLASSES - 1] > class_bytes[2] {
+            CLASSES
+        } else {
+            3
+        }
     }
 
     fn class_bytes(&self, class: usize) -> usize {
@@ -285,6 +310,27 @@ mod tests {
         buffer.consume(10);
         buffer.shrink();
         assert_eq!((buffer.capacity(), buffer.unread()), (16, &b"abcdefX"[..]));
+    }
+
+    #[test]
+    fn grows_to_what_is_wanted_without_the_sizes_in_between() {
+        let limits = Limits {
+            message_bytes_max: 1023,
+            body_buffers_bytes_per_core: 2 * 1200,
+            ..limits()
+        };
+        let pool = BufferPool::new(&limits);
+        let mut buffer = ReceiveBuffer::new(&pool);
+        receive(&mut buffer, b"unread");
+        assert_eq!((buffer.grow_to(10), buffer.capacity()), (Ok(()), 16));
+        assert_eq!((buffer.grow_to(500), buffer.capacity()), (Ok(()), 512));
+        assert_eq!(pool.held_bytes(), 512);
+        let mut other = ReceiveBuffer::new(&pool);
+        assert_eq!(other.grow_to(1024), Err(CannotGrow::PoolExhausted));
+        assert_eq!(other.grow_to(1025), Err(CannotGrow::Largest));
+        assert_eq!(buffer.unread(), b"unread");
+        drop(buffer);
+        assert_eq!((other.grow_to(1024), other.capacity()), (Ok(()), 1024));
     }
 
     #[test]
