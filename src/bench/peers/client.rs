@@ -12,11 +12,9 @@ use std::time::Duration;
 use clickhouse_rs::{Options, Pool};
 
 use super::super::clickhouse::{AskError, ClickHouse};
-use super::super::dialect::Dialect;
-use super::super::id::write_ids;
 use super::super::kernel::default_block;
 use super::super::process::thread_cpu;
-use super::send::{ID_KEY, INSERT_ROWS, Load, REPLY_PATIENCE};
+use super::send::{Load, REPLY_PATIENCE};
 use crate::topology::pin_current_thread;
 
 /// The table that the client can insert into.
@@ -47,18 +45,8 @@ pub struct Lines {
 impl Lines {
     /// Of all rows of the load.
     pub fn make(load: &Load) -> Lines {
-        let mut inserts = Vec::new();
-        let mut first = 0;
-        while first < load.rows {
-            let count = INSERT_ROWS.min(load.rows - first);
-            let rows = load.rows_of(count as usize, first);
-            let mut body = Dialect::Ndjson.body(&rows, ID_KEY, &load.run);
-            write_ids(&mut body.bytes, &body.ids, first, body.form);
-            inserts.push(body.bytes);
-            first += count;
-        }
         Lines {
-            inserts,
+            inserts: load.inserts().collect(),
             rows: load.rows,
         }
     }

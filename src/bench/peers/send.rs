@@ -20,13 +20,13 @@ use crate::topology::pin_current_thread;
 pub const REPLY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Key of a row's id in this program's bodies.
-pub const ID_KEY: &str = "trace_id";
+const ID_KEY: &str = "trace_id";
 
 /// Bodies a connection takes turns with.
 const BODIES: usize = 4;
 
 /// Rows of one INSERT over the native protocol.
-pub const INSERT_ROWS: u64 = 131_072;
+const INSERT_ROWS: u64 = 131_072;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -54,6 +54,18 @@ impl Load {
     pub fn rows_of(&self, count: usize, part: u64) -> Vec<Row> {
         let mut rows = Rows::generated(self.seed.wrapping_add(part), self.unix_ms);
         (0..count).map(|_| rows.next_row()).collect()
+    }
+
+    /// All of its rows as lines of JSON, those of an INSERT together.
+    pub fn inserts(&self) -> impl Iterator<Item = Vec<u8>> {
+        let firsts = (0..self.rows).step_by(INSERT_ROWS as usize);
+        firsts.map(|first| {
+            let count = INSERT_ROWS.min(self.rows - first);
+            let rows = self.rows_of(count as usize, first);
+            let mut body = Dialect::Ndjson.body(&rows, ID_KEY, &self.run);
+            write_ids(&mut body.bytes, &body.ids, first, body.form);
+            body.bytes
+        })
     }
 }
 
@@ -160,21 +172,14 @@ impl NativeBlocks {
     /// Of all rows of the load.
     pub fn make(load: &Load) -> NativeBlocks {
         let limits = Limits::default();
-        let mut inserts = Vec::new();
-        let mut first = 0;
-        while first < load.rows {
-            let count = INSERT_ROWS.min(load.rows - first);
-            let rows = load.rows_of(count as usize, first);
-            let mut body = Dialect::Ndjson.body(&rows, ID_KEY, &load.run);
-            write_ids(&mut body.bytes, &body.ids, first, body.form);
+        let blocks = |lines: Vec<u8>| {
             let mut core = Core::new(Table::Default, &limits);
             let mut blocks = Vec::new();
-            core.push_into(&body.bytes, &mut |frames| blocks.push(frames.to_vec()));
-            inserts.push(blocks);
-            first += count;
-        }
+            core.push_into(&lines, &mut |frames| blocks.push(frames.to_vec()));
+            blocks
+        };
         NativeBlocks {
-            inserts,
+            inserts: load.inserts().map(blocks).collect(),
             rows: load.rows,
         }
     }
