@@ -91,18 +91,6 @@ impl ReceiveBuffer {
         Ok(())
     }
 
-    /// Moves what is unread into a buffer that holds `bytes`, unless this one does, without one of a size in between.
-    pub fn grow_to(&mut self, bytes: usize) -> Result<(), CannotGrow> {
-        let fits = |class: &usize| self.pool.class_bytes(*class) >= bytes;
-        let class = (self.class..self.pool.classes()).find(fits);
-        let class = class.ok_or(CannotGrow::Largest)?;
-        if class > self.class {
-            let larger = self.pool.take(class).ok_or(CannotGrow::PoolExhausted)?;
-            self.replace(class, larger);
-        }
-        Ok(())
-    }
-
     /// Returns to the smallest size that holds what is unread. Free when it is that size already.
     pub fn shrink(&mut self) {
         let unread = self.end - self.start;
@@ -310,27 +298,6 @@ mod tests {
         buffer.consume(10);
         buffer.shrink();
         assert_eq!((buffer.capacity(), buffer.unread()), (16, &b"abcdefX"[..]));
-    }
-
-    #[test]
-    fn grows_to_what_is_wanted_without_the_sizes_in_between() {
-        let limits = Limits {
-            message_bytes_max: 1023,
-            body_buffers_bytes_per_core: 2 * 1200,
-            ..limits()
-        };
-        let pool = BufferPool::new(&limits);
-        let mut buffer = ReceiveBuffer::new(&pool);
-        receive(&mut buffer, b"unread");
-        assert_eq!((buffer.grow_to(10), buffer.capacity()), (Ok(()), 16));
-        assert_eq!((buffer.grow_to(500), buffer.capacity()), (Ok(()), 512));
-        assert_eq!(pool.held_bytes(), 512);
-        let mut other = ReceiveBuffer::new(&pool);
-        assert_eq!(other.grow_to(1024), Err(CannotGrow::PoolExhausted));
-        assert_eq!(other.grow_to(1025), Err(CannotGrow::Largest));
-        assert_eq!(buffer.unread(), b"unread");
-        drop(buffer);
-        assert_eq!((other.grow_to(1024), other.capacity()), (Ok(()), 1024));
     }
 
     #[test]

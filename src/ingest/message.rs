@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::http::body::BodyError;
 use crate::http::encodings::Encoding;
@@ -17,9 +16,6 @@ use super::body::{Failure, Intake, PushEnd, Waiting};
 use super::connection::Session;
 use super::dialect::Encoding as Form;
 use super::table::Table;
-
-/// How soon a message looks again whether another one has given its buffer back.
-const BUFFER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a body is not the message it should be.
 #[derive(Debug, Clone, Copy)]
@@ -62,12 +58,6 @@ impl Session<'_> {
             && bytes > bytes_max as u64
         {
             intake.failure = Some(too_long);
-            return Ok(intake);
-        }
-        if let (Framing::Length(bytes), Encoding::Identity) = (framing, encoding)
-            && !self.lend_buffer(bytes as usize).await
-        {
-            intake.failure = Some(Failure::NoBuffer);
             return Ok(intake);
         }
         let mut source = match self.source(framing, encoding) {
@@ -115,24 +105,6 @@ impl Session<'_> {
             .errors
             .each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
         Ok(intake)
-    }
-}
-
-impl Session<'_> {
-    /// Waits for a buffer that holds so many bytes, while the client's wait in its socket; false when that took too long.
-    ///
-    /// A message whose length is not known beforehand is refused at once when there is none: it holds a smaller buffer by then,
-    /// and several that wait for each other's would wait for good.
-    async fn lend_buffer(&mut self, bytes: usize) -> bool {
-        let core = self.core;
-        let give_up_ms = core.clock.now_ms() + core.limits.ack_deadline_ms;
-        while self.buffer.grow_to(bytes).is_err() {
-            if core.clock.now_ms() >= give_up_ms {
-                return false;
-            }
-            runtime::sleep(BUFFER_PAUSE).await;
-        }
-        true
     }
 }
 
