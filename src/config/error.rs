@@ -57,6 +57,17 @@ pub enum ConfigError {
     ListenerName(String),
     /// A listener without an address.
     ListenerAddress(String),
+    /// Too many constant fields, or too long ones.
+    ListenerFields {
+        /// The listener.
+        listener: String,
+        /// Fields it may have.
+        fields_max: usize,
+        /// Bytes of a name.
+        name_bytes_max: usize,
+        /// Bytes of a value.
+        value_bytes_max: usize,
+    },
     /// The main listener is told to speak something else.
     MainListener,
     /// A route that names no condition, one table that is none, or too many routes.
@@ -194,6 +205,16 @@ impl fmt::Display for ConfigError {
             ConfigError::ListenerAddress(name) => {
                 write!(f, "listener.{name} has no address; give it one like address = \"0.0.0.0:4318\"")
             }
+            ConfigError::ListenerFields {
+                listener,
+                fields_max,
+                name_bytes_max,
+                value_bytes_max,
+            } => write!(
+                f,
+                "listener.{listener}.fields: at most {fields_max}, with names of 1 to {name_bytes_max} bytes and values of at most \
+                 {value_bytes_max}"
+            ),
             ConfigError::MainListener => {
                 f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")
             }

@@ -2,6 +2,7 @@
 
 use crate::ack::AckLevel;
 use crate::config::ListenerSettings;
+use crate::mapping::Constants;
 
 /// A listener of one core.
 pub(super) struct Port {
@@ -11,6 +12,8 @@ pub(super) struct Port {
     pub table: Option<String>,
     /// Ack level of requests that name none.
     pub ack: AckLevel,
+    /// Constant fields of every row.
+    pub constants: Constants,
 }
 
 impl Port {
@@ -19,6 +22,7 @@ impl Port {
             name: settings.name.clone(),
             table: settings.table.clone(),
             ack: settings.ack,
+            constants: Constants::keep(&settings.fields),
         }
     }
 }
