@@ -108,6 +108,8 @@ pub(super) struct Terms {
 pub(super) enum Source {
     /// The receive buffer itself: plain bytes, their number known.
     Direct { left: u64 },
+    /// The receive buffer itself: plain bytes, to the end of a stream.
+    Open { received: u64, ended: bool },
     /// What the decoder makes of the receive buffer: chunked or compressed.
     Decoded {
         decoder: BodyDecoder,
@@ -125,6 +127,7 @@ impl Source {
                 let available = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
                 (&unread[..available], available as u64 == *left)
             }
+            Source::Open { ended, .. } => (buffer.unread(), *ended),
             Source::Decoded { content, done, .. } => (content.unread(), *done),
         }
     }
@@ -135,6 +138,7 @@ impl Source {
                 buffer.consume(bytes);
                 *left -= bytes as u64;
             }
+            Source::Open { .. } => buffer.consume(bytes),
             Source::Decoded { content, .. } => content.consume(bytes),
         }
     }
@@ -229,9 +233,21 @@ impl Session<'_> {
 
     pub(super) fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
         let limits = &self.core.limits;
+        let too_long = Failure::Body(BodyError::TooLong {
+            bytes_max: limits.body_bytes_max,
+        });
+        if framing.length().is_some_and(|bytes| bytes > limits.body_bytes_max) {
+            return Err(too_long);
+        }
         let left = match (framing, encoding) {
             (Framing::None, Encoding::Identity) => 0,
             (Framing::Length(left), Encoding::Identity) => left,
+            (Framing::Stream(_), Encoding::Identity) => {
+                return Ok(Source::Open {
+                    received: 0,
+                    ended: false,
+                });
+            }
             _ => {
                 let decoder = BodyDecoder::new(framing, encoding, limits, &self.core.decoders)
                     .map_err(Failure::Body)?;
@@ -243,11 +259,6 @@ impl Session<'_> {
                 });
             }
         };
-        if left > limits.body_bytes_max {
-            return Err(Failure::Body(BodyError::TooLong {
-                bytes_max: limits.body_bytes_max,
-            }));
-        }
         Ok(Source::Direct { left })
     }
 
@@ -297,14 +308,33 @@ impl Session<'_> {
                 return Ok(Err(no_room(cannot)));
             }
             match self.connection.read(self.buffer.spare()).await {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => match source {
+                    Source::Open { ended, .. } => {
+                        *ended = true;
+                        return Ok(Ok(()));
+                    }
+                    Source::Decoded { decoder, .. } => {
+                        if !decoder.end_stream() {
+                            return Err(io::ErrorKind::UnexpectedEof.into());
+                        }
+                    }
+                    Source::Direct { .. } => return Err(io::ErrorKind::UnexpectedEof.into()),
+                },
                 Ok(received) => {
                     self.buffer.filled(received);
                     self.progressed(received as u64);
                     if self.buffer.spare().is_empty() {
                         core.enlarge(&mut self.buffer);
                     }
-                    if let Source::Direct { .. } = source {
+                    if let Source::Open { received: all, .. } = source {
+                        *all += received as u64;
+                        if *all > core.limits.body_bytes_max {
+                            return Ok(Err(Failure::Body(BodyError::TooLong {
+                                bytes_max: core.limits.body_bytes_max,
+                            })));
+                        }
+                    }
+                    if !matches!(source, Source::Decoded { .. }) {
                         self.core.metrics.bytes_wire.add(received as u64);
                         self.core.metrics.bytes_decoded.add(received as u64);
                         return Ok(Ok(()));

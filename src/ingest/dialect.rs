@@ -3,6 +3,7 @@
 //! A dialect is one file: its paths, the form of its bodies, where it names a table, its replies. All else is the same for
 //! all of them.
 
+pub(super) mod grpc;
 mod otlp;
 mod own;
 
@@ -14,6 +15,7 @@ use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
+use super::call::Call;
 
 /// A protocol in front of the rows.
 pub(super) trait Dialect: Sync {
@@ -79,11 +81,16 @@ pub(super) enum MessageForm {
 }
 
 /// What a request's head asks for.
+#[derive(Clone, Copy)]
 pub(super) enum Found {
     /// Its body holds rows.
     Rows(&'static dyn Dialect),
     /// Its body is of a media type that the path does not take; those it takes.
     WrongMediaType(&'static dyn Dialect, &'static str),
+    /// A call of gRPC that is more than rows; its refusals are those of the dialect.
+    Call(&'static dyn Dialect, Call),
+    /// It cannot be taken; why.
+    Refused(&'static dyn Dialect, Status, &'static str),
     /// Nothing is at its path.
     Nothing,
 }

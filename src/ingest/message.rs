@@ -54,7 +54,7 @@ impl Session<'_> {
         let too_long = Failure::Body(BodyError::TooLong {
             bytes_max: bytes_max as u64,
         });
-        if let (Framing::Length(bytes), Encoding::Identity) = (framing, encoding)
+        if let (Some(bytes), Encoding::Identity) = (framing.length(), encoding)
             && bytes > bytes_max as u64
         {
             intake.failure = Some(too_long);

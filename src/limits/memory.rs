@@ -16,6 +16,9 @@ impl Limits {
             ingest_cores,
             connections_bytes: self.connections_per_core
                 * (self.receive_buffer_bytes + CONNECTION_STATE_BYTES),
+            streams_bytes: self.http2_connections_per_core * (self.http2_window_bytes + HTTP2_STATE_BYTES)
+                + self.streams_per_core
+                    * (self.receive_buffer_bytes + self.head_bytes_max + CONNECTION_STATE_BYTES),
             body_buffers_bytes: self.body_buffers_bytes_per_core,
             parser_bytes: (chunk_bytes_max + self.message_bytes_max) * PARSER_BYTES_PER_BYTE,
             batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
@@ -44,6 +47,9 @@ impl Limits {
 /// Head, parser and reply state of one connection besides its receive buffer: three small buffers and the task.
 const CONNECTION_STATE_BYTES: usize = 4 * 1024;
 
+/// A connection of HTTP/2 besides what it has received: two tables of header fields of 4 KiB, a frame of 16 KiB in each direction.
+const HTTP2_STATE_BYTES: usize = 2 * 4 * 1024 + 2 * 16 * 1024;
+
 /// Per byte of JSON text: 1 for the padded copy and 1 for unescaped strings, 4 for its structural index (u32), 12 for
 /// the tape, because `1,1,1,` yields one 24-byte node every two bytes, and 3 for what is kept of each row, because a
 /// row takes at least three bytes (`{}` and a newline) and leaves two u32.
@@ -65,6 +71,8 @@ pub struct Memory {
     pub ingest_cores: usize,
     /// `connections_per_core` receive buffers with their state.
     pub connections_bytes: usize,
+    /// Connections of HTTP/2 with what they have received, and their streams with theirs.
+    pub streams_bytes: usize,
     /// Body buffers, inflate windows and long lines.
     pub body_buffers_bytes: usize,
     /// The longest chunk with its index and tape, and the longest message in JSON with its own.
@@ -87,6 +95,7 @@ impl Memory {
     /// Bytes of one ingest core.
     pub fn per_core_bytes(&self) -> usize {
         self.connections_bytes
+            + self.streams_bytes
             + self.body_buffers_bytes
             + self.parser_bytes
             + self.batches_bytes
@@ -106,12 +115,13 @@ impl fmt::Display for Memory {
         let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
         write!(
             f,
-            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, body buffers {}, parser {}, open batches {}, \
+            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, HTTP/2 {}, body buffers {}, parser {}, open batches {}, \
              commits {}, acks {}, histograms {}) + writer {} MiB + idempotency keys {} MiB",
             mib(self.total_bytes()),
             self.ingest_cores,
             mib(self.per_core_bytes()),
             mib(self.connections_bytes),
+            mib(self.streams_bytes),
             mib(self.body_buffers_bytes),
             mib(self.parser_bytes),
             mib(self.batches_bytes),

@@ -1,0 +1,122 @@
+//! gRPC: calls with one message and one reply, which are rows and what became of them.
+
+use crate::grpc::metadata::timeout_ms;
+use crate::grpc::reply::{put_failure, put_success};
+use crate::http::encodings::Encoding;
+use crate::http::head::Head;
+use crate::http::reply::{Envelope, Replier};
+use crate::http::status::Status;
+use crate::http::uri::{self, IngestPath, UriError};
+use crate::ingest::answer::Answer;
+use crate::ingest::body::Intake;
+use crate::ingest::call::Call;
+use crate::otlp::reply::put_response;
+
+use super::{BodyForm, Dialect, Found, MessageForm, media_type, reasons};
+
+/// A method that takes rows.
+struct Method {
+    path: &'static str,
+    form: MessageForm,
+    put_reply: fn(&Answer, &Intake, &mut Vec<u8>),
+}
+
+static EXPORT: Method = Method {
+    path: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    form: MessageForm::OtlpProtobuf,
+    put_reply: |answer, intake, out| put_response(answer.reply().rejected, &reasons(answer, intake), out),
+};
+
+static METHODS: [&Method; 1] = [&EXPORT];
+
+/// What the fields of a call say of it.
+pub(in crate::ingest) struct CallTerms {
+    pub found: Found,
+    /// How its messages are compressed, those that say they are.
+    pub encoding: Encoding,
+    /// What the client waits at most.
+    pub timeout_ms: Option<u64>,
+}
+
+/// The call that a stream of HTTP/2 is; `None` when it is none.
+pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
+    let is_call = matches!(
+        media_type(head).to_ascii_lowercase().as_slice(),
+        b"application/grpc" | b"application/grpc+proto"
+    );
+    let method = METHODS.iter().find(|method| method.path == head.path);
+    let call = Call::at(head.path);
+    let (encoding, timeout) = (head.header("grpc-encoding"), head.header("grpc-timeout"));
+    let terms = |found| CallTerms {
+        found,
+        encoding: encoding
+            .and_then(Encoding::from_token)
+            .unwrap_or(Encoding::Identity),
+        timeout_ms: timeout.and_then(timeout_ms),
+    };
+    let refused = |status, sentence| Some(terms(Found::Refused(&EXPORT, status, sentence)));
+    if !is_call {
+        let is_known = method.is_some() || call.is_some();
+        return is_known.then(|| terms(Found::WrongMediaType(&EXPORT, "application/grpc")));
+    }
+    if encoding.is_some_and(|token| Encoding::from_token(token).is_none()) {
+        let sentence = "the grpc-encoding is not known; send gzip, deflate, zstd or identity";
+        return refused(Status::NotImplemented, sentence);
+    }
+    if timeout.is_some_and(|value| timeout_ms(value).is_none()) {
+        return refused(Status::BadRequest, "the grpc-timeout is up to eight digits and one of H, M, S, m, u, n");
+    }
+    match (method, call) {
+        (Some(&method), _) => Some(terms(Found::Rows(method))),
+        (None, Some(call)) => Some(terms(Found::Call(&EXPORT, call))),
+        (None, None) => refused(Status::NotImplemented, "no such service or method is here"),
+    }
+}
+
+impl Dialect for Method {
+    fn body(&self) -> BodyForm {
+        BodyForm::Message(self.form)
+    }
+
+    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError> {
+        super::table_by_query_or_header(head, scratch)
+    }
+
+    fn answer(
+        &self,
+        replier: &Replier,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        answer: &Answer,
+        intake: &Intake,
+    ) -> Status {
+        match &intake.failure {
+            Some(failure) => {
+                self.refuse(replier, out, envelope, failure.status(), &reasons(answer, intake));
+                failure.status()
+            }
+            // Also when no row was taken: nothing of it is worth sending again, and the client is told.
+            None => {
+                put_success(out, |out| (self.put_reply)(answer, intake, out));
+                Status::Ok
+            }
+        }
+    }
+
+    fn answer_empty(&self, _: &Replier, out: &mut Vec<u8>, _: Envelope) -> Option<Status> {
+        // What nothing became of is nothing in all of these replies.
+        put_success(out, |_| {});
+        Some(Status::Ok)
+    }
+
+    fn refuse(
+        &self,
+        replier: &Replier,
+        out: &mut Vec<u8>,
+        _: Envelope,
+        status: Status,
+        sentence: &dyn std::fmt::Display,
+    ) {
+        put_failure(out, status, &sentence.to_string(), replier.retry_after_s());
+    }
+}
