@@ -274,6 +274,13 @@ impl Limits {
             "a head must fit the buffer it is read into",
         )?;
         at_least(
+            "http2_window_bytes",
+            self.http2_window_bytes as u64,
+            "http2_stream_window_bytes",
+            self.http2_stream_window_bytes as u64,
+            "the bodies of a connection share its window",
+        )?;
+        at_least(
             "body_buffers_bytes_per_core",
             self.body_buffers_bytes_per_core as u64,
             "line_bytes_max plus body_buffer_bytes",

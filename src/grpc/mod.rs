@@ -6,6 +6,7 @@
 
 pub mod frame;
 pub mod health;
+pub mod ingest;
 pub mod metadata;
 pub mod reflection;
 pub mod reply;

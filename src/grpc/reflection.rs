@@ -2,7 +2,7 @@
 //!
 //! Source: gRPC, "GRPC Server Reflection Protocol"; protobuf, `descriptor.proto`.
 
-use crate::otlp::wire::{Fields, Malformed, Value, put_bytes_field, put_varint_field};
+use crate::protobuf::{Fields, Malformed, Value, put_bytes_field, put_varint_field};
 
 use super::status::Code;
 

@@ -1,7 +1,7 @@
 //! The status codes of gRPC, and which of them an HTTP status is.
 
 use crate::http::status::Status;
-use crate::otlp::wire::{put_bytes_field, put_varint_field};
+use crate::protobuf::{put_bytes_field, put_varint_field};
 
 /// A code of gRPC, which is also `google.rpc.Code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ pub fn put_retry_status(code: Code, message: &str, retry_after_s: u32, out: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::wire::{Fields, Value};
+    use crate::protobuf::{Fields, Value};
 
     #[test]
     fn every_status_has_a_code_and_only_success_is_ok() {

@@ -1,4 +1,4 @@
-//! Calls of gRPC that are not one message of rows and its reply: health, reflection.
+//! Calls of gRPC that are not one message of rows and its reply.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -32,8 +32,12 @@ pub(super) enum Call {
     HealthCheck,
     /// `grpc.health.v1.Health/Watch`.
     HealthWatch,
+    /// `logs.LogService/HealthCheck`.
+    LogsHealth,
     /// `ServerReflectionInfo`, of both versions, which have the same messages.
     Reflection,
+    /// `ringhouse.v1.Ingest/Stream`.
+    Rows,
 }
 
 impl Call {
@@ -44,6 +48,8 @@ impl Call {
             "/grpc.health.v1.Health/Watch" => Call::HealthWatch,
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
             | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Call::Reflection,
+            "/logs.LogService/HealthCheck" => Call::LogsHealth,
+            "/ringhouse.v1.Ingest/Stream" => Call::Rows,
             _ => return None,
         })
     }
@@ -65,7 +71,7 @@ impl From<Failure> for Refusal {
 }
 
 impl Refusal {
-    fn malformed() -> Refusal {
+    pub(super) fn malformed() -> Refusal {
         Refusal {
             status: Status::BadRequest,
             sentence: "the message is not the protobuf message it should be".to_owned(),
@@ -86,7 +92,9 @@ impl Session<'_> {
         match call {
             Call::HealthCheck => self.check(plan).await?,
             Call::HealthWatch => self.watch_health(plan).await?,
+            Call::LogsHealth => self.logs_health(plan).await?,
             Call::Reflection => self.reflect(plan.encoding).await?,
+            Call::Rows => unreachable!("it has a table"),
         }
         Ok(Next::Close)
     }
@@ -108,6 +116,19 @@ impl Session<'_> {
                 self.flush().await
             }
         }
+    }
+
+    async fn logs_health(&mut self, plan: &Plan) -> io::Result<()> {
+        // Its request has no fields.
+        if let Err(failure) = self.message(Framing::OnlyMessage, plan.encoding).await? {
+            return self.refuse_call(&failure.into()).await;
+        }
+        let core = self.core;
+        put_success(&mut self.out, |out| {
+            health::put_logs_health(core.serving(), core.clock.unix_ns(), out);
+        });
+        core.metrics.request(Status::Ok.code());
+        self.flush().await
     }
 
     async fn watch_health(&mut self, plan: &Plan) -> io::Result<()> {

@@ -47,7 +47,7 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// State of one connection, or of one stream.
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
-    port: Rc<Port>,
+    pub(super) port: Rc<Port>,
     pub(super) connection: Link,
     pub(super) buffer: ReceiveBuffer,
     pub(super) out: Vec<u8>,
@@ -92,6 +92,11 @@ pub(super) struct Plan {
 
 enum Action {
     Ingest {
+        table: Rc<Table>,
+        level: AckLevel,
+    },
+    /// Messages of rows for as long as the call lasts.
+    Rows {
         table: Rc<Table>,
         level: AckLevel,
     },
@@ -347,6 +352,11 @@ impl<'c> Session<'c> {
         let (table, level) = match &plan.action {
             Action::Ingest { table, level } => (Rc::clone(table), *level),
             Action::Call(call) => return self.call(*call, &plan).await,
+            Action::Rows { table, level } => {
+                let (table, level) = (Rc::clone(table), *level);
+                self.take_calls_rows(&plan, &table, level).await?;
+                return Ok(Next::Close);
+            }
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -782,6 +792,7 @@ fn route(
             return (dialect, refuse(status, Sentence::Fixed(sentence)));
         }
         Found::Call(dialect, _) if head.method != "POST" => return (dialect, Action::MethodNotAllowed),
+        Found::Call(dialect, Call::Rows) => (dialect, None),
         Found::Call(dialect, call) => return (dialect, Action::Call(call)),
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
@@ -821,6 +832,7 @@ fn route(
             Sentence::Table(error),
         ),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
+        (Ok(table), None) if matches!(found, Found::Call(..)) => Action::Rows { table, level },
         (Ok(table), None) => Action::Ingest { table, level },
     };
     (dialect, action)

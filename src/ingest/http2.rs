@@ -156,15 +156,24 @@ pub(super) async fn serve(
     let streams = Rc::new(Streams::default());
     streams.idle_since_ms.set(core.coarse_ms.get());
     let served = run(core, port, &socket, &streams).await;
-    match &served {
+    let is_broken = match &served {
+        Ok(()) => false,
+        // The client's mistake, of which it was told.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            tracing::debug!(core = core.index, %error, "connection ended");
+            false
+        }
         Err(error) if super::is_disconnect(error) || error.kind() == ErrorKind::TimedOut => {
             tracing::debug!(core = core.index, %error, "connection ended");
+            true
         }
-        Err(error) => tracing::info!(core = core.index, %error, "connection failed"),
-        Ok(()) => {}
-    }
+        Err(error) => {
+            tracing::info!(core = core.index, %error, "connection failed");
+            true
+        }
+    };
     if let Some(mut connection) = socket.into_connection()
-        && served.is_ok()
+        && !is_broken
     {
         linger(core, &mut connection).await;
     }
@@ -212,6 +221,8 @@ async fn run(core: &Rc<Core>, port: Rc<Port>, socket: &Rc<Socket>, streams: &Rc<
         .await;
         match next {
             Next::Serve(request, respond) => admit(core, &port, streams, request, respond),
+            // What it ends with is our goodbye then.
+            Next::End(_) if leaving_since_ms.is_some() => return Ok(()),
             Next::End(ended) => return ended.map_err(error_of),
             Next::Expire if leaving_since_ms.is_some() || socket.blocked_since_ms().is_some() => {
                 return Err(ErrorKind::TimedOut.into());

@@ -14,6 +14,7 @@ mod keyed;
 mod link;
 mod message;
 mod port;
+mod rows_call;
 mod table;
 
 pub(crate) use keyed::unix_ms;
