@@ -29,6 +29,7 @@ pub mod http;
 pub mod ingest;
 pub mod json;
 pub mod otlp;
+pub mod protobuf;
 pub mod routing;
 
 // Rows to columns in wire form.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::rows::{Context, Record, Rows, room_bytes};
-use super::wire::{Fields, Malformed, Value};
+use crate::protobuf::{Fields, Malformed, Value};
 use crate::batch::{Pushed, RowInput, TableSink};
 use crate::json::{Parser, RowErrors};
 

@@ -12,7 +12,6 @@ mod message;
 mod record;
 pub mod reply;
 mod rows;
-pub mod wire;
 
 pub use json::{JsonMessage, WrongStructure};
 pub use message::{Message, Progress};

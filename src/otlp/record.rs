@@ -4,7 +4,7 @@ use super::message::ProtobufRecords;
 use super::rows::{
     Context, Places, Record, Records, Room, Shared, double_node, find_member, integer_node, put_text, text_of,
 };
-use super::wire::{Fields, Value};
+use crate::protobuf::{Fields, Value};
 use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
 

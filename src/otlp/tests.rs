@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::reply::{put_json_response, put_json_status, put_response, put_status};
-use super::wire::{put_bytes_field, put_fixed64_field, put_varint_field};
+use crate::protobuf::{put_bytes_field, put_fixed64_field, put_varint_field};
 use super::*;
 use crate::batch::{RowInput, TableSink};
 use crate::clickhouse::frame::FrameEncoder;
@@ -93,7 +93,7 @@ struct Taken {
     accepted: u64,
 }
 
-fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, wire::Malformed> {
+fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, crate::protobuf::Malformed> {
     let message = Message::parse(&request.0)?;
     Ok(take_all(schema, limits, &message))
 }
