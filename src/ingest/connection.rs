@@ -16,12 +16,12 @@ use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
 use crate::mapping::Reading;
-use crate::routing::{RequestFacts, RowFacts, split_checked};
+use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake, Terms};
-use super::dialect::{self, BodyForm, Dialect, Found, OWN};
+use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
 use super::keyed::KeyedRequest;
 use super::port::Port;
 use super::table::Table;
@@ -72,7 +72,7 @@ struct Reply {
 
 /// What a request asks for, once its head is understood and no longer needed.
 pub(super) struct Plan {
-    dialect: &'static dyn Dialect,
+    pub(super) dialect: &'static dyn Dialect,
     action: Action,
     pub(super) framing: Framing,
     pub(super) encoding: Encoding,
@@ -85,7 +85,11 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        /// The routes its rows may take; none when it names its table.
+        candidates: Option<Candidates>,
     },
+    /// It asks for what does not depend on rows.
+    Tell(Fixed),
     Refuse {
         status: Status,
         sentence: Sentence,
@@ -274,8 +278,13 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level) = match &plan.action {
-            Action::Ingest { table, level } => (Rc::clone(table), *level),
+        let (table, level, candidates) = match &plan.action {
+            Action::Ingest {
+                table,
+                level,
+                candidates,
+            } => (Rc::clone(table), *level, *candidates),
+            Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -352,7 +361,8 @@ impl<'c> Session<'c> {
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, framing, encoding, terms).await
+                                self.take_message(form, &table, candidates, framing, encoding, terms)
+                                    .await
                             }
                         };
                         taken.map(|intake| (intake, None))
@@ -394,6 +404,20 @@ impl<'c> Session<'c> {
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Answers what does not depend on rows.
+    async fn tell(&mut self, plan: &Plan, fixed: &Fixed) -> io::Result<Next> {
+        self.settle_all().await?;
+        self.core.replier.borrow().message(
+            &mut self.out,
+            plan.refusal_envelope(),
+            fixed.status,
+            fixed.content_type,
+            |out| out.extend_from_slice(fixed.body.as_bytes()),
+        );
+        self.core.metrics.request(fixed.status.code());
+        self.discard(plan).await
     }
 
     /// Gives the answer a request with the same key had.
@@ -570,8 +594,9 @@ impl<'c> Session<'c> {
             }
             return self.answer_late(&reply);
         };
+        let took_ms = (core.clock.now_ns() - reply.started_ns) / 1_000_000;
         let answer = match reply.intake.answer(reply.level, refused) {
-            Ok(answer) => answer,
+            Ok(answer) => answer.after(took_ms),
             Err((status, sentence)) => {
                 let is_empty = reply.intake.failure.is_none();
                 let answered = is_empty.then(|| {
@@ -587,7 +612,7 @@ impl<'c> Session<'c> {
             }
         };
         if let Some(keyed) = reply.keyed {
-            core.key_answered(keyed, Some(answer.stored(&reply.intake)));
+            core.key_answered(keyed, Some(reply.dialect.stored(&answer, &reply.intake)));
         }
         let status = reply.dialect.answer(
             &core.replier.borrow(),
@@ -722,8 +747,9 @@ fn route(
     let (dialect, accept) = match dialect::find(head) {
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
+        Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
         Found::Nothing => {
-            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs";
+            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs, Loki's to /loki/api/v1/push";
             return (OWN, refuse(Status::NotFound, Sentence::Fixed(sentence)));
         }
     };
@@ -734,8 +760,15 @@ fn route(
     if head.method != "POST" {
         return (dialect, Action::MethodNotAllowed);
     }
+    if head.encoding == Encoding::Snappy && dialect.body() != BodyForm::Message(MessageForm::LokiProtobuf) {
+        let sentence = "Content-Encoding: snappy is taken of Loki's protobuf only";
+        return (
+            dialect,
+            refuse(Status::UnsupportedMediaType, Sentence::Fixed(sentence)),
+        );
+    }
     if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
-        let sentence = "an Idempotency-Key is kept for rows of /ingest only; send this without one";
+        let sentence = "an Idempotency-Key is kept for /ingest and /api/logs only; send this without one";
         return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
     }
     let written = uri::query_parameter(head.query, "ack")
@@ -750,29 +783,28 @@ fn route(
         }
     };
     let action = match (core.table_of(port, head, named), accept) {
-        (Err(error), _) => refuse(
-            match error {
-                TableError::NotServed => Status::NotFound,
-                TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
-            },
-            Sentence::Table(error),
-        ),
+        (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok(table), None) => Action::Ingest { table, level },
+        (Ok((table, candidates)), None) => Action::Ingest {
+            table,
+            level,
+            candidates,
+        },
     };
     (dialect, action)
 }
 
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one.
+    /// The table of a request: the one it names, else a route's, else its listener's, else the default one. With it the routes
+    /// that its rows may take.
     fn table_of(
         &self,
         port: &Port,
         head: &Head<'_>,
         named: uri::IngestPath<'_>,
-    ) -> Result<Rc<Table>, TableError> {
+    ) -> Result<(Rc<Table>, Option<Candidates>), TableError> {
         if named != uri::IngestPath::DEFAULT {
-            return self.table(named.database, named.table);
+            return Ok((self.table(named.database, named.table)?, None));
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -780,12 +812,13 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        match configured.or(port.table.as_deref()) {
+        let table = match configured.or(port.table.as_deref()) {
             None => self.table(None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
                 self.table(database, Some(table))
             }
-        }
+        };
+        Ok((table?, Some(candidates)))
     }
 }
