@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod health;
 pub mod ingest;
+pub mod logs;
 pub mod metadata;
 pub mod reflection;
 pub mod reply;

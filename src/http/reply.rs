@@ -174,6 +174,20 @@ impl Replier {
         finish(out, start, envelope);
     }
 
+    /// Appends a 204, which has no body and says nothing of one (RFC 9110 section 8.6).
+    pub fn no_content(&self, out: &mut Vec<u8>, envelope: Envelope) {
+        out.extend_from_slice(Status::NoContent.line().as_bytes());
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&self.date);
+        out.extend_from_slice(connection_field(envelope.persistence));
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// The second that replies carry, since 1970.
+    pub fn unix_s(&self) -> u64 {
+        self.unix_s
+    }
+
     fn sentence(
         &self,
         out: &mut Vec<u8>,
@@ -212,11 +226,7 @@ impl Replier {
         out.extend_from_slice(content_type.as_bytes());
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(&self.date);
-        match persistence {
-            Persistence::Keep => {}
-            Persistence::KeepHttp10 => out.extend_from_slice(b"\r\nConnection: keep-alive"),
-            Persistence::Close => out.extend_from_slice(b"\r\nConnection: close"),
-        }
+        out.extend_from_slice(connection_field(persistence));
         match (status, extra) {
             (_, Extra::Allow(methods)) => {
                 out.extend_from_slice(b"\r\nAllow: ");
@@ -247,6 +257,15 @@ impl Replier {
         self.header(&mut ok, Status::Ok, Persistence::Keep, Extra::None);
         self.header(&mut accepted, Status::Accepted, Persistence::Keep, Extra::None);
         (self.ok, self.accepted) = (ok, accepted);
+    }
+}
+
+/// The line end before a Connection field, and that field, if there is one.
+fn connection_field(persistence: Persistence) -> &'static [u8] {
+    match persistence {
+        Persistence::Keep => b"",
+        Persistence::KeepHttp10 => b"\r\nConnection: keep-alive",
+        Persistence::Close => b"\r\nConnection: close",
     }
 }
 

@@ -8,6 +8,8 @@ pub enum Status {
     Ok = 200,
     /// Rows are in memory; the process may still lose them.
     Accepted = 202,
+    /// As 200, without a body.
+    NoContent = 204,
     /// The request or all of its rows are malformed.
     BadRequest = 400,
     /// Path or table that is not served.
@@ -55,9 +57,10 @@ impl Status {
     }
 
     /// Every status, in the order of the codes.
-    pub const ALL: [Status; 18] = [
+    pub const ALL: [Status; 19] = [
         Status::Ok,
         Status::Accepted,
+        Status::NoContent,
         Status::BadRequest,
         Status::NotFound,
         Status::MethodNotAllowed,
@@ -91,6 +94,7 @@ impl Status {
         match self {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
             Status::Accepted => "HTTP/1.1 202 Accepted\r\n",
+            Status::NoContent => "HTTP/1.1 204 No Content\r\n",
             Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
             Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
             Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\n",

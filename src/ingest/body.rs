@@ -16,13 +16,13 @@ use crate::http::status::Status;
 use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::runtime;
+use crate::runtime::{self, Connection};
 use crate::wal::log::LogError;
 
-use super::Core;
 use super::connection::Session;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
+use super::{Core, TableError};
 
 /// What became of a body.
 pub(super) struct Intake {
@@ -53,6 +53,8 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
+    /// The table that its rows are routed to cannot take any.
+    Table(TableError),
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
     /// No memory for a longer row could be lent.
@@ -66,6 +68,7 @@ impl Failure {
         match self {
             Failure::Body(error) => error.status(),
             Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
+            Failure::Table(error) => error.status(),
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
@@ -78,6 +81,7 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
+            Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {
@@ -129,6 +133,18 @@ impl Source {
             }
             Source::Open { ended, .. } => (buffer.unread(), *ended),
             Source::Decoded { content, done, .. } => (content.unread(), *done),
+        }
+    }
+
+    /// Nothing comes any more. False where that is no way for a body to end.
+    fn end(&mut self) -> bool {
+        match self {
+            Source::Direct { .. } => false,
+            Source::Open { ended, .. } => {
+                *ended = true;
+                true
+            }
+            Source::Decoded { decoder, .. } => decoder.end_stream(),
         }
     }
 
@@ -308,23 +324,20 @@ impl Session<'_> {
                 return Ok(Err(no_room(cannot)));
             }
             match self.connection.read(self.buffer.spare()).await {
+                Ok(0) if !source.end() => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(0) => match source {
-                    Source::Open { ended, .. } => {
-                        *ended = true;
-                        return Ok(Ok(()));
-                    }
-                    Source::Decoded { decoder, .. } => {
-                        if !decoder.end_stream() {
-                            return Err(io::ErrorKind::UnexpectedEof.into());
-                        }
-                    }
-                    Source::Direct { .. } => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Source::Decoded { .. } => {}
+                    _ => return Ok(Ok(())),
                 },
                 Ok(received) => {
                     self.buffer.filled(received);
                     self.progressed(received as u64);
                     if self.buffer.spare().is_empty() {
                         core.enlarge(&mut self.buffer);
+                    }
+                    // Known with its last bytes, so that a body that is cut off is not taken up to there.
+                    if self.connection.is_at_end() {
+                        source.end();
                     }
                     if let Source::Open { received: all, .. } = source {
                         *all += received as u64;
@@ -346,33 +359,9 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    /// [`Core::wait_for_room`], after which the body comes on.
     pub(super) async fn wait_for_room(&mut self, table: &Rc<Table>) -> bool {
-        let core = self.core;
-        self.connection
-            .watch()
-            .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
-        let freed = loop {
-            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
-            if core.has_room() {
-                core.seal_full(table);
-                break true;
-            }
-            let mut notified = pin!(core.freed.notified());
-            let waited = poll_fn(|cx| {
-                if notified.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
-                if self.connection.poll_deadline(cx) {
-                    Poll::Ready(false)
-                } else {
-                    Poll::Pending
-                }
-            });
-            if !waited.await {
-                break false;
-            }
-        };
+        let freed = self.core.wait_for_room(&self.connection, table).await;
         self.expect_progress();
         freed
     }
@@ -407,6 +396,34 @@ impl Core {
         }
     }
 
+    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    pub(super) async fn wait_for_room(&self, connection: &Connection, table: &Rc<Table>) -> bool {
+        connection
+            .watch()
+            .set_deadline(self.clock.now_ms() + self.limits.ack_deadline_ms);
+        loop {
+            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
+            if self.has_room() {
+                self.seal_full(table);
+                return true;
+            }
+            let mut notified = pin!(self.freed.notified());
+            let waited = poll_fn(|cx| {
+                if notified.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if connection.poll_deadline(cx) {
+                    Poll::Ready(false)
+                } else {
+                    Poll::Pending
+                }
+            });
+            if !waited.await {
+                return false;
+            }
+        }
+    }
+
     /// Pushes rows of `input` from `at` on into the table's batches, sealing those that are full, until all are in, one cannot be
     /// sealed, or others should have a turn.
     pub(super) fn push(
@@ -430,7 +447,7 @@ impl Core {
     pub(super) fn push_whole(
         &self,
         table: &Rc<Table>,
-        text: RowsText<'_>,
+        input: &impl RowInput,
         first_row: u64,
         errors: &mut RowErrors,
         terms: Terms,
@@ -439,7 +456,7 @@ impl Core {
             self.seal_now(table, batch);
             true
         };
-        self.push_with(table, &text, 0, first_row, errors, terms, true, seal)
+        self.push_with(table, input, 0, first_row, errors, terms, true, seal)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what its two callers share")]
@@ -494,7 +511,7 @@ impl Core {
                 end.blocked = true;
                 break;
             }
-            if I::PASS_BY_PASS {
+            if I::PASS_BY_PASS && !commits {
                 break;
             }
         }

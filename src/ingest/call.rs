@@ -20,7 +20,7 @@ use crate::http::head::Framing;
 use crate::http::status::Status;
 
 use super::Core;
-use super::body::{Failure, Source};
+use super::body::Failure;
 use super::connection::{Next, Plan, Session};
 use super::http2::Stream;
 use super::link::Link;
@@ -120,7 +120,7 @@ impl Session<'_> {
 
     async fn logs_health(&mut self, plan: &Plan) -> io::Result<()> {
         // Its request has no fields.
-        if let Err(failure) = self.message(Framing::OnlyMessage, plan.encoding).await? {
+        if let Err(failure) = self.receive_message(Framing::OnlyMessage, plan.encoding).await? {
             return self.refuse_call(&failure.into()).await;
         }
         let core = self.core;
@@ -161,7 +161,7 @@ impl Session<'_> {
     }
 
     async fn health_request(&mut self, plan: &Plan) -> io::Result<Result<Serving, Refusal>> {
-        let source = match self.message(Framing::OnlyMessage, plan.encoding).await? {
+        let source = match self.receive_message(Framing::OnlyMessage, plan.encoding).await? {
             Ok(source) => source,
             Err(failure) => return Ok(Err(failure.into())),
         };
@@ -177,7 +177,7 @@ impl Session<'_> {
     async fn reflect(&mut self, encoding: Encoding) -> io::Result<()> {
         self.begin_replies()?;
         loop {
-            let source = match self.message(Framing::OneMessage, encoding).await? {
+            let source = match self.receive_message(Framing::OneMessage, encoding).await? {
                 Ok(source) => source,
                 Err(Failure::Body(BodyError::Message(FrameError::None))) => return self.end_call(None),
                 Err(failure) => return self.end_call(Some(&failure.into())),
@@ -188,33 +188,6 @@ impl Session<'_> {
             }
             drop(source);
             self.send_message(|out| out.extend_from_slice(&response)).await?;
-        }
-    }
-
-    /// Receives one message whole.
-    pub(super) async fn message(
-        &mut self,
-        framing: Framing,
-        encoding: Encoding,
-    ) -> io::Result<Result<Source, Failure>> {
-        let bytes_max = self.core.limits.message_bytes_max;
-        let mut source = match self.source(framing, encoding) {
-            Ok(source) => source,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        self.expect_progress();
-        loop {
-            let (text, end) = source.text(&self.buffer);
-            if text.len() > bytes_max {
-                let bytes_max = bytes_max as u64;
-                return Ok(Err(Failure::Body(BodyError::TooLong { bytes_max })));
-            }
-            if end {
-                return Ok(Ok(source));
-            }
-            if let Err(failure) = self.receive(&mut source).await? {
-                return Ok(Err(failure));
-            }
         }
     }
 

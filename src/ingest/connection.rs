@@ -16,13 +16,13 @@ use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
 use crate::mapping::Reading;
-use crate::routing::{RequestFacts, RowFacts, split_checked};
+use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake, Terms};
 use super::call::Call;
-use super::dialect::{self, BodyForm, Dialect, Found, OWN};
+use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
 use super::http2;
 use super::keyed::KeyedRequest;
 use super::link::Link;
@@ -79,7 +79,7 @@ struct Reply {
 
 /// What a request asks for, once its head is understood and no longer needed.
 pub(super) struct Plan {
-    dialect: &'static dyn Dialect,
+    pub(super) dialect: &'static dyn Dialect,
     action: Action,
     pub(super) framing: Framing,
     pub(super) encoding: Encoding,
@@ -94,13 +94,18 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        /// The routes its rows may take; none when it names its table.
+        candidates: Option<Candidates>,
     },
     /// Messages of rows for as long as the call lasts.
     Rows {
         table: Rc<Table>,
         level: AckLevel,
+        candidates: Option<Candidates>,
     },
     Call(Call),
+    /// It asks for what does not depend on rows.
+    Tell(Fixed),
     Refuse {
         status: Status,
         sentence: Sentence,
@@ -319,15 +324,14 @@ impl<'c> Session<'c> {
                     Link::Connection(_) => None,
                     Link::Stream(_) => dialect::grpc::find(&head),
                 };
-                let (found, framing, encoding) = match (&call, &self.connection) {
-                    (Some(call), _) => (call.found, Framing::OnlyMessage, call.encoding),
+                let (found, framing, encoding, timeout_ms) = match (call, &self.connection) {
+                    (Some(call), _) => (call.found, Framing::OnlyMessage, call.encoding, call.timeout_ms),
                     (None, Link::Stream(stream)) if !stream.is_at_end() => {
                         let length = head.framing.length().filter(|_| head.framing != Framing::None);
-                        (dialect::find(&head), Framing::Stream(length), head.encoding)
+                        (dialect::find(&head), Framing::Stream(length), head.encoding, None)
                     }
-                    (None, _) => (dialect::find(&head), head.framing, head.encoding),
+                    (None, _) => (dialect::find(&head), head.framing, head.encoding, None),
                 };
-                let timeout_ms = call.and_then(|call| call.timeout_ms);
                 let (dialect, action) = route(core, &self.port, &head, found, &mut self.uri);
                 let plan = Plan {
                     dialect,
@@ -349,14 +353,23 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     pub(super) async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level) = match &plan.action {
-            Action::Ingest { table, level } => (Rc::clone(table), *level),
+        let (table, level, candidates) = match &plan.action {
+            Action::Ingest {
+                table,
+                level,
+                candidates,
+            } => (Rc::clone(table), *level, *candidates),
             Action::Call(call) => return self.call(*call, &plan).await,
-            Action::Rows { table, level } => {
-                let (table, level) = (Rc::clone(table), *level);
-                self.take_calls_rows(&plan, &table, level).await?;
+            Action::Rows {
+                table,
+                level,
+                candidates,
+            } => {
+                let (table, level, candidates) = (Rc::clone(table), *level, *candidates);
+                self.take_calls_rows(&plan, &table, level, candidates).await?;
                 return Ok(Next::Close);
             }
+            Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -433,7 +446,8 @@ impl<'c> Session<'c> {
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, framing, encoding, terms).await
+                                self.take_message(form, &table, candidates, framing, encoding, terms)
+                                    .await
                             }
                         };
                         taken.map(|intake| (intake, None))
@@ -480,6 +494,20 @@ impl<'c> Session<'c> {
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Answers what does not depend on rows.
+    async fn tell(&mut self, plan: &Plan, fixed: &Fixed) -> io::Result<Next> {
+        self.settle_all().await?;
+        self.core.replier.borrow().message(
+            &mut self.out,
+            plan.refusal_envelope(),
+            fixed.status,
+            fixed.content_type,
+            |out| out.extend_from_slice(fixed.body.as_bytes()),
+        );
+        self.core.metrics.request(fixed.status.code());
+        self.discard(plan).await
     }
 
     /// Gives the answer a request with the same key had.
@@ -656,8 +684,9 @@ impl<'c> Session<'c> {
             }
             return self.answer_late(&reply);
         };
+        let took_ms = (core.clock.now_ns() - reply.started_ns) / 1_000_000;
         let answer = match reply.intake.answer(reply.level, refused) {
-            Ok(answer) => answer,
+            Ok(answer) => answer.after(took_ms),
             Err((status, sentence)) => {
                 let is_empty = reply.intake.failure.is_none();
                 let answered = is_empty.then(|| {
@@ -673,7 +702,7 @@ impl<'c> Session<'c> {
             }
         };
         if let Some(keyed) = reply.keyed {
-            core.key_answered(keyed, Some(answer.stored(&reply.intake)));
+            core.key_answered(keyed, Some(reply.dialect.stored(&answer, &reply.intake)));
         }
         let status = reply.dialect.answer(
             &core.replier.borrow(),
@@ -787,6 +816,7 @@ fn route(
     scratch: &mut uri::Scratch,
 ) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
+    let is_call = matches!(found, Found::Call(..));
     let (dialect, accept) = match found {
         Found::Refused(dialect, status, sentence) => {
             return (dialect, refuse(status, Sentence::Fixed(sentence)));
@@ -796,8 +826,9 @@ fn route(
         Found::Call(dialect, call) => return (dialect, Action::Call(call)),
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
+        Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
         Found::Nothing => {
-            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs";
+            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs, Loki's to /loki/api/v1/push";
             return (OWN, refuse(Status::NotFound, Sentence::Fixed(sentence)));
         }
     };
@@ -808,8 +839,15 @@ fn route(
     if head.method != "POST" {
         return (dialect, Action::MethodNotAllowed);
     }
+    if head.encoding == Encoding::Snappy && dialect.body() != BodyForm::Message(MessageForm::LokiProtobuf) {
+        let sentence = "Content-Encoding: snappy is taken of Loki's protobuf only";
+        return (
+            dialect,
+            refuse(Status::UnsupportedMediaType, Sentence::Fixed(sentence)),
+        );
+    }
     if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
-        let sentence = "an Idempotency-Key is kept for rows of /ingest only; send this without one";
+        let sentence = "an Idempotency-Key is kept for /ingest and /api/logs only; send this without one";
         return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
     }
     let written = uri::query_parameter(head.query, "ack")
@@ -824,30 +862,33 @@ fn route(
         }
     };
     let action = match (core.table_of(port, head, named), accept) {
-        (Err(error), _) => refuse(
-            match error {
-                TableError::NotServed => Status::NotFound,
-                TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
-            },
-            Sentence::Table(error),
-        ),
+        (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok(table), None) if matches!(found, Found::Call(..)) => Action::Rows { table, level },
-        (Ok(table), None) => Action::Ingest { table, level },
+        (Ok((table, candidates)), None) if is_call => Action::Rows {
+            table,
+            level,
+            candidates,
+        },
+        (Ok((table, candidates)), None) => Action::Ingest {
+            table,
+            level,
+            candidates,
+        },
     };
     (dialect, action)
 }
 
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one.
+    /// The table of a request: the one it names, else a route's, else its listener's, else the default one. With it the routes
+    /// that its rows may take.
     fn table_of(
         &self,
         port: &Port,
         head: &Head<'_>,
         named: uri::IngestPath<'_>,
-    ) -> Result<Rc<Table>, TableError> {
+    ) -> Result<(Rc<Table>, Option<Candidates>), TableError> {
         if named != uri::IngestPath::DEFAULT {
-            return self.table(named.database, named.table);
+            return Ok((self.table(named.database, named.table)?, None));
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -855,12 +896,13 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        match configured.or(port.table.as_deref()) {
+        let table = match configured.or(port.table.as_deref()) {
             None => self.table(None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
                 self.table(database, Some(table))
             }
-        }
+        };
+        Ok((table?, Some(candidates)))
     }
 }

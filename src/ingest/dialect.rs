@@ -4,13 +4,20 @@
 //! all of them.
 
 pub(super) mod grpc;
+mod logentry;
+mod logger;
+mod logtide;
+mod loki;
 mod otlp;
 mod own;
+
+use std::borrow::Cow;
 
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
 use crate::http::uri::{self, IngestPath, UriError};
+use crate::idempotency::StoredReply;
 use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
@@ -32,11 +39,18 @@ pub(super) trait Dialect: Sync {
         false
     }
 
+    /// The reply to a request whose rows were taken, as duplicates of it get it.
+    fn stored(&self, answer: &Answer, intake: &Intake) -> StoredReply {
+        answer.stored(intake)
+    }
+
     /// The table the request names, if it does.
     ///
     /// # Errors
     /// What it names cannot be a table.
-    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError>;
+    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError> {
+        table_by_query_or_header(head, scratch)
+    }
 
     /// Appends the reply to a request whose rows were taken; its status.
     fn answer(
@@ -78,10 +92,30 @@ pub(super) enum BodyForm {
 pub(super) enum MessageForm {
     OtlpProtobuf,
     OtlpJson,
+    /// A block of Snappy.
+    LokiProtobuf,
+    LokiJson,
+    LogEntry,
+    LogEntryBatch,
+    LogEntryJson,
+    /// Of a call.
+    IngestLogs,
+    /// Of a call.
+    SendLog,
+    Logger,
+    LogTide,
+    /// One object, or one a line.
+    LogTideSingle,
+}
+
+/// A reply that needs no rows.
+pub(super) struct Fixed {
+    pub status: Status,
+    pub content_type: &'static str,
+    pub body: Cow<'static, str>,
 }
 
 /// What a request's head asks for.
-#[derive(Clone, Copy)]
 pub(super) enum Found {
     /// Its body holds rows.
     Rows(&'static dyn Dialect),
@@ -91,6 +125,8 @@ pub(super) enum Found {
     Call(&'static dyn Dialect, Call),
     /// It cannot be taken; why.
     Refused(&'static dyn Dialect, Status, &'static str),
+    /// It asks for what does not depend on rows.
+    Fixed(&'static dyn Dialect, Fixed),
     /// Nothing is at its path.
     Nothing,
 }
@@ -102,6 +138,10 @@ pub(super) static OWN: &dyn Dialect = &own::Own;
 pub(super) fn find(head: &Head<'_>) -> Found {
     own::find(head)
         .or_else(|| otlp::find(head))
+        .or_else(|| loki::find(head))
+        .or_else(|| logentry::find(head))
+        .or_else(|| logger::find(head))
+        .or_else(|| logtide::find(head))
         .unwrap_or(Found::Nothing)
 }
 
@@ -127,11 +167,11 @@ fn table_by_query_or_header<'a>(
     }
 }
 
-/// The first reasons why rows were rejected, as one text.
-fn reasons(answer: &Answer, intake: &Intake) -> String {
+/// The first reasons why rows were rejected, as one text; a row is called `noun`.
+fn reasons(answer: &Answer, intake: &Intake, noun: &str) -> String {
     let reasons: Vec<String> = answer
         .errors(intake)
-        .map(|(row, reason)| format!("record {row}: {reason}"))
+        .map(|(row, reason)| format!("{noun} {row}: {reason}"))
         .collect();
     reasons.join("; ")
 }

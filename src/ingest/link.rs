@@ -31,6 +31,14 @@ impl Link {
         self.watch().poll_expired(cx)
     }
 
+    /// Nothing more can be read. Of a connection that is known only from reading nothing.
+    pub(super) fn is_at_end(&self) -> bool {
+        match self {
+            Link::Connection(_) => false,
+            Link::Stream(stream) => stream.is_at_end(),
+        }
+    }
+
     /// Reads into `buffer`; 0 is the end of the connection or of the stream.
     ///
     /// # Errors

@@ -13,13 +13,13 @@ use crate::http::head::Framing;
 use crate::http::status::Status;
 use crate::json::{BodyFault, RowForm, RowsText, Split, Splitter};
 use crate::mapping::{Reading, Vocabulary};
-use crate::otlp::{Message, Progress};
+use crate::routing::Candidates;
 use crate::runtime;
 
-use super::body::{BUSY, Failure, Intake, Terms};
+use super::body::{BUSY, Failure, Intake, Source, Terms};
 use super::call::Refusal;
 use super::connection::{Plan, Session};
-use super::message::Malformed;
+use super::dialect::MessageForm;
 use super::table::Table;
 
 /// A message whose rows are taken, and whose reply is not sent.
@@ -117,6 +117,7 @@ impl Session<'_> {
         plan: &Plan,
         table: &Rc<Table>,
         level: AckLevel,
+        candidates: Option<Candidates>,
     ) -> io::Result<()> {
         let core = self.core;
         self.begin_replies()?;
@@ -137,7 +138,7 @@ impl Session<'_> {
                         sentence: "the call was silent for too long; begin another".to_owned(),
                     });
                 }
-                Woken::Received => match self.take_one(plan, table, level).await? {
+                Woken::Received => match self.take_one(plan, table, level, candidates).await? {
                     Ok(pending) => replies.pending.push_back(pending),
                     Err(refusal) => break Some(refusal),
                 },
@@ -159,9 +160,10 @@ impl Session<'_> {
         plan: &Plan,
         table: &Rc<Table>,
         level: AckLevel,
+        candidates: Option<Candidates>,
     ) -> io::Result<Result<Pending, Refusal>> {
         let core = self.core;
-        let source = match self.message(Framing::OneMessage, plan.encoding).await? {
+        let source = match self.receive_message(Framing::OneMessage, plan.encoding).await? {
             Ok(source) => source,
             Err(failure) => return Ok(Err(failure.into())),
         };
@@ -199,61 +201,20 @@ impl Session<'_> {
         };
         let none = pending.intake.errors.counts();
         // The rows lie in the message, which stays where it was received until all of them are taken.
-        let mut json = JsonRows::new(Splitter::new(&core.limits));
-        let (mut first_row, mut progress) = (0, None::<Progress>);
-        loop {
-            let message = rows_of(source.text(&self.buffer).0).expect("it was read before");
-            let intake = &mut pending.intake;
-            let pushed = match message.rows {
-                Rows::None => break,
-                Rows::Json(text) => match json.next(text) {
-                    Next::Chunk { start, end, form } => {
-                        let chunk = RowsText {
-                            bytes: &text[start..end],
-                            form,
-                        };
-                        let pushed = core.push(table, &chunk, 0, first_row, &mut intake.errors, terms);
-                        json.took(pushed.consumed);
-                        pushed
-                    }
-                    Next::TooLong => {
-                        core.reject_too_long(table, first_row, &mut intake.errors);
-                        first_row += 1;
-                        continue;
-                    }
-                    Next::Fault(fault) => {
-                        intake.failure = Some(Failure::Json(fault));
-                        break;
-                    }
-                    Next::Done => break,
-                },
-                Rows::Otlp(bytes) => {
-                    let message = match progress {
-                        Some(progress) => Message::again(bytes, progress),
-                        None => match Message::parse(bytes) {
-                            Ok(message) => message,
-                            Err(_) => {
-                                intake.failure = Some(Failure::Message(Malformed::Protobuf));
-                                break;
-                            }
-                        },
-                    };
-                    let at = first_row as usize;
-                    if at == message.records() {
-                        break;
-                    }
-                    let pushed = core.push(table, &message, at, first_row, &mut intake.errors, terms);
-                    progress = Some(message.progress());
-                    pushed
-                }
-            };
-            first_row += pushed.rows;
-            intake.accepted += pushed.accepted;
-            if pushed.blocked && !self.wait_for_room(table).await {
-                pending.intake.failure = Some(Failure::Log(core.log_error.get()));
-                break;
+        let message = rows_of(source.text(&self.buffer).0).expect("it was read before");
+        match message.rows {
+            Rows::None => {}
+            Rows::Json(_) => {
+                self.take_json_rows(&source, table, terms, &mut pending.intake)
+                    .await;
             }
-            runtime::yield_if_needed().await;
+            Rows::Otlp(bytes) => {
+                let form = MessageForm::OtlpProtobuf;
+                let taken = self.take_received(form, table, candidates, bytes, terms, &mut pending.intake);
+                if let Err(failure) = taken.await {
+                    pending.intake.failure = Some(failure);
+                }
+            }
         }
         pending
             .intake
@@ -267,6 +228,51 @@ impl Session<'_> {
         core.wanted.notify();
         self.buffer.shrink();
         Ok(Ok(pending))
+    }
+
+    /// Takes the rows of a message that was received as `source`.
+    async fn take_json_rows(
+        &mut self,
+        source: &Source,
+        table: &Rc<Table>,
+        terms: Terms,
+        intake: &mut Intake,
+    ) {
+        let core = self.core;
+        let mut json = JsonRows::new(Splitter::new(&core.limits));
+        let mut first_row = 0;
+        loop {
+            let message = rows_of(source.text(&self.buffer).0).expect("it was read before");
+            let Rows::Json(text) = message.rows else {
+                unreachable!("it does not change");
+            };
+            match json.next(text) {
+                Next::Chunk { start, end, form } => {
+                    let chunk = RowsText {
+                        bytes: &text[start..end],
+                        form,
+                    };
+                    let pushed = core.push(table, &chunk, 0, first_row, &mut intake.errors, terms);
+                    json.took(pushed.consumed);
+                    first_row += pushed.rows;
+                    intake.accepted += pushed.accepted;
+                    if pushed.blocked && !self.wait_for_room(table).await {
+                        intake.failure = Some(Failure::Log(core.log_error.get()));
+                        return;
+                    }
+                    runtime::yield_if_needed().await;
+                }
+                Next::TooLong => {
+                    core.reject_too_long(table, first_row, &mut intake.errors);
+                    first_row += 1;
+                }
+                Next::Fault(fault) => {
+                    intake.failure = Some(Failure::Json(fault));
+                    return;
+                }
+                Next::Done => return,
+            }
+        }
     }
 
     /// Sends the replies that reached their level, in order.

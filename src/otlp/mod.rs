@@ -13,8 +13,8 @@ mod record;
 pub mod reply;
 mod rows;
 
-pub use json::{JsonMessage, WrongStructure};
-pub use message::{Message, Progress};
+pub use json::JsonMessage;
+pub use message::Message;
 
 #[cfg(test)]
 mod tests;

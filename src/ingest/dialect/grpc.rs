@@ -1,12 +1,12 @@
 //! gRPC: calls with one message and one reply, which are rows and what became of them.
 
+use crate::grpc::logs::{Outcome, put_ingest_logs, put_send_log};
 use crate::grpc::metadata::timeout_ms;
 use crate::grpc::reply::{put_failure, put_success};
 use crate::http::encodings::Encoding;
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
-use crate::http::uri::{self, IngestPath, UriError};
 use crate::ingest::answer::Answer;
 use crate::ingest::body::Intake;
 use crate::ingest::call::Call;
@@ -18,16 +18,57 @@ use super::{BodyForm, Dialect, Found, MessageForm, media_type, reasons};
 struct Method {
     path: &'static str,
     form: MessageForm,
+    /// What a row is called.
+    noun: &'static str,
     put_reply: fn(&Answer, &Intake, &mut Vec<u8>),
+    /// The reply to a message without rows.
+    put_empty: fn(&mut Vec<u8>),
 }
 
 static EXPORT: Method = Method {
     path: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     form: MessageForm::OtlpProtobuf,
-    put_reply: |answer, intake, out| put_response(answer.reply().rejected, &reasons(answer, intake), out),
+    noun: "record",
+    put_reply: |answer, intake, out| {
+        put_response(answer.reply().rejected, &reasons(answer, intake, "record"), out);
+    },
+    put_empty: |_| {},
 };
 
-static METHODS: [&Method; 1] = [&EXPORT];
+static INGEST_LOGS: Method = Method {
+    path: "/logs.LogService/IngestLogs",
+    form: MessageForm::IngestLogs,
+    noun: "log",
+    put_reply: |answer, intake, out| {
+        let outcome = Outcome {
+            accepted: answer.reply().accepted,
+            rejected: answer.reply().rejected,
+            took_ms: answer.took_ms(),
+        };
+        put_ingest_logs(outcome, answer.errors(intake), out);
+    },
+    put_empty: |out| {
+        let none = Outcome {
+            accepted: 0,
+            rejected: 0,
+            took_ms: 0,
+        };
+        put_ingest_logs(none, [], out);
+    },
+};
+
+static SEND_LOG: Method = Method {
+    path: "/logservice.LogService/SendLog",
+    form: MessageForm::SendLog,
+    noun: "log",
+    put_reply: |answer, intake, out| {
+        let reason = answer.errors(intake).next().map(|(_, reason)| reason);
+        put_send_log(reason, out);
+    },
+    put_empty: |out| put_send_log(None, out),
+};
+
+static METHODS: [&Method; 3] = [&EXPORT, &INGEST_LOGS, &SEND_LOG];
 
 /// What the fields of a call say of it.
 pub(in crate::ingest) struct CallTerms {
@@ -78,10 +119,6 @@ impl Dialect for Method {
         BodyForm::Message(self.form)
     }
 
-    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError> {
-        super::table_by_query_or_header(head, scratch)
-    }
-
     fn answer(
         &self,
         replier: &Replier,
@@ -92,7 +129,7 @@ impl Dialect for Method {
     ) -> Status {
         match &intake.failure {
             Some(failure) => {
-                self.refuse(replier, out, envelope, failure.status(), &reasons(answer, intake));
+                self.refuse(replier, out, envelope, failure.status(), &reasons(answer, intake, self.noun));
                 failure.status()
             }
             // Also when no row was taken: nothing of it is worth sending again, and the client is told.
@@ -104,8 +141,7 @@ impl Dialect for Method {
     }
 
     fn answer_empty(&self, _: &Replier, out: &mut Vec<u8>, _: Envelope) -> Option<Status> {
-        // What nothing became of is nothing in all of these replies.
-        put_success(out, |_| {});
+        put_success(out, self.put_empty);
         Some(Status::Ok)
     }
 
