@@ -108,7 +108,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// An error of the TOML reader, told by line and key. Its own text would show the whole line, which may hold a
     /// password.
-    pub(super) fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
+    pub(crate) fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         // No further than a bare key goes: without a `=` the rest of the line would follow.
