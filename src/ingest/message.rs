@@ -14,7 +14,7 @@ use crate::runtime;
 use super::Core;
 use super::body::{Failure, Intake, PushEnd, Waiting};
 use super::connection::Session;
-use super::dialect::Encoding as Form;
+use super::dialect::MessageForm;
 use super::table::Table;
 
 /// Why a body is not the message it should be.
@@ -36,13 +36,13 @@ impl fmt::Display for Malformed {
 }
 
 impl Session<'_> {
-    /// Takes the records of an OTLP request into `table`.
+    /// Takes the records of a message into `table`.
     ///
     /// # Errors
     /// When the connection broke; none of its rows was taken then.
     pub(super) async fn take_message(
         &mut self,
-        form: Form,
+        form: MessageForm,
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
@@ -113,7 +113,7 @@ impl Core {
     #[expect(clippy::too_many_arguments, reason = "a message, and where it goes")]
     fn push_message(
         &self,
-        form: Form,
+        form: MessageForm,
         table: &Rc<Table>,
         bytes: &[u8],
         at: usize,
@@ -122,7 +122,7 @@ impl Core {
         waiting: Waiting,
     ) -> Result<(Progress, PushEnd), Malformed> {
         match form {
-            Form::Protobuf => {
+            MessageForm::OtlpProtobuf => {
                 let message = match progress {
                     Some(progress) => Message::again(bytes, progress),
                     None => Message::parse(bytes).map_err(|_| Malformed::Protobuf)?,
@@ -131,7 +131,7 @@ impl Core {
                 Ok((message.progress(), pushed))
             }
             // Parsed again when it had to wait: the tape is many times its size, and there is one.
-            Form::Json => {
+            MessageForm::OtlpJson => {
                 let mut parser = self.message_parser.borrow_mut();
                 let taken = parser.parse(bytes, |nodes| {
                     let message = JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
