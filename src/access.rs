@@ -154,7 +154,7 @@ impl Access {
         let digest = credentials.token()?.digest();
         let keys = self.keys();
         let key = keys.iter().find(|key| key.digest == digest);
-        key.ok_or(Refusal::Unknown)?.admit_admin(from)
+        key.ok_or(Refusal::Unknown)?.admit_admin(Some(from))
     }
 }
 

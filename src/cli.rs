@@ -3,6 +3,7 @@
 // The doc comments of arguments are their help texts, where `[env: NAME]` is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+use crate::access;
 use crate::ack::AckLevel;
 use crate::admin::{self, FetchError};
 use crate::bench::BenchCommand;
@@ -63,6 +64,9 @@ pub enum Command {
     ///
     /// They are JSON lines under DIRECTORY/dead-letters. Every command may run beside a running server.
     DeadLetters(DeadLettersArgs),
+    /// Makes the keys under which requests are taken
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Measures what this program can do, beside what else there is, and counts what became of every row
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -92,9 +96,20 @@ pub struct SettingsArgs {
 
     /// Address of the admin pages [env: RINGHOUSE_ADMIN] [default: 127.0.0.1:8081]
     ///
-    /// They are /livez, /readyz, /metrics, /histograms and /status, and not protected: keep them off the internet.
+    /// They are /livez, /readyz, /metrics, /histograms and /status. On another address than loopback all but the first two
+    /// need a key with `admin = true`.
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub admin: Option<SocketAddr>,
+
+    /// Whether the admin pages need a key [env: RINGHOUSE_ADMIN_REQUIRE_KEY] [default: unless they are on loopback]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "General")]
+    pub admin_require_key: Option<bool>,
+
+    /// File of the keys under which requests are taken [env: RINGHOUSE_KEYS_FILE] [default: whoever connects may send]
+    ///
+    /// `ringhouse keys new` makes one. It is read again when it changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub keys_file: Option<PathBuf>,
 
     /// When a request is answered [env: RINGHOUSE_ACK] [default: wal]
     ///
@@ -337,6 +352,48 @@ impl From<SelectionArgs> for dead_letter::Selection {
     }
 }
 
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Makes a key: prints its token, which is kept nowhere, and its section for the key file
+    New {
+        /// What to call it: letters, digits, `_`, `-` and `.`
+        #[arg(long, value_name = "NAME")]
+        name: String,
+
+        /// Tables it reaches, like `app_*`, `database.table` or `*.*`; repeat or separate by commas; all when absent
+        #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+        tables: Vec<String>,
+
+        /// For the admin pages, not for rows
+        #[arg(long, conflicts_with = "tables")]
+        admin: bool,
+
+        /// Append the section to this file, and print the token alone
+        #[arg(long, value_name = "FILE")]
+        append: Option<PathBuf>,
+    },
+    /// Reads a token from standard input and prints its hash for the key file
+    Hash,
+}
+
+/// The body of `keys`.
+///
+/// # Errors
+/// The key would not be taken, the file cannot be used, or standard input holds no token.
+pub fn keys(command: KeysCommand) -> Result<(), access::KeysError> {
+    let out = &mut io::stdout().lock();
+    match command {
+        KeysCommand::New {
+            name,
+            tables,
+            admin,
+            append,
+        } => access::new_key(&access::NewKey { name, tables, admin }, append.as_deref(), out),
+        KeysCommand::Hash => access::hash_token(&mut io::stdin().lock(), out),
+    }
+}
+
 /// Options of the hidden `embedded-engine`.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
@@ -365,6 +422,8 @@ impl SettingsArgs {
                 .collect(),
             route: Vec::new(),
             admin: self.admin,
+            admin_require_key: self.admin_require_key,
+            keys_file: self.keys_file,
             clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::Refusal;
+
 /// Networks; an address must be in one of them. Never empty.
 ///
 /// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`, as a dual-stack socket shows IPv4 clients) is the IPv4 address.
@@ -28,6 +30,17 @@ impl AllowList {
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether requests are taken from this address; `None`, one that a proxy does not tell, is in no network.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowedFrom`].
+    pub fn check(&self, from: Option<IpAddr>) -> Result<(), Refusal> {
+        match from.is_some_and(|address| self.contains(address)) {
+            true => Ok(()),
+            false => Err(Refusal::NotAllowedFrom),
+        }
     }
 
     /// The networks as they are written.

@@ -9,7 +9,6 @@ use super::glob::TableGlob;
 use super::quota::Quota;
 use super::token::TokenDigest;
 use crate::metrics::Counter;
-use crate::schema::TableName;
 
 /// A key as the file has it. Copies share their quotas and counters.
 #[derive(Debug, Clone)]
@@ -27,7 +26,7 @@ pub struct Key {
     /// Where it may be used from; everywhere when absent.
     pub allow: Option<AllowList>,
     /// Table of requests that name none, as `table` or `database.table`.
-    pub table: Option<KeyTable>,
+    pub table: Option<String>,
     /// What is added to each of its rows, by key in ascending order.
     pub fields: Arc<[(String, String)]>,
     /// Requests it may send.
@@ -38,21 +37,12 @@ pub struct Key {
     pub usage: Arc<KeyUsage>,
 }
 
-/// A table by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyTable {
-    /// The default one when absent.
-    pub database: Option<String>,
-    /// Table.
-    pub table: String,
-}
-
 impl Key {
-    /// Whether rows are taken under this key from this address.
+    /// Whether rows are taken under this key from this address; `None` when a proxy does not tell it.
     ///
     /// # Errors
     /// [`Refusal::NotIngest`] or [`Refusal::NotAllowedFrom`].
-    pub fn admit_rows(&self, from: IpAddr) -> Result<(), Refusal> {
+    pub fn admit_rows(&self, from: Option<IpAddr>) -> Result<(), Refusal> {
         if !self.ingest {
             return Err(Refusal::NotIngest);
         }
@@ -63,17 +53,17 @@ impl Key {
     ///
     /// # Errors
     /// [`Refusal::NotAdmin`] or [`Refusal::NotAllowedFrom`].
-    pub fn admit_admin(&self, from: IpAddr) -> Result<(), Refusal> {
+    pub fn admit_admin(&self, from: Option<IpAddr>) -> Result<(), Refusal> {
         if !self.admin {
             return Err(Refusal::NotAdmin);
         }
         self.check_address(from)
     }
 
-    fn check_address(&self, from: IpAddr) -> Result<(), Refusal> {
+    fn check_address(&self, from: Option<IpAddr>) -> Result<(), Refusal> {
         match &self.allow {
-            Some(allow) if !allow.contains(from) => Err(Refusal::NotAllowedFrom),
-            _ => Ok(()),
+            Some(allow) => allow.check(from),
+            None => Ok(()),
         }
     }
 
@@ -81,11 +71,10 @@ impl Key {
     ///
     /// # Errors
     /// [`Refusal::TableNotAllowed`].
-    pub fn reach(&self, table: &TableName, default_database: &str) -> Result<(), Refusal> {
+    pub fn reach(&self, database: &str, table: &str, default_database: &str) -> Result<(), Refusal> {
+        let reaches = |glob: &TableGlob| glob.matches(database, table, default_database);
         match &self.tables {
-            Some(globs) if !globs.iter().any(|glob| glob.matches(table, default_database)) => {
-                Err(Refusal::TableNotAllowed)
-            }
+            Some(globs) if !globs.iter().any(reaches) => Err(Refusal::TableNotAllowed),
             _ => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allow_list::{AllowList, AllowListError};
 use super::glob::TableGlob;
-use super::key::{Key, KeyTable, KeyUsage};
+use super::key::{Key, KeyUsage};
 use super::quota::{Quota, RATE_MAX, Rate, Unit};
 use super::token::{NoDigest, TokenDigest};
 use crate::config::{ConfigError, split_table_name};
@@ -186,7 +186,7 @@ impl fmt::Display for KeyError {
             ),
             KeyError::Table(error) => write!(f, "table: {error}"),
             KeyError::Allow(error) => write!(f, "allow: {error}"),
-            KeyError::Rate(key) => write!(f, "{key} must be from 1 to {RATE_MAX}"),
+            KeyError::Rate(key) => write!(f, "{key} must be from 1 to {RATE_MAX}, and a burst no more than comes in a year"),
             KeyError::BurstAlone(key) => write!(f, "{key} means something only together with its rate"),
             KeyError::Fields => write!(
                 f,
@@ -304,7 +304,7 @@ fn resolve(written: KeyWritten, cores: usize, former: &[Key]) -> Result<Key, Key
         admin,
         ingest,
         allow: allow.transpose().map_err(KeyError::Allow)?,
-        table: written.table.as_deref().map(table).transpose()?,
+        table: written.table.map(table).transpose()?,
         fields: fields(written.fields)?,
         requests: quota(Unit::Requests, requests, same.and_then(|key| key.requests.as_ref())),
         bytes: quota(Unit::Bytes, bytes, same.and_then(|key| key.bytes.as_ref())),
@@ -323,12 +323,11 @@ fn globs(texts: Vec<String>) -> Result<Vec<TableGlob>, KeyError> {
     texts.into_iter().map(glob).collect()
 }
 
-fn table(name: &str) -> Result<KeyTable, KeyError> {
-    let (database, table) = split_table_name(name).map_err(KeyError::Table)?;
-    Ok(KeyTable {
-        database: database.map(str::to_owned),
-        table: table.to_owned(),
-    })
+fn table(name: String) -> Result<String, KeyError> {
+    match split_table_name(&name) {
+        Ok(_) => Ok(name),
+        Err(error) => Err(KeyError::Table(error)),
+    }
 }
 
 /// A rate; its burst is what comes in a second when none is written.
@@ -347,10 +346,11 @@ fn rate(
         return Err(KeyError::Rate(rate_key));
     }
     let burst = burst.unwrap_or(per_second);
-    if !bounds.contains(&burst) {
+    let rate = Rate { per_second, burst };
+    if !rate.is_sane() {
         return Err(KeyError::Rate(burst_key));
     }
-    Ok(Some(Rate { per_second, burst }))
+    Ok(Some(rate))
 }
 
 fn fields(written: BTreeMap<String, String>) -> Result<Arc<[(String, String)]>, KeyError> {

@@ -33,12 +33,26 @@ impl Unit {
 pub struct Rate {
     /// Units a second, 1 to [`RATE_MAX`].
     pub per_second: u64,
-    /// Units that may come at once after a pause, 1 to [`RATE_MAX`].
+    /// Units that may come at once after a pause, 1 to [`RATE_MAX`], and no more than [`BURST_S_MAX`] seconds bring.
     pub burst: u64,
+}
+
+impl Rate {
+    /// Whether both numbers are within their bounds.
+    pub fn is_sane(&self) -> bool {
+        let bounds = 1..=RATE_MAX;
+        bounds.contains(&self.per_second)
+            && bounds.contains(&self.burst)
+            && self.burst / self.per_second <= BURST_S_MAX
+    }
 }
 
 /// Units a second and of a burst: above what a machine takes in, and far below where nanoseconds overflow.
 pub const RATE_MAX: u64 = 1_000_000_000_000;
+
+/// Time in which a bucket must be able to fill, in seconds: a year. What is larger is meant as no quota, and ten of them would
+/// overflow the nanoseconds of a word.
+pub const BURST_S_MAX: u64 = 366 * 24 * 3600;
 
 const NS_PER_S: u128 = 1_000_000_000;
 
@@ -59,8 +73,7 @@ impl Quota {
     /// # Panics
     /// When the rate is outside its bounds.
     pub fn new(unit: Unit, rate: Rate) -> Quota {
-        let bounds = 1..=RATE_MAX;
-        assert!(bounds.contains(&rate.per_second) && bounds.contains(&rate.burst), "{rate:?}");
+        assert!(rate.is_sane(), "{rate:?}");
         Quota {
             unit,
             rate,
@@ -274,12 +287,13 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        for rate in [Rate { per_second: 1, burst: RATE_MAX }, Rate { per_second: RATE_MAX, burst: 1 }] {
-            let quota = Quota::new(Unit::Bytes, rate);
+        for (per_second, burst) in [(1, BURST_S_MAX), (RATE_MAX, RATE_MAX), (RATE_MAX, 1)] {
+            let quota = quota(per_second, burst);
             quota.owe(u64::MAX, u64::MAX);
             quota.owe(u64::MAX, u64::MAX);
             assert!(quota.take(u64::MAX, 0).is_err());
         }
+        assert!(!Rate { per_second: 1, burst: 2 * BURST_S_MAX }.is_sane());
     }
 
     #[test]

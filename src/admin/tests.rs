@@ -47,6 +47,7 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
                 totals,
             }]
         }),
+        guard: Guard::new(Arc::new(crate::access::Access::open()), false),
         readiness: Arc::new(Readiness::new(ack)),
         limits: Limits::default(),
         topology: Topology {

@@ -1,5 +1,6 @@
 //! Why a configuration cannot be run with. Always the operator's to fix; no message holds a secret.
 
+use crate::access::AllowListError;
 use crate::clickhouse::endpoint::EndpointError;
 use crate::limits::LimitError;
 use crate::topology::TopologyError;
@@ -57,6 +58,10 @@ pub enum ConfigError {
     ListenerName(String),
     /// A listener without an address.
     ListenerAddress(String),
+    /// A listener whose requests need a key, without a file of them.
+    RequireKeyWithoutKeys(String),
+    /// The list of addresses of a listener is none.
+    Allow(String, AllowListError),
     /// The main listener is told to speak something else.
     MainListener,
     /// A route that names no condition, one table that is none, or too many routes.
@@ -194,6 +199,11 @@ impl fmt::Display for ConfigError {
             ConfigError::ListenerAddress(name) => {
                 write!(f, "listener.{name} has no address; give it one like address = \"0.0.0.0:4318\"")
             }
+            ConfigError::RequireKeyWithoutKeys(name) => write!(
+                f,
+                "listener.{name} has require_key = true, but there are no keys; name their file with keys_file"
+            ),
+            ConfigError::Allow(name, error) => write!(f, "listener.{name}: allow: {error}"),
             ConfigError::MainListener => {
                 f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")
             }

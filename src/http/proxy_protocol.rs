@@ -126,6 +126,25 @@ pub fn parse_proxy_header(received: &[u8]) -> Result<Parse<Header>, ProxyError> 
     }
 }
 
+/// How many bytes the header has at least beyond those received, of which [`parse_proxy_header`] says that they are partial.
+/// Who reads no more than these leaves every byte behind the header to whoever speaks next, TLS for one.
+///
+/// Version 2 takes three reads. Version 1 takes one a byte for its last twenty or thirty, for only its line end
+/// tells its length.
+pub fn bytes_certain(received: &[u8]) -> usize {
+    let known = match received {
+        // The shortest headers of each kind, down to `PROXY UNKNOWN` with its CRLF.
+        [b'P', ..] if received.starts_with(b"PROXY TCP4") => "PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n".len(),
+        [b'P', ..] if received.starts_with(b"PROXY TCP6") => "PROXY TCP6 :: :: 0 0\r\n".len(),
+        [b'\r', ..] if received.len() >= V2_FIXED_BYTES => {
+            V2_FIXED_BYTES + usize::from(u16::from_be_bytes([received[14], received[15]]))
+        }
+        [b'\r', ..] => V2_FIXED_BYTES,
+        _ => "PROXY UNKNOWN\r\n".len(),
+    };
+    known.saturating_sub(received.len()).max(1)
+}
+
 fn parse_v1(received: &[u8]) -> Result<Parse<Header>, ProxyError> {
     let seen = &received[..received.len().min(V1_BYTES_MAX)];
     let is_field = |byte: &u8| (b' '..=b'~').contains(byte);
@@ -318,6 +337,24 @@ mod tests {
                 let name = String::from_utf8_lossy(&bytes[..length]).into_owned();
                 assert_eq!(parse_proxy_header(&bytes[..length]), Ok(Parse::Partial), "{name:?}");
             }
+        }
+    }
+
+    #[test]
+    fn who_reads_no_more_than_is_certain_ends_where_the_header_does() {
+        for (bytes, header) in good() {
+            let sent = [&bytes[..], b"POST /ingest HTTP/1.1\r\n"].concat();
+            let (mut read, mut reads) = (0, 0);
+            let found = loop {
+                match parse_proxy_header(&sent[..read]) {
+                    Ok(Parse::Partial) => read += bytes_certain(&sent[..read]),
+                    other => break other,
+                }
+                reads += 1;
+            };
+            assert_eq!(found, Ok(Parse::Complete(bytes.len(), header)));
+            assert_eq!(read, bytes.len());
+            assert!(reads <= 3 || bytes[0] == b'P', "{reads}");
         }
     }
 

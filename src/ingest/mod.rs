@@ -11,6 +11,7 @@ mod dialect;
 mod keyed;
 mod message;
 mod port;
+mod sender;
 mod table;
 
 pub(crate) use keyed::unix_ms;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::access::{Access, CoreKeys};
 use crate::ack::AckTable;
 use crate::block::{Block, BlockId, Settlement};
 use crate::catalog::{Catalog, Lookup};
@@ -74,6 +76,8 @@ pub struct IngestConfig {
     pub recorder: Recorder,
     /// Names this process in its blocks.
     pub boot: u64,
+    /// Who may send.
+    pub access: Arc<Access>,
     /// Idempotency keys.
     pub key_store: KeyStore,
     /// What waits in the log of all cores.
@@ -152,6 +156,7 @@ struct Core {
     sequence: Cell<u64>,
     acks: AckTable,
     awaiting: RefCell<Awaiting>,
+    api_keys: CoreKeys,
     key_store: KeyStore,
     budget: Arc<Budget>,
     keyed: KeyedRequests,
@@ -206,6 +211,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         sequence: Cell::new(0),
         acks: AckTable::new(limits.acks_per_core),
         awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
+        api_keys: CoreKeys::new(config.access),
         key_store: config.key_store,
         budget: config.budget,
         keyed: KeyedRequests::default(),

@@ -1,7 +1,6 @@
 use super::*;
 use crate::access::token::Token;
 use crate::access::{OverQuota, Refusal};
-use crate::schema::TableName;
 
 fn hash(token: &str) -> String {
     Token::new(token.as_bytes()).unwrap().digest().to_string()
@@ -23,11 +22,8 @@ fn sentence(text: &str) -> String {
     }
 }
 
-fn table(database: &str, table: &str) -> TableName {
-    TableName {
-        database: database.to_owned(),
-        table: table.to_owned(),
-    }
+fn from(address: &str) -> Option<std::net::IpAddr> {
+    Some(address.parse().unwrap())
 }
 
 #[test]
@@ -35,9 +31,9 @@ fn a_key_without_more_reaches_every_table_from_everywhere_without_end() {
     let keys = read(&web("")).unwrap();
     let [key] = keys.as_slice() else { panic!("{keys:?}") };
     assert_eq!((&*key.name, key.digest), ("web", hash("web").parse().unwrap()));
-    assert_eq!(key.admit_rows("192.0.2.1".parse().unwrap()), Ok(()));
-    assert_eq!(key.admit_admin("127.0.0.1".parse().unwrap()), Err(Refusal::NotAdmin));
-    assert_eq!(key.reach(&table("any", "thing"), "logs"), Ok(()));
+    assert_eq!(key.admit_rows(from("192.0.2.1")), Ok(()));
+    assert_eq!(key.admit_admin(from("127.0.0.1")), Err(Refusal::NotAdmin));
+    assert_eq!(key.reach("any", "thing", "logs"), Ok(()));
     assert_eq!(key.charge(Some(u64::MAX), 0), Ok(()));
     assert!(key.table.is_none() && key.fields.is_empty());
 }
@@ -50,19 +46,16 @@ fn every_key_of_a_section_is_read() {
          fields = { env = \"prod\", team = \"core\" }",
     );
     let key = read(&text).unwrap().remove(0);
-    assert_eq!(key.admit_rows("::ffff:10.0.0.1".parse().unwrap()), Ok(()));
-    assert_eq!(key.admit_admin("::1".parse().unwrap()), Ok(()));
+    assert_eq!(key.admit_rows(from("::ffff:10.0.0.1")), Ok(()));
+    assert_eq!(key.admit_admin(from("::1")), Ok(()));
     for refused in [Key::admit_rows, Key::admit_admin] {
-        assert_eq!(refused(&key, "192.0.2.1".parse().unwrap()), Err(Refusal::NotAllowedFrom));
+        assert_eq!(refused(&key, from("192.0.2.1")), Err(Refusal::NotAllowedFrom));
+        assert_eq!(refused(&key, None), Err(Refusal::NotAllowedFrom), "who it is must be known");
     }
-    assert_eq!(key.reach(&table("logs", "app_web"), "logs"), Ok(()));
-    assert_eq!(key.reach(&table("audit", "events"), "logs"), Ok(()));
-    assert_eq!(key.reach(&table("logs", "otel_logs"), "logs"), Err(Refusal::TableNotAllowed));
-    let named = KeyTable {
-        database: Some("audit".to_owned()),
-        table: "events".to_owned(),
-    };
-    assert_eq!(key.table, Some(named));
+    assert_eq!(key.reach("logs", "app_web", "logs"), Ok(()));
+    assert_eq!(key.reach("audit", "events", "logs"), Ok(()));
+    assert_eq!(key.reach("logs", "otel_logs", "logs"), Err(Refusal::TableNotAllowed));
+    assert_eq!(key.table.as_deref(), Some("audit.events"));
     let fields = [("env".to_owned(), "prod".to_owned()), ("team".to_owned(), "core".to_owned())];
     assert_eq!(*key.fields, fields);
     let rate = |quota: &Option<Arc<Quota>>| quota.as_ref().map(|quota| (quota.rate().per_second, quota.rate().burst));
@@ -125,6 +118,7 @@ fn rejects_a_section_that_cannot_be_meant() {
         ("requests_per_second = 0", "requests_per_second must be from 1"),
         ("bytes_per_second = 1\nbytes_burst = 0", "bytes_burst must be from 1"),
         ("bytes_per_second = 1_000_000_000_001", "bytes_per_second must be"),
+        ("bytes_per_second = 1\nbytes_burst = 1_000_000_000", "no more than comes in a year"),
         ("requests_burst = 1", "requests_burst means something only together"),
         ("fields = { \"\" = \"x\" }", "fields: at most"),
         (&format!("fields = {{ a = \"{value}\" }}"), "fields: at most"),
