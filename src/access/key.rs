@@ -8,6 +8,7 @@ use super::allow_list::AllowList;
 use super::glob::TableGlob;
 use super::quota::Quota;
 use super::token::TokenDigest;
+use crate::mapping::Constants;
 use crate::metrics::Counter;
 
 /// A key as the file has it. Copies share their quotas and counters.
@@ -27,8 +28,8 @@ pub struct Key {
     pub allow: Option<AllowList>,
     /// Table of requests that name none, as `table` or `database.table`.
     pub table: Option<String>,
-    /// What is added to each of its rows, by key in ascending order.
-    pub fields: Arc<[(String, String)]>,
+    /// What is added to each of its rows.
+    pub fields: Constants,
     /// Requests it may send.
     pub requests: Option<Arc<Quota>>,
     /// Bytes of bodies it may send.

@@ -16,6 +16,7 @@ use super::quota::{Quota, RATE_MAX, Rate, Unit};
 use super::token::{NoDigest, TokenDigest};
 use crate::config::{ConfigError, split_table_name};
 use crate::limits::{Limits, nearest};
+use crate::mapping::Constants;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -353,13 +354,13 @@ fn rate(
     Ok(Some(rate))
 }
 
-fn fields(written: BTreeMap<String, String>) -> Result<Arc<[(String, String)]>, KeyError> {
+fn fields(written: BTreeMap<String, String>) -> Result<Constants, KeyError> {
     let is_short = |text: &str| text.len() <= FIELD_BYTES_MAX;
     let is_good = |(name, value): (&String, &String)| !name.is_empty() && is_short(name) && is_short(value);
     if written.len() > FIELDS_MAX || !written.iter().all(is_good) {
         return Err(KeyError::Fields);
     }
-    Ok(written.into_iter().collect())
+    Ok(Constants::keep(&written))
 }
 
 /// When the file was last changed, as far as the system tells.

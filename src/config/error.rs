@@ -62,6 +62,17 @@ pub enum ConfigError {
     RequireKeyWithoutKeys(String),
     /// The list of addresses of a listener is none.
     Allow(String, AllowListError),
+    /// Too many constant fields, or too long ones.
+    ListenerFields {
+        /// The listener.
+        listener: String,
+        /// Fields it may have.
+        fields_max: usize,
+        /// Bytes of a name.
+        name_bytes_max: usize,
+        /// Bytes of a value.
+        value_bytes_max: usize,
+    },
     /// The main listener is told to speak something else.
     MainListener,
     /// A route that names no condition, one table that is none, or too many routes.
@@ -204,6 +215,16 @@ impl fmt::Display for ConfigError {
                 "listener.{name} has require_key = true, but there are no keys; name their file with keys_file"
             ),
             ConfigError::Allow(name, error) => write!(f, "listener.{name}: allow: {error}"),
+            ConfigError::ListenerFields {
+                listener,
+                fields_max,
+                name_bytes_max,
+                value_bytes_max,
+            } => write!(
+                f,
+                "listener.{listener}.fields: at most {fields_max}, with names of 1 to {name_bytes_max} bytes and values of at most \
+                 {value_bytes_max}"
+            ),
             ConfigError::MainListener => {
                 f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")
             }

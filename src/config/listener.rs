@@ -126,6 +126,7 @@ impl ListenerWritten {
         if let Some(table) = &self.table {
             super::split_table_name(table)?;
         }
+        check_fields(&name, &self.fields)?;
         let Some(address) = self.address else {
             return Err(ConfigError::ListenerAddress(name));
         };
@@ -146,6 +147,26 @@ impl ListenerWritten {
             fields: self.fields,
         })
     }
+}
+
+/// Constant fields a listener may have, and bytes of a name and of a value.
+const FIELDS_MAX: usize = 64;
+const FIELD_NAME_BYTES_MAX: usize = 256;
+const FIELD_VALUE_BYTES_MAX: usize = 4096;
+
+fn check_fields(listener: &str, fields: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let is_bounded = |(name, value): (&String, &String)| {
+        (1..=FIELD_NAME_BYTES_MAX).contains(&name.len()) && value.len() <= FIELD_VALUE_BYTES_MAX
+    };
+    if fields.len() <= FIELDS_MAX && fields.iter().all(is_bounded) {
+        return Ok(());
+    }
+    Err(ConfigError::ListenerFields {
+        listener: listener.to_owned(),
+        fields_max: FIELDS_MAX,
+        name_bytes_max: FIELD_NAME_BYTES_MAX,
+        value_bytes_max: FIELD_VALUE_BYTES_MAX,
+    })
 }
 
 /// One listener as it is run.

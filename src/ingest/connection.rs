@@ -17,11 +17,12 @@ use crate::http::reply::{CONTINUE, Envelope, Persistence};
 use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
+use crate::mapping::Reading;
 use crate::routing::{RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
-use super::body::{BUSY, Intake};
+use super::body::{BUSY, Intake, Terms};
 use super::dialect::{self, BodyForm, Dialect, Found, OWN};
 use super::keyed::KeyedRequest;
 use super::port::Port;
@@ -367,19 +368,25 @@ impl<'c> Session<'c> {
         let started_ns = core.clock.now_ns();
         let taken = match self.invite(&plan).await {
             Ok(()) => {
-                let waiting = waiter.map(|waiter| (waiter, level));
+                let terms = Terms {
+                    waiting: waiter.map(|waiter| (waiter, level)),
+                    reading: Reading {
+                        vocabulary: plan.dialect.vocabulary(),
+                        constants: sender::constants(core, &self.port, key.as_deref()),
+                    },
+                };
                 match ticket {
                     None => {
                         let (framing, encoding) = (plan.framing, plan.encoding);
                         let taken = match plan.dialect.body() {
-                            BodyForm::Rows => self.take_body(&table, framing, encoding, waiting).await,
+                            BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, framing, encoding, waiting).await
+                                self.take_message(form, &table, framing, encoding, terms).await
                             }
                         };
                         taken.map(|intake| (intake, None))
                     }
-                    Some(ticket) => self.take_keyed_body(&table, &plan, waiting, level, ticket).await,
+                    Some(ticket) => self.take_keyed_body(&table, &plan, terms, level, ticket).await,
                 }
             }
             Err(error) => Err(error),

@@ -10,6 +10,7 @@ use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
 use crate::http::uri::{self, IngestPath, UriError};
+use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
@@ -18,6 +19,11 @@ use super::body::Intake;
 pub(super) trait Dialect: Sync {
     /// What its bodies are.
     fn body(&self) -> BodyForm;
+
+    /// What the keys of its rows mean.
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Own
+    }
 
     /// An `Idempotency-Key` makes a request safe to repeat.
     fn takes_idempotency_key(&self) -> bool {

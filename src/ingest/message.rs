@@ -12,7 +12,7 @@ use crate::otlp::{JsonMessage, Message, Progress, WrongStructure};
 use crate::runtime;
 
 use super::Core;
-use super::body::{Failure, Intake, PushEnd, Waiting};
+use super::body::{Failure, Intake, PushEnd, Terms};
 use super::connection::Session;
 use super::dialect::MessageForm;
 use super::table::Table;
@@ -46,7 +46,7 @@ impl Session<'_> {
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
-        waiting: Waiting,
+        terms: Terms,
     ) -> io::Result<Intake> {
         let core = self.core;
         let mut intake = Intake::new(&core.limits);
@@ -87,7 +87,7 @@ impl Session<'_> {
         let (mut at, mut progress) = (0, None::<Progress>);
         while progress.is_none_or(|progress| at < progress.records()) && intake.failure.is_none() {
             let (bytes, _) = source.text(&self.buffer);
-            match core.push_message(form, table, bytes, at, progress, &mut intake.errors, waiting) {
+            match core.push_message(form, table, bytes, at, progress, &mut intake.errors, terms) {
                 Err(malformed) => intake.failure = Some(Failure::Message(malformed)),
                 Ok((so_far, pushed)) => {
                     progress = Some(so_far);
@@ -119,7 +119,7 @@ impl Core {
         at: usize,
         progress: Option<Progress>,
         errors: &mut RowErrors,
-        waiting: Waiting,
+        terms: Terms,
     ) -> Result<(Progress, PushEnd), Malformed> {
         match form {
             MessageForm::OtlpProtobuf => {
@@ -127,7 +127,7 @@ impl Core {
                     Some(progress) => Message::again(bytes, progress),
                     None => Message::parse(bytes).map_err(|_| Malformed::Protobuf)?,
                 };
-                let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                let pushed = self.push(table, &message, at, at as u64, errors, terms);
                 Ok((message.progress(), pushed))
             }
             // Parsed again when it had to wait: the tape is many times its size, and there is one.
@@ -135,7 +135,7 @@ impl Core {
                 let mut parser = self.message_parser.borrow_mut();
                 let taken = parser.parse(bytes, |nodes| {
                     let message = JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
-                    let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                    let pushed = self.push(table, &message, at, at as u64, errors, terms);
                     Ok((Progress::new(message.records()), pushed))
                 });
                 taken.map_err(Malformed::Json)?

@@ -18,6 +18,7 @@ pub(crate) use keyed::unix_ms;
 pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use crate::http::reply::Replier;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
-use crate::mapping::Mappings;
+use crate::mapping::{Constants, Mappings};
 use crate::metrics::IngestMetrics;
 use crate::ring::{Consumer, Producer};
 use crate::routing::Router;
@@ -157,6 +158,8 @@ struct Core {
     acks: AckTable,
     awaiting: RefCell<Awaiting>,
     api_keys: CoreKeys,
+    /// Constants of a listener under those of a key, by where the two are.
+    constants: RefCell<HashMap<[usize; 2], Constants>>,
     key_store: KeyStore,
     budget: Arc<Budget>,
     keyed: KeyedRequests,
@@ -212,6 +215,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         acks: AckTable::new(limits.acks_per_core),
         awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
         api_keys: CoreKeys::new(config.access),
+        constants: RefCell::default(),
         key_store: config.key_store,
         budget: config.budget,
         keyed: KeyedRequests::default(),

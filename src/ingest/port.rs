@@ -3,6 +3,7 @@
 use crate::access::AllowList;
 use crate::ack::AckLevel;
 use crate::config::ListenerSettings;
+use crate::mapping::Constants;
 
 /// A listener of one core.
 pub(super) struct Port {
@@ -18,6 +19,8 @@ pub(super) struct Port {
     pub allow: Option<AllowList>,
     /// Connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Constant fields of every row.
+    pub constants: Constants,
 }
 
 impl Port {
@@ -29,6 +32,7 @@ impl Port {
             require_key: settings.require_key,
             allow: settings.allow.clone(),
             proxy_protocol: settings.proxy_protocol,
+            constants: Constants::keep(&settings.fields),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::access::{Key, Refusal, token_of};
 use crate::http::head::{Framing, Head, Parse};
 use crate::http::proxy_protocol::{V2_BYTES_MAX, bytes_certain, parse_proxy_header};
+use crate::mapping::Constants;
 use crate::runtime::Connection;
 
 use super::Core;
@@ -67,6 +68,22 @@ pub(super) fn admit(
     let key = core.api_keys.find(&token_of(head)?)?;
     key.admit_rows(from)?;
     Ok(Some(key))
+}
+
+/// What is added to the rows of a request: its listener's constants, under its key's.
+pub(super) fn constants(core: &Core, port: &Port, key: Option<&Key>) -> Constants {
+    let lower = port.constants;
+    match key {
+        None => lower,
+        Some(key) if key.fields.is_empty() => lower,
+        Some(key) if lower.is_empty() => key.fields,
+        Some(key) => {
+            // They live as long as the process: their addresses are names.
+            let names = [lower, key.fields].map(|constants| constants.pairs().as_ptr().addr());
+            let mut known = core.constants.borrow_mut();
+            *known.entry(names).or_insert_with(|| lower.under(key.fields))
+        }
+    }
 }
 
 /// What is owed for a body while it comes.

@@ -56,8 +56,7 @@ fn every_key_of_a_section_is_read() {
     assert_eq!(key.reach("audit", "events", "logs"), Ok(()));
     assert_eq!(key.reach("logs", "otel_logs", "logs"), Err(Refusal::TableNotAllowed));
     assert_eq!(key.table.as_deref(), Some("audit.events"));
-    let fields = [("env".to_owned(), "prod".to_owned()), ("team".to_owned(), "core".to_owned())];
-    assert_eq!(*key.fields, fields);
+    assert_eq!(key.fields.pairs(), [("env", "prod"), ("team", "core")]);
     let rate = |quota: &Option<Arc<Quota>>| quota.as_ref().map(|quota| (quota.rate().per_second, quota.rate().burst));
     assert_eq!(rate(&key.requests), Some((10, 2)));
     assert_eq!(rate(&key.bytes), Some((1_000, 1_000)), "a burst is a second's worth unless written");
