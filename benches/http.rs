@@ -9,8 +9,7 @@ use std::io::Write;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringhouse::http::{
-    BodyDecoder, DecoderPool, Encoding, Envelope, Framing, IngestReply, Parse, Replier, Status,
-    parse_head,
+    BodyDecoder, DecoderPool, Encoding, Envelope, Framing, IngestReply, Parse, Replier, Status, parse_head,
 };
 use ringhouse::limits::Limits;
 

@@ -59,6 +59,8 @@ pub enum Command {
     /// Prints the DDL of the default table
     Schema(SchemaArgs),
     /// Prints the latency histograms of a running server
+    ///
+    /// Where its admin pages need a key, RINGHOUSE_TOKEN holds the token.
     Histograms(HistogramsArgs),
     /// Lists, shows, replays or drops the rows that ClickHouse refused for their content
     ///
@@ -306,6 +308,8 @@ pub enum DeadLettersCommand {
     },
     /// Posts them to a running server and removes those it has inserted
     ///
+    /// Where it needs a key, RINGHOUSE_TOKEN holds the token.
+    ///
     /// Without a selection all of them. A row that is rejected again stays, with the new reason. A batch without an answer is
     /// sent again by the next replay, under the same Idempotency-Key: send it to the same server. Fails unless every row sent
     /// is in ClickHouse.
@@ -459,12 +463,34 @@ pub fn print_schema(args: &SchemaArgs) -> Result<(), PrintError> {
     print(&format!("{};\n", ddl.trim_end().trim_end_matches(';')))
 }
 
+/// The token that this program shows to a running server. By a variable only: every user of a machine sees its command lines.
+fn own_token() -> Result<Option<access::Token>, NoOwnToken> {
+    match std::env::var_os("RINGHOUSE_TOKEN").filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match access::Token::new(text.as_encoded_bytes()) {
+            Some(token) => Ok(Some(token)),
+            None => Err(NoOwnToken),
+        },
+    }
+}
+
+/// `RINGHOUSE_TOKEN` holds no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoOwnToken;
+
+impl fmt::Display for NoOwnToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RINGHOUSE_TOKEN holds no token: 1 to 256 visible ASCII characters")
+    }
+}
+
 /// The body of `histograms`: prints the page of a running server.
 ///
 /// # Errors
 /// The server does not answer, or standard output takes nothing.
 pub fn print_histograms(args: &HistogramsArgs) -> Result<(), PrintError> {
-    print(&admin::fetch(args.admin, &args.path()).map_err(PrintError::Fetch)?)
+    let token = own_token().map_err(PrintError::Token)?;
+    print(&admin::fetch(args.admin, &args.path(), token.as_ref()).map_err(PrintError::Fetch)?)
 }
 
 /// The body of `dead-letters`. Fails also without an error: when rows that were to be replayed stay.
@@ -485,6 +511,7 @@ pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError>
             let _ = writeln!(out, "dropped {} rows, {} bytes", removed.rows, removed.bytes);
         }
         DeadLettersCommand::Replay { selection, to } => {
+            let to = to.with_token(own_token().map_err(DeadLettersError::Token)?);
             let mut replayed = dead_letter::Replayed::default();
             let result = dead_letter::replay(&data_dir, &selection.into(), &to, &mut replayed);
             // Also when it stopped halfway; whoever closed the output does not want it.
@@ -503,6 +530,8 @@ pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError>
 pub enum DeadLettersError {
     /// Where the data directory is cannot be read.
     Config(ConfigError),
+    /// The token to show is none.
+    Token(NoOwnToken),
     /// The command failed.
     Command(dead_letter::CommandError),
 }
@@ -517,6 +546,7 @@ impl fmt::Display for DeadLettersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeadLettersError::Config(error) => error.fmt(f),
+            DeadLettersError::Token(error) => error.fmt(f),
             DeadLettersError::Command(error) => error.fmt(f),
         }
     }
@@ -537,6 +567,8 @@ fn print(text: &str) -> Result<(), PrintError> {
 pub enum PrintError {
     /// The table's name is none.
     Table(ConfigError),
+    /// The token to show is none.
+    Token(NoOwnToken),
     /// The running server gave no page.
     Fetch(FetchError),
     /// Standard output takes nothing.
@@ -547,6 +579,7 @@ impl fmt::Display for PrintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PrintError::Table(error) => error.fmt(f),
+            PrintError::Token(error) => error.fmt(f),
             PrintError::Fetch(error) => error.fmt(f),
             PrintError::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }

@@ -125,7 +125,9 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (events, inbox) = mpsc::channel();
     let listen = local_addresses(&ports).map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(settings, durable, &endpoints, &tables, &control, &access, ports, &events)?;
+    let cores = Cores::start(
+        settings, durable, &endpoints, &tables, &control, &access, ports, &events,
+    )?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
@@ -186,7 +188,12 @@ fn open_access(settings: &Settings) -> Result<Access, ServeError> {
     let is_open = |listener: &&ListenerSettings| {
         !listener.require_key && listener.allow.is_none() && !listener.address.ip().is_loopback()
     };
-    let mut open: Vec<&str> = settings.listeners.iter().filter(is_open).map(|one| one.name.as_str()).collect();
+    let mut open: Vec<&str> = settings
+        .listeners
+        .iter()
+        .filter(is_open)
+        .map(|one| one.name.as_str())
+        .collect();
     if !settings.admin_require_key && !settings.admin.ip().is_loopback() {
         open.push("admin");
     }

@@ -96,12 +96,20 @@ pub enum AllowListError {
 impl fmt::Display for AllowListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AllowListError::Empty => f.write_str("an empty list would allow nobody; leave it out to allow everybody"),
+            AllowListError::Empty => {
+                f.write_str("an empty list would allow nobody; leave it out to allow everybody")
+            }
             AllowListError::NoNetwork(text) => {
-                write!(f, "`{text}` is no address and no network like 10.0.0.0/8 or 2001:db8::/32")
+                write!(
+                    f,
+                    "`{text}` is no address and no network like 10.0.0.0/8 or 2001:db8::/32"
+                )
             }
             AllowListError::HostBits { text, meant } => {
-                write!(f, "`{text}` is an address within a network; write {meant} for the network")
+                write!(
+                    f,
+                    "`{text}` is an address within a network; write {meant} for the network"
+                )
             }
         }
     }
@@ -127,7 +135,16 @@ mod tests {
         ] {
             assert!(list.contains(inside.parse().unwrap()), "{inside}");
         }
-        for outside in ["11.0.0.0", "9.255.255.255", "192.0.2.8", "2001:db9::1", "::2", "127.0.0.1", "::ffff:11.0.0.1", "::10.1.2.3"] {
+        for outside in [
+            "11.0.0.0",
+            "9.255.255.255",
+            "192.0.2.8",
+            "2001:db9::1",
+            "::2",
+            "127.0.0.1",
+            "::ffff:11.0.0.1",
+            "::10.1.2.3",
+        ] {
             assert!(!list.contains(outside.parse().unwrap()), "{outside}");
         }
     }
@@ -148,7 +165,10 @@ mod tests {
     fn rejects_what_is_no_list() {
         assert_eq!(AllowList::parse::<&str>(&[]), Err(AllowListError::Empty));
         for text in ["", "10.0.0.0/33", "10.0.0", "localhost", "10.0.0.0/8 ", "::1/129"] {
-            assert_eq!(AllowList::parse(&[text]), Err(AllowListError::NoNetwork(text.to_owned())));
+            assert_eq!(
+                AllowList::parse(&[text]),
+                Err(AllowListError::NoNetwork(text.to_owned()))
+            );
         }
         let error = AllowList::parse(&["10.1.2.3/8"]).unwrap_err();
         assert!(error.to_string().contains("write 10.0.0.0/8"), "{error}");

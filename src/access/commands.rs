@@ -118,13 +118,21 @@ fn in_file(path: &Path, error: KeyFileError) -> KeysError {
 
 fn replace(path: &Path, text: &str, is_new: bool) -> io::Result<()> {
     // A link stays one: what it leads to is replaced.
-    let path = if is_new { path.to_owned() } else { fs::canonicalize(path)? };
+    let path = if is_new {
+        path.to_owned()
+    } else {
+        fs::canonicalize(path)?
+    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
     let write = || {
         // Digests are no secrets one could send with, but nobody else needs to read who has keys.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
         if !is_new {
             file.set_permissions(fs::metadata(&path)?.permissions())?;
         }

@@ -127,9 +127,7 @@ fn secret_of_pair<'p>(text: &[u8], pair: &'p mut [u8; PAIR_BYTES_MAX]) -> Option
     let length = BASE64.decode_slice(text, pair).ok()?;
     let pair = &pair[..length];
     let colon = memchr::memchr(b':', pair)?;
-    pair.iter()
-        .all(u8::is_ascii_graphic)
-        .then(|| &pair[colon + 1..])
+    pair.iter().all(u8::is_ascii_graphic).then(|| &pair[colon + 1..])
 }
 
 #[cfg(test)]
@@ -169,7 +167,10 @@ mod tests {
             format!("Authorization: Splunk {T}"),
             format!("Authorization: Basic {}", pair(&format!("elastic:{T}"))),
             format!("Authorization: Basic {}", pair(&format!(":{T}"))),
-            format!("AUTHORIZATION: BASIC {}", BASE64_STANDARD_NO_PAD.encode(format!("u:{T}"))),
+            format!(
+                "AUTHORIZATION: BASIC {}",
+                BASE64_STANDARD_NO_PAD.encode(format!("u:{T}"))
+            ),
             format!("Authorization: ApiKey {}", pair(&format!("VuaCfGcBCdbkQm:{T}"))),
             format!("Authorization: ApiKey {T}"),
             format!("Authorization: {T}"),
@@ -191,13 +192,25 @@ mod tests {
         let header = format!("Authorization: Basic {}", BASE64_STANDARD.encode("user:a:b"));
         assert_eq!(sent("/", &[&header]), Ok("a:b".to_owned()));
         let hex = "0123456789abcdef0123456789abcdef";
-        assert_eq!(sent("/", &[&format!("Authorization: ApiKey {hex}")]), Ok(hex.to_owned()));
+        assert_eq!(
+            sent("/", &[&format!("Authorization: ApiKey {hex}")]),
+            Ok(hex.to_owned())
+        );
     }
 
     #[test]
     fn without_a_token_it_is_missing() {
-        for headers in [&[][..], &["Authorisation: Bearer x"], &["X-Api-Keys: x"], &["Cookie: token=x"]] {
-            assert_eq!(sent("/ingest?tokens=x&Token=x", headers), Err(Refusal::Missing), "{headers:?}");
+        for headers in [
+            &[][..],
+            &["Authorisation: Bearer x"],
+            &["X-Api-Keys: x"],
+            &["Cookie: token=x"],
+        ] {
+            assert_eq!(
+                sent("/ingest?tokens=x&Token=x", headers),
+                Err(Refusal::Missing),
+                "{headers:?}"
+            );
         }
     }
 
@@ -221,8 +234,19 @@ mod tests {
         ] {
             assert_eq!(sent("/", &[&header]), Err(Refusal::Malformed), "{header}");
         }
-        for query in ["token=", "token", "token=%", "token=%00", "token=a%20b", &format!("token={long}")] {
-            assert_eq!(sent(&format!("/?{query}"), &[]), Err(Refusal::Malformed), "{query}");
+        for query in [
+            "token=",
+            "token",
+            "token=%",
+            "token=%00",
+            "token=a%20b",
+            &format!("token={long}"),
+        ] {
+            assert_eq!(
+                sent(&format!("/?{query}"), &[]),
+                Err(Refusal::Malformed),
+                "{query}"
+            );
         }
     }
 
@@ -230,7 +254,10 @@ mod tests {
     fn one_token_in_two_places_is_taken_and_two_tokens_are_refused() {
         let bearer = format!("Authorization: Bearer {T}");
         let key = format!("X-API-Key: {T}");
-        assert_eq!(sent(&format!("/?token={T}"), &[&bearer, &key, &bearer]), Ok(T.to_owned()));
+        assert_eq!(
+            sent(&format!("/?token={T}"), &[&bearer, &key, &bearer]),
+            Ok(T.to_owned())
+        );
         for (target, headers) in [
             ("/", &[bearer.as_str(), "X-API-Key: other"][..]),
             ("/", &[bearer.as_str(), "Authorization: Bearer other"]),
@@ -238,7 +265,11 @@ mod tests {
             ("/?token=a&token=b", &[]),
             ("/?token=a&dd-api-key=b", &[]),
         ] {
-            assert_eq!(sent(target, headers), Err(Refusal::Ambiguous), "{target} {headers:?}");
+            assert_eq!(
+                sent(target, headers),
+                Err(Refusal::Ambiguous),
+                "{target} {headers:?}"
+            );
         }
     }
 

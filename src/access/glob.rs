@@ -68,7 +68,11 @@ mod tests {
             ("db.a.b", "db", "a.b", true),
         ] {
             let glob = TableGlob::parse(pattern).unwrap();
-            assert_eq!(glob.matches(database, table, "logs"), reached, "{pattern} {database}.{table}");
+            assert_eq!(
+                glob.matches(database, table, "logs"),
+                reached,
+                "{pattern} {database}.{table}"
+            );
             assert_eq!(glob.to_string(), pattern);
         }
     }

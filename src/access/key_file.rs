@@ -151,15 +151,26 @@ impl fmt::Display for KeyFileError {
                 write!(f, "it is longer than keys_file_bytes_max = {bytes_max} bytes")
             }
             KeyFileError::Malformed(error) => error.fmt(f),
-            KeyFileError::UnknownKey { key, nearest: Some(nearest) } => {
+            KeyFileError::UnknownKey {
+                key,
+                nearest: Some(nearest),
+            } => {
                 write!(f, "unknown key `{key}`; did you mean `{nearest}`?")
             }
             KeyFileError::UnknownKey { key, nearest: None } => {
-                write!(f, "unknown key `{key}`; a [[key]] section has {}", KEYS.join(", "))
+                write!(
+                    f,
+                    "unknown key `{key}`; a [[key]] section has {}",
+                    KEYS.join(", ")
+                )
             }
-            KeyFileError::NoKeys => f.write_str("it holds no [[key]] section; `ringhouse keys new` makes one"),
+            KeyFileError::NoKeys => {
+                f.write_str("it holds no [[key]] section; `ringhouse keys new` makes one")
+            }
             KeyFileError::TooMany { keys_max } => write!(f, "it holds more keys than keys_max = {keys_max}"),
-            KeyFileError::Key { number, name, error } if name.is_empty() => write!(f, "key {number}: {error}"),
+            KeyFileError::Key { number, name, error } if name.is_empty() => {
+                write!(f, "key {number}: {error}")
+            }
             KeyFileError::Key { number, name, error } => write!(f, "key {number} (`{name}`): {error}"),
         }
     }
@@ -176,8 +187,12 @@ impl fmt::Display for KeyError {
             ),
             KeyError::NameTwice => f.write_str("another key has this name"),
             KeyError::Hash(error) => write!(f, "hash: {error}"),
-            KeyError::HashTwice => f.write_str("another key has this hash; every key needs a token of its own"),
-            KeyError::Useless => f.write_str("with ingest = false and without admin = true it may do nothing"),
+            KeyError::HashTwice => {
+                f.write_str("another key has this hash; every key needs a token of its own")
+            }
+            KeyError::Useless => {
+                f.write_str("with ingest = false and without admin = true it may do nothing")
+            }
             KeyError::NoTables => {
                 f.write_str("tables: an empty list would reach no table; leave it out to reach all")
             }
@@ -187,7 +202,10 @@ impl fmt::Display for KeyError {
             ),
             KeyError::Table(error) => write!(f, "table: {error}"),
             KeyError::Allow(error) => write!(f, "allow: {error}"),
-            KeyError::Rate(key) => write!(f, "{key} must be from 1 to {RATE_MAX}, and a burst no more than comes in a year"),
+            KeyError::Rate(key) => write!(
+                f,
+                "{key} must be from 1 to {RATE_MAX}, and a burst no more than comes in a year"
+            ),
             KeyError::BurstAlone(key) => write!(f, "{key} means something only together with its rate"),
             KeyError::Fields => write!(
                 f,
@@ -307,7 +325,11 @@ fn resolve(written: KeyWritten, cores: usize, former: &[Key]) -> Result<Key, Key
         allow: allow.transpose().map_err(KeyError::Allow)?,
         table: written.table.map(table).transpose()?,
         fields: fields(written.fields)?,
-        requests: quota(Unit::Requests, requests, same.and_then(|key| key.requests.as_ref())),
+        requests: quota(
+            Unit::Requests,
+            requests,
+            same.and_then(|key| key.requests.as_ref()),
+        ),
         bytes: quota(Unit::Bytes, bytes, same.and_then(|key| key.bytes.as_ref())),
         usage: match same {
             Some(key) => Arc::clone(&key.usage),

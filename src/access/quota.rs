@@ -249,7 +249,11 @@ mod tests {
             retry_after_s: 2,
         };
         assert_eq!(over, told);
-        assert!(over.to_string().contains("100 requests in 10 s; try again in 2 s"), "{over}");
+        assert!(
+            over.to_string()
+                .contains("100 requests in 10 s; try again in 2 s"),
+            "{over}"
+        );
         assert!(quota.take(50, 2 * S - 1).is_err());
         assert_eq!(quota.take(50, 2 * S), Ok(()));
         // A burst below the rate: what a second allows.
@@ -293,7 +297,13 @@ mod tests {
             quota.owe(u64::MAX, u64::MAX);
             assert!(quota.take(u64::MAX, 0).is_err());
         }
-        assert!(!Rate { per_second: 1, burst: 2 * BURST_S_MAX }.is_sane());
+        assert!(
+            !Rate {
+                per_second: 1,
+                burst: 2 * BURST_S_MAX
+            }
+            .is_sane()
+        );
     }
 
     #[test]

@@ -64,10 +64,9 @@ impl Refusal {
         match self {
             Refusal::Missing | Refusal::Unknown | Refusal::Malformed => Status::Unauthorized,
             Refusal::Ambiguous => Status::BadRequest,
-            Refusal::NotIngest
-            | Refusal::NotAdmin
-            | Refusal::NotAllowedFrom
-            | Refusal::TableNotAllowed => Status::Forbidden,
+            Refusal::NotIngest | Refusal::NotAdmin | Refusal::NotAllowedFrom | Refusal::TableNotAllowed => {
+                Status::Forbidden
+            }
             Refusal::OverQuota(_) => Status::TooManyRequests,
         }
     }
@@ -109,7 +108,13 @@ mod tests {
     #[test]
     fn every_reason_has_its_status_and_its_own_label() {
         let over = |unit| {
-            let quota = Quota::new(unit, Rate { per_second: 1, burst: 1 });
+            let quota = Quota::new(
+                unit,
+                Rate {
+                    per_second: 1,
+                    burst: 1,
+                },
+            );
             quota.take(1, 0).expect("the first passes");
             Refusal::OverQuota(quota.take(1, 0).expect_err("the second does not"))
         };
@@ -126,7 +131,11 @@ mod tests {
             (over(Unit::Bytes), 429),
         ];
         for (index, (refusal, status)) in all.into_iter().enumerate() {
-            assert_eq!((refusal.index(), refusal.status().code()), (index, status), "{refusal:?}");
+            assert_eq!(
+                (refusal.index(), refusal.status().code()),
+                (index, status),
+                "{refusal:?}"
+            );
             assert_eq!(refusal.over_quota().is_some(), status == 429);
             assert!(!refusal.to_string().is_empty());
         }

@@ -8,7 +8,10 @@ fn token(text: &str) -> Token {
 }
 
 fn section(name: &str, secret: &str, lines: &str) -> String {
-    format!("[[key]]\nname = \"{name}\"\nhash = \"{}\"\n{lines}\n", token(secret).digest())
+    format!(
+        "[[key]]\nname = \"{name}\"\nhash = \"{}\"\n{lines}\n",
+        token(secret).digest()
+    )
 }
 
 /// Replaces a file as editors and Kubernetes do, so that each content is a file of its own.
@@ -43,17 +46,25 @@ fn cores_follow_a_changed_file_and_a_broken_one_changes_nothing() {
     let held = core.find(&token("rh_a")).unwrap();
     assert!(matches!(access.reload(false), Reloaded::Unchanged));
 
-    replace(&path, &(section("a", "rh_new", "") + &section("b", "rh_b", "admin = true")));
+    replace(
+        &path,
+        &(section("a", "rh_new", "") + &section("b", "rh_b", "admin = true")),
+    );
     assert!(!access.has_admin_key());
     assert!(matches!(access.reload(false), Reloaded::Read(2)));
     assert!(access.has_admin_key());
     assert_eq!(core.find(&token("rh_a")).unwrap_err(), Refusal::Unknown);
     let replaced = core.find(&token("rh_new")).unwrap();
-    assert!(Arc::ptr_eq(&held.usage, &replaced.usage), "one key, another token");
+    assert!(
+        Arc::ptr_eq(&held.usage, &replaced.usage),
+        "one key, another token"
+    );
 
     let generation = access.generation();
     replace(&path, "[[key]]\nname = ");
-    let Reloaded::Broken(error) = access.reload(false) else { panic!("it is broken") };
+    let Reloaded::Broken(error) = access.reload(false) else {
+        panic!("it is broken")
+    };
     assert!(error.to_string().contains("keys.toml: line 2"), "{error}");
     assert!(matches!(access.reload(false), Reloaded::Unchanged), "said once");
     fs::remove_file(&path).unwrap();
@@ -71,7 +82,12 @@ fn cores_follow_a_changed_file_and_a_broken_one_changes_nothing() {
 #[test]
 fn a_file_that_cannot_be_read_at_the_start_is_an_error() {
     let missing = Access::load("/nonexistent/keys.toml".into(), &Limits::default(), 1).unwrap_err();
-    assert!(missing.to_string().contains("/nonexistent/keys.toml: it cannot be read"), "{missing}");
+    assert!(
+        missing
+            .to_string()
+            .contains("/nonexistent/keys.toml: it cannot be read"),
+        "{missing}"
+    );
 }
 
 #[test]
@@ -79,7 +95,11 @@ fn the_admin_pages_open_for_an_admin_key_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.toml");
     let admin = "admin = true\ningest = false\nallow = [\"10.0.0.0/8\"]";
-    fs::write(&path, section("web", "rh_web", "") + &section("ops", "rh_ops", admin)).unwrap();
+    fs::write(
+        &path,
+        section("web", "rh_web", "") + &section("ops", "rh_ops", admin),
+    )
+    .unwrap();
     let access = Access::load(path, &Limits::default(), 1).unwrap();
     let ask = |header: &str, from: &str| {
         let mut credentials = Credentials::default();
@@ -114,7 +134,9 @@ fn a_new_key_is_printed_once_and_its_section_knows_it() {
     fs::write(&path, section).unwrap();
     let find = |text: &str| {
         let access = Arc::new(Access::load(path.clone(), &Limits::default(), 1).unwrap());
-        CoreKeys::new(access).find(&token(text)).map(|key| key.name.to_string())
+        CoreKeys::new(access)
+            .find(&token(text))
+            .map(|key| key.name.to_string())
     };
     assert_eq!(find(first), Ok("web".to_owned()));
 
@@ -130,10 +152,18 @@ fn a_new_key_is_printed_once_and_its_section_knows_it() {
     let error = new_key(&new("no name"), Some(&path), &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("name must be"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
 
     let made = directory.path().join("made.toml");
-    let admin = NewKey { name: "ops".to_owned(), admin: true, ..NewKey::default() };
+    let admin = NewKey {
+        name: "ops".to_owned(),
+        admin: true,
+        ..NewKey::default()
+    };
     new_key(&admin, Some(&made), &mut Vec::new()).unwrap();
     let access = Access::load(made, &Limits::default(), 1).unwrap();
     assert!(access.has_admin_key() && !access.keys()[0].ingest);

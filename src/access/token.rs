@@ -57,6 +57,11 @@ impl Token {
         std::str::from_utf8(self.as_bytes()).expect("visible ASCII is UTF-8")
     }
 
+    /// The value of an `Authorization` header that shows it; not to be printed either.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.expose())
+    }
+
     /// What it is known by.
     pub fn digest(&self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.as_bytes()).into())
@@ -185,17 +190,38 @@ mod tests {
     fn rejects_what_is_no_digest() {
         let good = Token::new(b"abc").unwrap().digest().to_string();
         let foreign = good.replace("sha256", "sha512");
-        for text in ["", "sha256:", "sha256:00", &good[7..], &good[..70], &format!("{good}0"), &foreign] {
+        for text in [
+            "",
+            "sha256:",
+            "sha256:00",
+            &good[7..],
+            &good[..70],
+            &format!("{good}0"),
+            &foreign,
+        ] {
             assert_eq!(text.parse::<TokenDigest>(), Err(NoDigest), "{text}");
         }
         assert_eq!(good.replace("ba78", "gx78").parse::<TokenDigest>(), Err(NoDigest));
-        assert_eq!(good.replace("ba78", "\u{e9}78").parse::<TokenDigest>(), Err(NoDigest));
+        assert_eq!(
+            good.replace("ba78", "\u{e9}78").parse::<TokenDigest>(),
+            Err(NoDigest)
+        );
     }
 
     #[test]
     fn rejects_what_is_no_token() {
-        assert_eq!(Token::new(&[b'x'; TOKEN_BYTES_MAX]).map(|token| token.length), Some(TOKEN_BYTES_MAX));
-        for text in [&b""[..], b"a b", b"a\tb", b"a\0", b"\xc3\xa9", &[b'x'; TOKEN_BYTES_MAX + 1]] {
+        assert_eq!(
+            Token::new(&[b'x'; TOKEN_BYTES_MAX]).map(|token| token.length),
+            Some(TOKEN_BYTES_MAX)
+        );
+        for text in [
+            &b""[..],
+            b"a b",
+            b"a\tb",
+            b"a\0",
+            b"\xc3\xa9",
+            &[b'x'; TOKEN_BYTES_MAX + 1],
+        ] {
             assert_eq!(Token::new(text), None, "{text:?}");
         }
     }

@@ -301,7 +301,10 @@ mod tests {
         vec![
             (text("PROXY TCP4 192.0.2.1 198.51.100.7 56096 443\r\n"), v4),
             (text("PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n"), v6),
-            (text("PROXY TCP4 192.0.2.1 198.51.100.7 0 0\r\n"), proxied("192.0.2.1:0", "198.51.100.7:0")),
+            (
+                text("PROXY TCP4 192.0.2.1 198.51.100.7 0 0\r\n"),
+                proxied("192.0.2.1:0", "198.51.100.7:0"),
+            ),
             (text(longest), proxied(all_ones, all_ones)),
             (text("PROXY UNKNOWN\r\n"), Header::Unaddressed),
             (text(&unknown), Header::Unaddressed),
@@ -316,7 +319,10 @@ mod tests {
             (v2(0x20, 0x00, &[]), Header::Local),
             (v2(0x20, 0x11, &TCP4), Header::Local),
             (v2(0x20, 0xff, b"discarded"), Header::Local),
-            (v2(0x21, 0x11, &[&TCP4[..], &[4; V2_BYTES_MAX - 16 - 12]].concat()), v4),
+            (
+                v2(0x21, 0x11, &[&TCP4[..], &[4; V2_BYTES_MAX - 16 - 12]].concat()),
+                v4,
+            ),
         ]
     }
 
@@ -324,9 +330,17 @@ mod tests {
     fn every_header_is_read_and_what_follows_is_left() {
         for (bytes, header) in good() {
             let name = String::from_utf8_lossy(&bytes).into_owned();
-            assert_eq!(parse_proxy_header(&bytes), Ok(Parse::Complete(bytes.len(), header)), "{name:?}");
+            assert_eq!(
+                parse_proxy_header(&bytes),
+                Ok(Parse::Complete(bytes.len(), header)),
+                "{name:?}"
+            );
             let followed = [&bytes[..], b"POST /ingest HTTP/1.1\r\n"].concat();
-            assert_eq!(parse_proxy_header(&followed), Ok(Parse::Complete(bytes.len(), header)), "{name:?}");
+            assert_eq!(
+                parse_proxy_header(&followed),
+                Ok(Parse::Complete(bytes.len(), header)),
+                "{name:?}"
+            );
         }
     }
 
@@ -335,7 +349,11 @@ mod tests {
         for (bytes, _) in good() {
             for length in 0..bytes.len() {
                 let name = String::from_utf8_lossy(&bytes[..length]).into_owned();
-                assert_eq!(parse_proxy_header(&bytes[..length]), Ok(Parse::Partial), "{name:?}");
+                assert_eq!(
+                    parse_proxy_header(&bytes[..length]),
+                    Ok(Parse::Partial),
+                    "{name:?}"
+                );
             }
         }
     }
@@ -360,7 +378,15 @@ mod tests {
 
     #[test]
     fn rejects_what_is_no_header_at_its_first_byte() {
-        for text in ["G", "GET / HTTP/1.1\r\n", "\n", "proxy TCP4", "PROXY\tTCP4", "\r\n\r\n\0\r\nQUIX", "\x16\x03\x01"] {
+        for text in [
+            "G",
+            "GET / HTTP/1.1\r\n",
+            "\n",
+            "proxy TCP4",
+            "PROXY\tTCP4",
+            "\r\n\r\n\0\r\nQUIX",
+            "\x16\x03\x01",
+        ] {
             assert_eq!(v1(text), Err(ProxyError::NoHeader), "{text:?}");
         }
     }
@@ -423,7 +449,10 @@ mod tests {
     fn the_peer_is_the_client_or_for_a_health_check_the_proxy_itself() {
         let connection: SocketAddr = "10.0.0.1:9".parse().unwrap();
         let client: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        assert_eq!(proxied("192.0.2.1:1", "198.51.100.7:2").peer(connection), Some(client));
+        assert_eq!(
+            proxied("192.0.2.1:1", "198.51.100.7:2").peer(connection),
+            Some(client)
+        );
         assert_eq!(Header::Local.peer(connection), Some(connection));
         assert_eq!(Header::Unaddressed.peer(connection), None);
     }

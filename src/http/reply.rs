@@ -67,11 +67,15 @@ impl RateLimit {
             io::Write::write_fmt(out, text).expect("a Vec takes all");
         };
         put(format_args!("\r\nRetry-After: {reset_s}"));
-        put(format_args!("\r\nRateLimit-Policy: \"{policy}\";q={quota};w={window_s}"));
+        put(format_args!(
+            "\r\nRateLimit-Policy: \"{policy}\";q={quota};w={window_s}"
+        ));
         if let Some(unit) = unit {
             put(format_args!(";qu=\"{unit}\""));
         }
-        put(format_args!("\r\nRateLimit: \"{policy}\";r={remaining};t={reset_s}"));
+        put(format_args!(
+            "\r\nRateLimit: \"{policy}\";r={remaining};t={reset_s}"
+        ));
     }
 }
 
@@ -479,7 +483,8 @@ mod tests {
             replier.error(&mut out, envelope, Status::TooManyRequests, "later");
             let (status, headers, _) = read(&out);
             assert_eq!(status, 429);
-            ["Retry-After", "RateLimit-Policy", "RateLimit"].map(|name| header(&headers, name).map(str::to_owned))
+            ["Retry-After", "RateLimit-Policy", "RateLimit"]
+                .map(|name| header(&headers, name).map(str::to_owned))
         };
         let some = |text: &str| Some(text.to_owned());
         let limit = RateLimit {
@@ -491,8 +496,15 @@ mod tests {
             reset_s: 3,
         };
         let policy = some("\"requests\";q=100;w=10");
-        assert_eq!(told(Some(limit)), [some("3"), policy, some("\"requests\";r=0;t=3")]);
-        let bytes = RateLimit { policy: "bytes", unit: Some("content-bytes"), ..limit };
+        assert_eq!(
+            told(Some(limit)),
+            [some("3"), policy, some("\"requests\";r=0;t=3")]
+        );
+        let bytes = RateLimit {
+            policy: "bytes",
+            unit: Some("content-bytes"),
+            ..limit
+        };
         let policy = some("\"bytes\";q=100;w=10;qu=\"content-bytes\"");
         assert_eq!(told(Some(bytes)), [some("3"), policy, some("\"bytes\";r=0;t=3")]);
         assert_eq!(told(None), [some("7"), None, None]);
@@ -503,7 +515,10 @@ mod tests {
         let mut out = Vec::new();
         Replier::new(0, 1).error(&mut out, KEEP, Status::Unauthorized, "no key");
         let (status, headers, _) = read(&out);
-        assert_eq!((status, header(&headers, "WWW-Authenticate")), (401, Some(CHALLENGE)));
+        assert_eq!(
+            (status, header(&headers, "WWW-Authenticate")),
+            (401, Some(CHALLENGE))
+        );
     }
 
     #[test]

@@ -51,7 +51,10 @@ impl Constants {
     /// These and the `upper` ones, which replace those of the same name.
     pub fn under(self, upper: Constants) -> Constants {
         let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
         };
         let both = own(self.0).into_iter().chain(own(upper.0));
         Constants::keep(&both.collect())

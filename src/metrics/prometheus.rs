@@ -225,10 +225,14 @@ impl Sources {
         let label = |core: String, (reason, count): (&str, u64)| {
             ([("core", core), ("reason", reason.to_owned())], count)
         };
-        let of_cores = self
-            .cores()
-            .flat_map(|(index, core)| core.access_refused().map(move |refused| label(index.to_string(), refused)));
-        let of_admin = self.admin_refused.iter().map(|refused| label("admin".to_owned(), *refused));
+        let of_cores = self.cores().flat_map(|(index, core)| {
+            core.access_refused()
+                .map(move |refused| label(index.to_string(), refused))
+        });
+        let of_admin = self
+            .admin_refused
+            .iter()
+            .map(|refused| label("admin".to_owned(), *refused));
         page.counter(
             "access_refused",
             "Requests refused for who sent them, by reason.",
@@ -258,7 +262,12 @@ impl Sources {
             Some(Unit::Bytes),
             per_key(|(_, bytes, _)| bytes),
         )?;
-        page.counter("key_rows", "Rows accepted, by key.", None, per_key(|(_, _, rows)| rows))
+        page.counter(
+            "key_rows",
+            "Rows accepted, by key.",
+            None,
+            per_key(|(_, _, rows)| rows),
+        )
     }
 
     fn encode_writer(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -29,7 +29,9 @@ fn from(address: &str) -> Option<std::net::IpAddr> {
 #[test]
 fn a_key_without_more_reaches_every_table_from_everywhere_without_end() {
     let keys = read(&web("")).unwrap();
-    let [key] = keys.as_slice() else { panic!("{keys:?}") };
+    let [key] = keys.as_slice() else {
+        panic!("{keys:?}")
+    };
     assert_eq!((&*key.name, key.digest), ("web", hash("web").parse().unwrap()));
     assert_eq!(key.admit_rows(from("192.0.2.1")), Ok(()));
     assert_eq!(key.admit_admin(from("127.0.0.1")), Err(Refusal::NotAdmin));
@@ -50,30 +52,67 @@ fn every_key_of_a_section_is_read() {
     assert_eq!(key.admit_admin(from("::1")), Ok(()));
     for refused in [Key::admit_rows, Key::admit_admin] {
         assert_eq!(refused(&key, from("192.0.2.1")), Err(Refusal::NotAllowedFrom));
-        assert_eq!(refused(&key, None), Err(Refusal::NotAllowedFrom), "who it is must be known");
+        assert_eq!(
+            refused(&key, None),
+            Err(Refusal::NotAllowedFrom),
+            "who it is must be known"
+        );
     }
     assert_eq!(key.reach("logs", "app_web", "logs"), Ok(()));
     assert_eq!(key.reach("audit", "events", "logs"), Ok(()));
-    assert_eq!(key.reach("logs", "otel_logs", "logs"), Err(Refusal::TableNotAllowed));
+    assert_eq!(
+        key.reach("logs", "otel_logs", "logs"),
+        Err(Refusal::TableNotAllowed)
+    );
     assert_eq!(key.table.as_deref(), Some("audit.events"));
     assert_eq!(key.fields.pairs(), [("env", "prod"), ("team", "core")]);
-    let rate = |quota: &Option<Arc<Quota>>| quota.as_ref().map(|quota| (quota.rate().per_second, quota.rate().burst));
+    let rate = |quota: &Option<Arc<Quota>>| {
+        quota
+            .as_ref()
+            .map(|quota| (quota.rate().per_second, quota.rate().burst))
+    };
     assert_eq!(rate(&key.requests), Some((10, 2)));
-    assert_eq!(rate(&key.bytes), Some((1_000, 1_000)), "a burst is a second's worth unless written");
+    assert_eq!(
+        rate(&key.bytes),
+        Some((1_000, 1_000)),
+        "a burst is a second's worth unless written"
+    );
 }
 
 #[test]
 fn a_body_beyond_its_quota_does_not_cost_a_request() {
-    let key = read(&web("requests_per_second = 1\nrequests_burst = 2\nbytes_per_second = 100")).unwrap().remove(0);
+    let key = read(&web(
+        "requests_per_second = 1\nrequests_burst = 2\nbytes_per_second = 100",
+    ))
+    .unwrap()
+    .remove(0);
     assert_eq!(key.charge(Some(100), 0), Ok(()));
     for _ in 0..5 {
         let over = key.charge(Some(50), 0).unwrap_err();
-        assert!(matches!(over, Refusal::OverQuota(OverQuota { unit: Unit::Bytes, .. })), "{over:?}");
+        assert!(
+            matches!(
+                over,
+                Refusal::OverQuota(OverQuota {
+                    unit: Unit::Bytes,
+                    ..
+                })
+            ),
+            "{over:?}"
+        );
     }
     // The second request of the burst is still there.
     assert_eq!(key.charge(Some(0), 0), Ok(()));
     let over = key.charge(Some(0), 0).unwrap_err();
-    assert!(matches!(over, Refusal::OverQuota(OverQuota { unit: Unit::Requests, .. })), "{over:?}");
+    assert!(
+        matches!(
+            over,
+            Refusal::OverQuota(OverQuota {
+                unit: Unit::Requests,
+                ..
+            })
+        ),
+        "{over:?}"
+    );
 }
 
 #[test]
@@ -90,10 +129,16 @@ fn a_body_of_unknown_length_is_owed_as_it_comes() {
 #[test]
 fn an_unknown_key_names_the_nearest_one() {
     for (line, told) in [
-        ("requests_per_secnd = 1", "unknown key `requests_per_secnd`; did you mean `requests_per_second`?"),
+        (
+            "requests_per_secnd = 1",
+            "unknown key `requests_per_secnd`; did you mean `requests_per_second`?",
+        ),
         ("allowed = [\"::1\"]", "did you mean `allow`?"),
         ("tabels = [\"x\"]", "did you mean `tables`?"),
-        ("xyzzyxyzzy = 1", "unknown key `xyzzyxyzzy`; a [[key]] section has name, hash"),
+        (
+            "xyzzyxyzzy = 1",
+            "unknown key `xyzzyxyzzy`; a [[key]] section has name, hash",
+        ),
     ] {
         let sentence = sentence(&web(line));
         assert!(sentence.contains(told), "{sentence}");
@@ -115,10 +160,19 @@ fn rejects_a_section_that_cannot_be_meant() {
         ("allow = []", "would allow nobody"),
         ("allow = [\"10.1.2.3/8\"]", "write 10.0.0.0/8"),
         ("requests_per_second = 0", "requests_per_second must be from 1"),
-        ("bytes_per_second = 1\nbytes_burst = 0", "bytes_burst must be from 1"),
+        (
+            "bytes_per_second = 1\nbytes_burst = 0",
+            "bytes_burst must be from 1",
+        ),
         ("bytes_per_second = 1_000_000_000_001", "bytes_per_second must be"),
-        ("bytes_per_second = 1\nbytes_burst = 1_000_000_000", "no more than comes in a year"),
-        ("requests_burst = 1", "requests_burst means something only together"),
+        (
+            "bytes_per_second = 1\nbytes_burst = 1_000_000_000",
+            "no more than comes in a year",
+        ),
+        (
+            "requests_burst = 1",
+            "requests_burst means something only together",
+        ),
         ("fields = { \"\" = \"x\" }", "fields: at most"),
         (&format!("fields = {{ a = \"{value}\" }}"), "fields: at most"),
         (&format!("fields = {{ {many} }}"), "fields: at most"),
@@ -174,7 +228,10 @@ fn keeps_to_its_limits() {
     assert_eq!(read_file(&path, &limits).unwrap().len(), 1024);
     std::fs::write(&path, "#".repeat(1025)).unwrap();
     let error = read_file(&path, &limits).unwrap_err();
-    assert!(error.to_string().contains("keys_file_bytes_max = 1024"), "{error}");
+    assert!(
+        error.to_string().contains("keys_file_bytes_max = 1024"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -183,15 +240,25 @@ fn a_key_that_stays_keeps_its_counters_and_with_its_rate_what_it_owes() {
     let former = read(&web(quotas)).unwrap();
     former[0].usage.of(1).rows.add(7);
     assert_eq!(former[0].charge(Some(10), 0), Ok(()));
-    let again = |lines: &str| read_keys(&web(lines), &Limits::default(), 2, &former).unwrap().remove(0);
+    let again = |lines: &str| {
+        read_keys(&web(lines), &Limits::default(), 2, &former)
+            .unwrap()
+            .remove(0)
+    };
     let same = again(&format!("{quotas}\ntables = [\"x\"]"));
     assert_eq!(same.usage.totals(), (0, 0, 7));
     assert!(same.charge(Some(0), 0).is_err());
     let other = again("requests_per_second = 1\nbytes_per_second = 20");
-    assert_eq!(other.charge(Some(0), 1_000_000_000), Ok(()), "requests are those of before");
+    assert_eq!(
+        other.charge(Some(0), 1_000_000_000),
+        Ok(()),
+        "requests are those of before"
+    );
     assert!(other.charge(Some(0), 1_000_000_000).is_err());
     let renamed = web(quotas).replace("name = \"web\"", "name = \"web2\"");
-    let renamed = read_keys(&renamed, &Limits::default(), 2, &former).unwrap().remove(0);
+    let renamed = read_keys(&renamed, &Limits::default(), 2, &former)
+        .unwrap()
+        .remove(0);
     assert_eq!(renamed.usage.totals(), (0, 0, 0));
     assert_eq!(renamed.charge(Some(10), 0), Ok(()));
 }
