@@ -174,7 +174,10 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
 }
 
 /// Reads the key file, if there is one, and says what is open to whom.
-fn open_access(settings: &Settings) -> Result<Access, ServeError> {
+///
+/// # Errors
+/// It cannot be used, or the admin pages would be open to all without having been told so.
+pub(crate) fn open_access(settings: &Settings) -> Result<Access, ServeError> {
     let access = match &settings.keys_file {
         None => Access::open(),
         Some(path) => {
