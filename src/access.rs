@@ -141,7 +141,7 @@ impl Access {
             }
             Err(error) => Reloaded::Broken(NoKeyFile {
                 path: source.path.clone(),
-                error,
+                error: Box::new(error),
             }),
         }
     }

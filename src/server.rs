@@ -355,6 +355,7 @@ struct Cores {
 }
 
 impl Cores {
+    #[expect(clippy::too_many_arguments, reason = "what its one caller has gathered")]
     fn start(
         settings: &Settings,
         durable: Durable,

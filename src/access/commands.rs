@@ -112,7 +112,7 @@ fn append_section(path: &Path, section: &str) -> Result<(), KeysError> {
 fn in_file(path: &Path, error: KeyFileError) -> KeysError {
     KeysError::File(NoKeyFile {
         path: path.to_owned(),
-        error,
+        error: Box::new(error),
     })
 }
 

@@ -412,7 +412,7 @@ pub struct NoKeyFile {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub error: KeyFileError,
+    pub error: Box<KeyFileError>,
 }
 
 impl fmt::Display for NoKeyFile {

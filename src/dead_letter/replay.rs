@@ -51,14 +51,17 @@ const NOTE_FILE: &str = "replay.json";
 pub struct Target {
     /// Host and port.
     authority: String,
-    /// Of the key that rows are sent under.
-    token: Option<Token>,
+    /// Of the key that rows are sent under. Boxed, for a target is part of every error.
+    token: Option<Box<Token>>,
 }
 
 impl Target {
     /// The same place, with the token of a key to show there.
     pub fn with_token(self, token: Option<Token>) -> Target {
-        Target { token, ..self }
+        Target {
+            token: token.map(Box::new),
+            ..self
+        }
     }
 
     /// Host and port.
@@ -266,7 +269,7 @@ impl<'a> Replay<'a> {
     fn deliver(&mut self, address: SocketAddr, batch: &Batch, files: &[u64]) -> Result<(), ReplayError> {
         self.note(&batch.note)?;
         let path = format!("/ingest/{}?ack=inserted", encode_path(&batch.note.table));
-        let authorization = self.to.token.as_ref().map(Token::authorization);
+        let authorization = self.to.token.as_deref().map(Token::authorization);
         let mut headers = vec![
             ("Content-Type", "application/x-ndjson"),
             ("Idempotency-Key", batch.note.key.as_str()),
