@@ -272,6 +272,9 @@ impl Session<'_> {
                 };
                 self.buffer.consume(step.consumed);
                 self.core.metrics.bytes_wire.add(step.consumed as u64);
+                if let Some(bill) = &self.bill {
+                    bill.bytes_came(step.consumed as u64, core);
+                }
                 content.filled(step.produced);
                 self.core.metrics.bytes_decoded.add(step.produced as u64);
                 *done = step.done;

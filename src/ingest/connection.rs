@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::{Key, Refusal};
 use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
@@ -24,6 +26,7 @@ use super::body::{BUSY, Intake, Terms};
 use super::dialect::{self, BodyForm, Dialect, Found, OWN};
 use super::keyed::KeyedRequest;
 use super::port::Port;
+use super::sender::{self, Bill};
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
 
@@ -45,6 +48,10 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
     port: Rc<Port>,
+    /// Address of whoever sends here; `None` when a proxy does not tell.
+    from: Option<IpAddr>,
+    /// Of the request whose body is being received, when it came under a key.
+    pub(super) bill: Option<Bill>,
     pub(super) connection: Connection,
     pub(super) buffer: ReceiveBuffer,
     out: Vec<u8>,
@@ -85,6 +92,7 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        key: Option<Rc<Key>>,
     },
     Refuse {
         status: Status,
@@ -96,6 +104,7 @@ enum Action {
 }
 
 enum Sentence {
+    Access(Refusal),
     Fixed(&'static str),
     Uri(uri::UriError),
     Table(TableError),
@@ -105,6 +114,7 @@ enum Sentence {
 impl std::fmt::Display for Sentence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Sentence::Access(refusal) => refusal.fmt(f),
             Sentence::Fixed(text) => f.write_str(text),
             Sentence::Uri(error) => error.fmt(f),
             Sentence::Table(error) => f.write_str(error.sentence()),
@@ -134,7 +144,7 @@ enum Next {
 /// Serves requests until either side ends the connection.
 pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
     let mut session = Session::new(core, port, connection);
-    match session.run().await {
+    match session.serve().await {
         Ok(Next::Linger) => session.linger().await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
@@ -170,6 +180,8 @@ impl<'c> Session<'c> {
         Session {
             core,
             port,
+            from: None,
+            bill: None,
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
@@ -178,6 +190,11 @@ impl<'c> Session<'c> {
             progress_bytes: 0,
             head_since_ms: None,
         }
+    }
+
+    async fn serve(&mut self) -> io::Result<Next> {
+        self.from = sender::address(self.core, &self.port, &mut self.connection).await?;
+        self.run().await
     }
 
     async fn run(&mut self) -> io::Result<Next> {
@@ -255,7 +272,7 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
-                let (dialect, action) = route(core, &self.port, &head, &mut self.uri);
+                let (dialect, action) = route(core, &self.port, self.from, &head, &mut self.uri);
                 let plan = Plan {
                     dialect,
                     action,
@@ -274,8 +291,8 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level) = match &plan.action {
-            Action::Ingest { table, level } => (Rc::clone(table), *level),
+        let (table, level, key) = match &plan.action {
+            Action::Ingest { table, level, key } => (Rc::clone(table), *level, key),
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -303,6 +320,18 @@ impl<'c> Session<'c> {
             return self
                 .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(BUSY))
                 .await;
+        }
+        // Last of what time mends: a request that is not taken for want of room costs its sender nothing.
+        self.bill = None;
+        if let Some(key) = key {
+            match Bill::open(core, key, plan.framing) {
+                Ok(bill) => self.bill = Some(bill),
+                Err(refusal) => {
+                    return self
+                        .refuse(&plan, refusal.status(), &Sentence::Access(refusal))
+                        .await;
+                }
+            }
         }
         let ticket = match &plan.idempotency_key {
             None => None,
@@ -343,7 +372,7 @@ impl<'c> Session<'c> {
                     waiting: waiter.map(|waiter| (waiter, level)),
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
-                        constants: self.port.constants,
+                        constants: sender::constants(core, &self.port, key.as_deref()),
                     },
                 };
                 match ticket {
@@ -371,6 +400,9 @@ impl<'c> Session<'c> {
             core.wanted.notify();
         }
         let (intake, keyed) = taken?;
+        if let Some(bill) = self.bill.take() {
+            bill.rows_accepted(intake.accepted);
+        }
         let broken = intake.failure.is_some();
         let envelope = if broken {
             plan.envelope.closing()
@@ -422,7 +454,12 @@ impl<'c> Session<'c> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        self.error_in(plan.dialect, plan.refusal_envelope(), status, sentence);
+        let mut envelope = plan.refusal_envelope();
+        if let Sentence::Access(refusal) = sentence {
+            self.core.metrics.refuse(refusal);
+            envelope.rate_limit = refusal.over_quota().map(Into::into);
+        }
+        self.error_in(plan.dialect, envelope, status, sentence);
         self.discard(plan).await
     }
 
@@ -715,11 +752,18 @@ impl Plan {
 fn route(
     core: &Core,
     port: &Port,
+    from: Option<IpAddr>,
     head: &Head<'_>,
     scratch: &mut uri::Scratch,
 ) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
-    let (dialect, accept) = match dialect::find(head) {
+    let refuse_sender = |refusal: Refusal| refuse(refusal.status(), Sentence::Access(refusal));
+    let found = dialect::find(head);
+    let key = match sender::admit(core, port, from, head) {
+        Ok(key) => key,
+        Err(refusal) => return (found.dialect(), refuse_sender(refusal)),
+    };
+    let (dialect, accept) = match found {
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
         Found::Nothing => {
@@ -749,7 +793,20 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let action = match (core.table_of(port, head, named), accept) {
+    let (database, table) = core.table_of(port, key.as_deref(), head, named);
+    if let Some(key) = &key {
+        let default = core.catalog.default_table();
+        // Before it is looked for: whether a table exists is told to those who reach it.
+        let reached = key.reach(
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+            &default.database,
+        );
+        if let Err(refusal) = reached {
+            return (dialect, refuse_sender(refusal));
+        }
+    }
+    let action = match (core.table(database, table), accept) {
         (Err(error), _) => refuse(
             match error {
                 TableError::NotServed => Status::NotFound,
@@ -758,21 +815,23 @@ fn route(
             Sentence::Table(error),
         ),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok(table), None) => Action::Ingest { table, level },
+        (Ok(table), None) => Action::Ingest { table, level, key },
     };
     (dialect, action)
 }
 
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one.
-    fn table_of(
-        &self,
-        port: &Port,
+    /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
+    /// default one.
+    fn table_of<'a>(
+        &'a self,
+        port: &'a Port,
+        key: Option<&'a Key>,
         head: &Head<'_>,
-        named: uri::IngestPath<'_>,
-    ) -> Result<Rc<Table>, TableError> {
+        named: uri::IngestPath<'a>,
+    ) -> (Option<&'a str>, Option<&'a str>) {
         if named != uri::IngestPath::DEFAULT {
-            return self.table(named.database, named.table);
+            return (named.database, named.table);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -780,11 +839,12 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        match configured.or(port.table.as_deref()) {
-            None => self.table(None, None),
+        let of_key = key.and_then(|key| key.table.as_deref());
+        match configured.or(of_key).or(port.table.as_deref()) {
+            None => (None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                self.table(database, Some(table))
+                (database, Some(table))
             }
         }
     }
