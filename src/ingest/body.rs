@@ -299,6 +299,9 @@ impl Session<'_> {
                 };
                 self.buffer.consume(step.consumed);
                 self.core.metrics.bytes_wire.add(step.consumed as u64);
+                if let Some(bill) = &self.bill {
+                    bill.bytes_came(step.consumed as u64, core);
+                }
                 content.filled(step.produced);
                 self.core.metrics.bytes_decoded.add(step.produced as u64);
                 *done = step.done;
@@ -348,6 +351,9 @@ impl Session<'_> {
                         }
                     }
                     if !matches!(source, Source::Decoded { .. }) {
+                        if let Some(bill) = &self.bill {
+                            bill.bytes_came(received as u64, core);
+                        }
                         self.core.metrics.bytes_wire.add(received as u64);
                         self.core.metrics.bytes_decoded.add(received as u64);
                         return Ok(Ok(()));

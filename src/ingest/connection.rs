@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::{Key, Refusal};
 use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
@@ -27,6 +29,8 @@ use super::http2;
 use super::keyed::KeyedRequest;
 use super::link::Link;
 use super::port::Port;
+use super::rows_call::CallRows;
+use super::sender::{self, Bill};
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
 
@@ -48,6 +52,10 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
     pub(super) port: Rc<Port>,
+    /// Address of whoever sends here; `None` when a proxy does not tell.
+    pub(super) from: Option<IpAddr>,
+    /// Of the request whose body is being received, when it came under a key.
+    pub(super) bill: Option<Bill>,
     pub(super) connection: Link,
     pub(super) buffer: ReceiveBuffer,
     pub(super) out: Vec<u8>,
@@ -96,13 +104,10 @@ enum Action {
         level: AckLevel,
         /// The routes its rows may take; none when it names its table.
         candidates: Option<Candidates>,
+        key: Option<Rc<Key>>,
     },
     /// Messages of rows for as long as the call lasts.
-    Rows {
-        table: Rc<Table>,
-        level: AckLevel,
-        candidates: Option<Candidates>,
-    },
+    Rows(CallRows),
     Call(Call),
     /// It asks for what does not depend on rows.
     Tell(Fixed),
@@ -116,6 +121,7 @@ enum Action {
 }
 
 enum Sentence {
+    Access(Refusal),
     Fixed(&'static str),
     Uri(uri::UriError),
     Table(TableError),
@@ -125,6 +131,7 @@ enum Sentence {
 impl std::fmt::Display for Sentence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Sentence::Access(refusal) => refusal.fmt(f),
             Sentence::Fixed(text) => f.write_str(text),
             Sentence::Uri(error) => error.fmt(f),
             Sentence::Table(error) => f.write_str(error.sentence()),
@@ -156,9 +163,10 @@ pub(super) enum Next {
 /// Serves requests until either side ends the connection.
 pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
     let mut session = Session::new(core, Rc::clone(&port), Link::Connection(connection));
-    let ended = session.run().await;
+    let ended = session.serve().await;
     session.close();
     let Session {
+        from,
         connection: Link::Connection(mut connection),
         buffer,
         ..
@@ -167,7 +175,7 @@ pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connectio
         unreachable!("a connection stays one");
     };
     match ended {
-        Ok(Next::Http2) => http2::serve(core, port, connection, buffer).await,
+        Ok(Next::Http2) => http2::serve(core, port, from, connection, buffer).await,
         Ok(Next::Linger) => linger(core, &mut connection).await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
@@ -213,6 +221,8 @@ impl<'c> Session<'c> {
         Session {
             core,
             port,
+            from: None,
+            bill: None,
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
@@ -234,6 +244,13 @@ impl<'c> Session<'c> {
                 self.core.key_answered(keyed, None);
             }
         }
+    }
+
+    async fn serve(&mut self) -> io::Result<Next> {
+        if let Link::Connection(connection) = &mut self.connection {
+            self.from = sender::address(self.core, &self.port, connection).await?;
+        }
+        self.run().await
     }
 
     async fn run(&mut self) -> io::Result<Next> {
@@ -332,7 +349,7 @@ impl<'c> Session<'c> {
                     }
                     (None, _) => (dialect::find(&head), head.framing, head.encoding, None),
                 };
-                let (dialect, action) = route(core, &self.port, &head, found, &mut self.uri);
+                let (dialect, action) = route(core, &self.port, self.from, &head, found, &mut self.uri);
                 let plan = Plan {
                     dialect,
                     action,
@@ -353,20 +370,16 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     pub(super) async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level, candidates) = match &plan.action {
+        let (table, level, candidates, key) = match &plan.action {
             Action::Ingest {
                 table,
                 level,
                 candidates,
-            } => (Rc::clone(table), *level, *candidates),
+                key,
+            } => (Rc::clone(table), *level, *candidates, key),
             Action::Call(call) => return self.call(*call, &plan).await,
-            Action::Rows {
-                table,
-                level,
-                candidates,
-            } => {
-                let (table, level, candidates) = (Rc::clone(table), *level, *candidates);
-                self.take_calls_rows(&plan, &table, level, candidates).await?;
+            Action::Rows(rows) => {
+                self.take_calls_rows(&plan, rows).await?;
                 return Ok(Next::Close);
             }
             Action::Tell(fixed) => return self.tell(&plan, fixed).await,
@@ -397,6 +410,18 @@ impl<'c> Session<'c> {
             return self
                 .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(BUSY))
                 .await;
+        }
+        // Last of what time mends: a request that is not taken for want of room costs its sender nothing.
+        self.bill = None;
+        if let Some(key) = key {
+            match Bill::open(core, key, plan.framing) {
+                Ok(bill) => self.bill = Some(bill),
+                Err(refusal) => {
+                    return self
+                        .refuse(&plan, refusal.status(), &Sentence::Access(refusal))
+                        .await;
+                }
+            }
         }
         let ticket = match &plan.idempotency_key {
             None => None,
@@ -437,7 +462,7 @@ impl<'c> Session<'c> {
                     waiting: waiter.map(|waiter| (waiter, level)),
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
-                        constants: self.port.constants,
+                        constants: sender::constants(core, &self.port, key.as_deref()),
                     },
                 };
                 match ticket {
@@ -466,6 +491,9 @@ impl<'c> Session<'c> {
             core.wanted.notify();
         }
         let (intake, keyed) = taken?;
+        if let Some(bill) = self.bill.take() {
+            bill.rows_accepted(intake.accepted);
+        }
         let broken = intake.failure.is_some();
         let envelope = if broken {
             plan.envelope.closing()
@@ -536,7 +564,12 @@ impl<'c> Session<'c> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        self.error_in(plan.dialect, plan.refusal_envelope(), status, sentence);
+        let mut envelope = plan.refusal_envelope();
+        if let Sentence::Access(refusal) = sentence {
+            self.core.metrics.refuse(refusal);
+            envelope.rate_limit = refusal.over_quota().map(Into::into);
+        }
+        self.error_in(plan.dialect, envelope, status, sentence);
         self.discard(plan).await
     }
 
@@ -811,12 +844,18 @@ impl Plan {
 fn route(
     core: &Core,
     port: &Port,
+    from: Option<IpAddr>,
     head: &Head<'_>,
     found: Found,
     scratch: &mut uri::Scratch,
 ) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
+    let refuse_sender = |refusal: Refusal| refuse(refusal.status(), Sentence::Access(refusal));
     let is_call = matches!(found, Found::Call(..));
+    let key = match sender::admit(core, port, from, head) {
+        Ok(key) => key,
+        Err(refusal) => return (found.dialect(), refuse_sender(refusal)),
+    };
     let (dialect, accept) = match found {
         Found::Refused(dialect, status, sentence) => {
             return (dialect, refuse(status, Sentence::Fixed(sentence)));
@@ -861,34 +900,50 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let action = match (core.table_of(port, head, named), accept) {
+    let ((database, table), candidates) = core.table_of(port, key.as_deref(), head, named);
+    if let Some(key) = &key {
+        let default = core.catalog.default_table();
+        // Before it is looked for: whether a table exists is told to those who reach it.
+        let reached = key.reach(
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+            &default.database,
+        );
+        if let Err(refusal) = reached {
+            return (dialect, refuse_sender(refusal));
+        }
+    }
+    let action = match (core.table(database, table), accept) {
         (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok((table, candidates)), None) if is_call => Action::Rows {
+        (Ok(table), None) if is_call => Action::Rows(CallRows {
             table,
             level,
             candidates,
-        },
-        (Ok((table, candidates)), None) => Action::Ingest {
+            key,
+        }),
+        (Ok(table), None) => Action::Ingest {
             table,
             level,
             candidates,
+            key,
         },
     };
     (dialect, action)
 }
 
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one. With it the routes
-    /// that its rows may take.
-    fn table_of(
-        &self,
-        port: &Port,
+    /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
+    /// default one. With it the routes that its rows may take.
+    fn table_of<'a>(
+        &'a self,
+        port: &'a Port,
+        key: Option<&'a Key>,
         head: &Head<'_>,
-        named: uri::IngestPath<'_>,
-    ) -> Result<(Rc<Table>, Option<Candidates>), TableError> {
+        named: uri::IngestPath<'a>,
+    ) -> ((Option<&'a str>, Option<&'a str>), Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return Ok((self.table(named.database, named.table)?, None));
+            return ((named.database, named.table), None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -896,13 +951,14 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        let table = match configured.or(port.table.as_deref()) {
-            None => self.table(None, None),
+        let of_key = key.and_then(|key| key.table.as_deref());
+        let named = match configured.or(of_key).or(port.table.as_deref()) {
+            None => (None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                self.table(database, Some(table))
+                (database, Some(table))
             }
         };
-        Ok((table?, Some(candidates)))
+        (named, Some(candidates))
     }
 }

@@ -14,6 +14,7 @@ mod stream;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind, Result};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -137,6 +138,7 @@ enum Next {
 pub(super) async fn serve(
     core: &Rc<Core>,
     port: Rc<Port>,
+    from: Option<IpAddr>,
     mut connection: Connection,
     received: ReceiveBuffer,
 ) {
@@ -155,7 +157,7 @@ pub(super) async fn serve(
     let socket = Socket::new(Rc::clone(core), connection, received);
     let streams = Rc::new(Streams::default());
     streams.idle_since_ms.set(core.coarse_ms.get());
-    let served = run(core, port, &socket, &streams).await;
+    let served = run(core, port, from, &socket, &streams).await;
     let is_broken = match &served {
         Ok(()) => false,
         // The client's mistake, of which it was told.
@@ -181,7 +183,13 @@ pub(super) async fn serve(
     streams.ended().await;
 }
 
-async fn run(core: &Rc<Core>, port: Rc<Port>, socket: &Rc<Socket>, streams: &Rc<Streams>) -> Result<()> {
+async fn run(
+    core: &Rc<Core>,
+    port: Rc<Port>,
+    from: Option<IpAddr>,
+    socket: &Rc<Socket>,
+    streams: &Rc<Streams>,
+) -> Result<()> {
     let limits = &core.limits;
     let mut handshake = pin!(builder(limits).handshake::<Io, Bytes>(socket.io()));
     let begun_ms = core.coarse_ms.get();
@@ -220,7 +228,7 @@ async fn run(core: &Rc<Core>, port: Rc<Port>, socket: &Rc<Socket>, streams: &Rc<
         })
         .await;
         match next {
-            Next::Serve(request, respond) => admit(core, &port, streams, request, respond),
+            Next::Serve(request, respond) => admit(core, &port, from, streams, request, respond),
             // What it ends with is our goodbye then.
             Next::End(_) if leaving_since_ms.is_some() => return Ok(()),
             Next::End(ended) => return ended.map_err(error_of),
@@ -277,6 +285,7 @@ fn deadline_ms(limits: &Limits, socket: &Socket, streams: &Streams, leaving_sinc
 fn admit(
     core: &Rc<Core>,
     port: &Rc<Port>,
+    from: Option<IpAddr>,
     streams: &Rc<Streams>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -294,6 +303,7 @@ fn admit(
         let link = Link::Stream(Stream::new(body, respond));
         core.watches.borrow_mut().push(Rc::downgrade(link.watch()));
         let mut session = Session::new(&core, port, link);
+        session.from = from;
         if let Err(error) = session.run_stream(&parts).await {
             tracing::debug!(core = core.index, %error, "stream ended");
         }

@@ -16,11 +16,12 @@ use crate::routing::{Candidates, RowFacts, split_checked};
 use crate::runtime;
 use crate::{logentry, logger, logtide, loki, otlp};
 
-use super::Core;
+use super::{Core, TableError};
 use super::body::{Failure, Intake, PushEnd, Source, Terms};
 use super::connection::Session;
 use super::dialect::MessageForm;
 use super::link::Link;
+use super::sender::Bill;
 use super::table::Table;
 
 /// Why a body is not the message it should be.
@@ -107,6 +108,7 @@ impl Session<'_> {
         let mut taking = Taking {
             core,
             connection: &self.connection,
+            bill: self.bill.as_ref(),
             table,
             candidates: candidates.filter(|candidates| core.router.depends_on_rows(*candidates)),
             routed: Vec::new(),
@@ -158,6 +160,7 @@ impl Session<'_> {
 struct Taking<'a> {
     core: &'a Rc<Core>,
     connection: &'a Link,
+    bill: Option<&'a Bill>,
     table: &'a Rc<Table>,
     /// Routes that look at labels are among them.
     candidates: Option<Candidates>,
@@ -341,6 +344,12 @@ impl Taking<'_> {
             return Ok(Rc::clone(table));
         }
         let (database, table) = split_checked(name);
+        let default = &self.core.catalog.default_table().database;
+        let reached = |bill: &Bill| bill.reaches(database.unwrap_or(default), table, default);
+        // To those who do not reach it, it is not there.
+        if !self.bill.is_none_or(reached) {
+            return Err(Failure::Table(TableError::NotServed));
+        }
         let table = self.core.table(database, Some(table)).map_err(Failure::Table)?;
         self.routed.push((name.to_owned(), Rc::clone(&table)));
         Ok(table)

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::Key;
 use crate::ack::{AckId, AckLevel};
 use crate::grpc::ingest::{Reply, Rows, put_reply, rows_of};
 use crate::grpc::status::Code;
@@ -20,7 +21,17 @@ use super::body::{BUSY, Failure, Intake, Source, Terms};
 use super::call::Refusal;
 use super::connection::{Plan, Session};
 use super::dialect::MessageForm;
+use super::sender::{self, Bill};
 use super::table::Table;
+
+/// Where the rows of a call go.
+pub(super) struct CallRows {
+    pub table: Rc<Table>,
+    pub level: AckLevel,
+    /// The routes its rows may take; none when it names its table.
+    pub candidates: Option<Candidates>,
+    pub key: Option<Rc<Key>>,
+}
 
 /// A message whose rows are taken, and whose reply is not sent.
 struct Pending {
@@ -115,11 +126,10 @@ impl Session<'_> {
     pub(super) async fn take_calls_rows(
         &mut self,
         plan: &Plan,
-        table: &Rc<Table>,
-        level: AckLevel,
-        candidates: Option<Candidates>,
+        rows: &CallRows,
     ) -> io::Result<()> {
         let core = self.core;
+        let level = rows.level;
         self.begin_replies()?;
         let mut replies = Replies {
             pending: VecDeque::new(),
@@ -138,7 +148,7 @@ impl Session<'_> {
                         sentence: "the call was silent for too long; begin another".to_owned(),
                     });
                 }
-                Woken::Received => match self.take_one(plan, table, level, candidates).await? {
+                Woken::Received => match self.take_one(plan, rows).await? {
                     Ok(pending) => replies.pending.push_back(pending),
                     Err(refusal) => break Some(refusal),
                 },
@@ -158,11 +168,29 @@ impl Session<'_> {
     async fn take_one(
         &mut self,
         plan: &Plan,
-        table: &Rc<Table>,
-        level: AckLevel,
-        candidates: Option<Candidates>,
+        rows: &CallRows,
     ) -> io::Result<Result<Pending, Refusal>> {
         let core = self.core;
+        let CallRows {
+            table,
+            level,
+            candidates,
+            key,
+        } = rows;
+        let (level, candidates) = (*level, *candidates);
+        self.bill = None;
+        if let Some(key) = key {
+            match Bill::open(core, key, Framing::OneMessage) {
+                Ok(bill) => self.bill = Some(bill),
+                Err(refusal) => {
+                    core.metrics.refuse(&refusal);
+                    return Ok(Err(Refusal {
+                        status: refusal.status(),
+                        sentence: refusal.to_string(),
+                    }));
+                }
+            }
+        }
         let source = match self.receive_message(Framing::OneMessage, plan.encoding).await? {
             Ok(source) => source,
             Err(failure) => return Ok(Err(failure.into())),
@@ -196,7 +224,7 @@ impl Session<'_> {
             waiting: pending.waiter.map(|waiter| (waiter, level)),
             reading: Reading {
                 vocabulary: Vocabulary::Own,
-                constants: self.port.constants,
+                constants: sender::constants(core, &self.port, key.as_deref()),
             },
         };
         let none = pending.intake.errors.counts();
@@ -221,6 +249,9 @@ impl Session<'_> {
             .errors
             .each_since(&none, |reason, rows| core.metrics.reject(reason.label(), rows));
         drop(source);
+        if let Some(bill) = self.bill.take() {
+            bill.rows_accepted(pending.intake.accepted);
+        }
         if let Some(waiter) = pending.waiter {
             // The message's own claim: from here on the batches alone decide.
             core.acks.settle(waiter, 0);

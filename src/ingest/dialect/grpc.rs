@@ -90,9 +90,7 @@ pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
     let (encoding, timeout) = (head.header("grpc-encoding"), head.header("grpc-timeout"));
     let terms = |found| CallTerms {
         found,
-        encoding: encoding
-            .and_then(Encoding::from_token)
-            .unwrap_or(Encoding::Identity),
+        encoding: encoding.and_then(encoding_of).unwrap_or(Encoding::Identity),
         timeout_ms: timeout.and_then(timeout_ms),
     };
     let refused = |status, sentence| Some(terms(Found::Refused(&EXPORT, status, sentence)));
@@ -100,7 +98,7 @@ pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
         let is_known = method.is_some() || call.is_some();
         return is_known.then(|| terms(Found::WrongMediaType(&EXPORT, "application/grpc")));
     }
-    if encoding.is_some_and(|token| Encoding::from_token(token).is_none()) {
+    if encoding.is_some_and(|token| encoding_of(token).is_none()) {
         let sentence = "the grpc-encoding is not known; send gzip, deflate, zstd or identity";
         return refused(Status::NotImplemented, sentence);
     }
@@ -112,6 +110,11 @@ pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
         (None, Some(call)) => Some(terms(Found::Call(&EXPORT, call))),
         (None, None) => refused(Status::NotImplemented, "no such service or method is here"),
     }
+}
+
+/// The coding of messages. That of Snappy has no frame, and is not told by its first bytes.
+fn encoding_of(token: &[u8]) -> Option<Encoding> {
+    Encoding::from_token(token).filter(|encoding| *encoding != Encoding::Snappy)
 }
 
 impl Dialect for Method {
@@ -149,10 +152,12 @@ impl Dialect for Method {
         &self,
         replier: &Replier,
         out: &mut Vec<u8>,
-        _: Envelope,
+        envelope: Envelope,
         status: Status,
         sentence: &dyn std::fmt::Display,
     ) {
-        put_failure(out, status, &sentence.to_string(), replier.retry_after_s());
+        let of_quota = envelope.rate_limit.and_then(|limit| u32::try_from(limit.reset_s).ok());
+        let retry_after_s = of_quota.unwrap_or(replier.retry_after_s());
+        put_failure(out, status, &sentence.to_string(), retry_after_s);
     }
 }
