@@ -58,10 +58,16 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             FrameError::Flag(flag) => {
-                return write!(f, "a message begins with the flag {flag}, which is neither 0 nor 1");
+                return write!(
+                    f,
+                    "a message begins with the flag {flag}, which is neither 0 nor 1"
+                );
             }
             FrameError::TooLong { bytes_max } => {
-                return write!(f, "a message is longer than {bytes_max} bytes; send it in several");
+                return write!(
+                    f,
+                    "a message is longer than {bytes_max} bytes; send it in several"
+                );
             }
             FrameError::CompressedAsNothing => "a message is compressed, but no grpc-encoding says how",
             FrameError::Truncated => "the call ended within a message",
@@ -132,7 +138,10 @@ impl MessageFrame {
     /// When they are more than the message has.
     pub fn took(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).expect("a message is shorter than 4 GiB");
-        self.left = self.left.checked_sub(bytes).expect("only its own bytes are taken");
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .expect("only its own bytes are taken");
     }
 
     /// Nothing comes any more.
@@ -215,10 +224,17 @@ mod tests {
         let mut bytes = Vec::new();
         put_message(&mut bytes, |out| out.extend_from_slice(b"message"));
         for cut in 0..=bytes.len() {
-            assert_eq!(read(&bytes, cut, true), (vec![(false, b"message".to_vec())], None));
+            assert_eq!(
+                read(&bytes, cut, true),
+                (vec![(false, b"message".to_vec())], None)
+            );
         }
         for end in 0..bytes.len() {
-            let error = if end == 0 { FrameError::None } else { FrameError::Truncated };
+            let error = if end == 0 {
+                FrameError::None
+            } else {
+                FrameError::Truncated
+            };
             for cut in 0..=end {
                 assert_eq!(read(&bytes[..end], cut, true), (Vec::new(), Some(error)), "{end}");
             }

@@ -59,11 +59,7 @@ pub struct Reply<'r> {
 }
 
 /// Appends a `StreamReply`; `errors` are the index of a rejected row and the reason.
-pub fn put_reply<'e>(
-    reply: &Reply<'_>,
-    errors: impl IntoIterator<Item = (u64, &'e str)>,
-    out: &mut Vec<u8>,
-) {
+pub fn put_reply<'e>(reply: &Reply<'_>, errors: impl IntoIterator<Item = (u64, &'e str)>, out: &mut Vec<u8>) {
     put_varint_field(1, reply.sequence, out);
     put_varint_field(2, reply.accepted, out);
     put_varint_field(3, reply.rejected, out);
@@ -112,6 +108,9 @@ mod tests {
         };
         let mut out = Vec::new();
         put_reply(&reply, [(4, "why")], &mut out);
-        assert_eq!(out, b"\x08\x01\x10\x02\x18\xac\x02\x22\x07\x08\x04\x12\x03why\x28\x0e\x32\x01m");
+        assert_eq!(
+            out,
+            b"\x08\x01\x10\x02\x18\xac\x02\x22\x07\x08\x04\x12\x03why\x28\x0e\x32\x01m"
+        );
     }
 }

@@ -93,7 +93,11 @@ mod tests {
             };
             let mut out = Vec::new();
             put_ingest_logs(outcome, [], &mut out);
-            assert_eq!(fields(&out)[0], (1, Value::Varint(success)), "{accepted} {rejected}");
+            assert_eq!(
+                fields(&out)[0],
+                (1, Value::Varint(success)),
+                "{accepted} {rejected}"
+            );
         }
         for (reason, success) in [(None, 1), (Some("why"), 0)] {
             let mut out = Vec::new();

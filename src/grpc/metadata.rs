@@ -28,11 +28,7 @@ pub fn put_percent_encoded(text: &str, out: &mut Vec<u8>) {
     for &byte in text.as_bytes() {
         match byte {
             b' '..=b'~' if byte != b'%' => out.push(byte),
-            _ => out.extend_from_slice(&[
-                b'%',
-                HEX[usize::from(byte >> 4)],
-                HEX[usize::from(byte & 15)],
-            ]),
+            _ => out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
         }
     }
 }

@@ -155,14 +155,18 @@ mod tests {
 
     fn names_of_files(response: &[u8]) -> Vec<&str> {
         let files = members(response, 4).next().expect("files");
-        members(files, 1).map(|file| text_of(file, NAME).unwrap()).collect()
+        members(files, 1)
+            .map(|file| text_of(file, NAME).unwrap())
+            .collect()
     }
 
     #[test]
     fn lists_every_service() {
         let response = ask(7, "");
         let list = members(&response, 6).next().unwrap();
-        let names: Vec<_> = members(list, 1).map(|service| text_of(service, 1).unwrap()).collect();
+        let names: Vec<_> = members(list, 1)
+            .map(|service| text_of(service, 1).unwrap())
+            .collect();
         for name in [
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
@@ -197,7 +201,11 @@ mod tests {
             "ringhouse.v1.StreamRequest",
             "ringhouse.v1.StreamRequest.sequence",
         ] {
-            assert_eq!(names_of_files(&ask(4, symbol)), ["ringhouse/v1/ingest.proto"], "{symbol}");
+            assert_eq!(
+                names_of_files(&ask(4, symbol)),
+                ["ringhouse/v1/ingest.proto"],
+                "{symbol}"
+            );
         }
         let nested = ask(4, "grpc.health.v1.HealthCheckResponse.ServingStatus");
         assert_eq!(names_of_files(&nested), ["grpc/health/v1/health.proto"]);
@@ -211,7 +219,10 @@ mod tests {
         ] {
             let response = ask(field, other);
             let error = members(&response, 7).next().expect("an error");
-            assert!(Fields::new(error).any(|field| field == Ok((1, Value::Varint(5)))), "{other}");
+            assert!(
+                Fields::new(error).any(|field| field == Ok((1, Value::Varint(5)))),
+                "{other}"
+            );
         }
     }
 

@@ -87,7 +87,11 @@ mod tests {
             assert_ne!(field(&parts, "grpc-status"), Some("0"));
             assert_eq!(field(&parts, "grpc-message"), Some("100%25 %C2%B5%0A"));
             let details = field(&parts, "grpc-status-details-bin");
-            assert_eq!(details.is_some(), matches!(status.code(), 429 | 503), "{status:?}");
+            assert_eq!(
+                details.is_some(),
+                matches!(status.code(), 429 | 503),
+                "{status:?}"
+            );
         }
     }
 

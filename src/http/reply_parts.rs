@@ -83,6 +83,9 @@ mod tests {
     #[test]
     fn a_reply_may_have_no_fields() {
         let parts = ReplyParts::of(CONTINUE);
-        assert_eq!((parts.status, parts.fields().count(), parts.body), (100, 0, &b""[..]));
+        assert_eq!(
+            (parts.status, parts.fields().count(), parts.body),
+            (100, 0, &b""[..])
+        );
     }
 }

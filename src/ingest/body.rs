@@ -16,10 +16,11 @@ use crate::http::status::Status;
 use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::runtime::{self, Connection};
+use crate::runtime;
 use crate::wal::log::LogError;
 
 use super::connection::Session;
+use super::link::Link;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
 use super::{Core, TableError};
@@ -252,7 +253,10 @@ impl Session<'_> {
         let too_long = Failure::Body(BodyError::TooLong {
             bytes_max: limits.body_bytes_max,
         });
-        if framing.length().is_some_and(|bytes| bytes > limits.body_bytes_max) {
+        if framing
+            .length()
+            .is_some_and(|bytes| bytes > limits.body_bytes_max)
+        {
             return Err(too_long);
         }
         let left = match (framing, encoding) {
@@ -403,7 +407,7 @@ impl Core {
     }
 
     /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
-    pub(super) async fn wait_for_room(&self, connection: &Connection, table: &Rc<Table>) -> bool {
+    pub(super) async fn wait_for_room(&self, connection: &Link, table: &Rc<Table>) -> bool {
         connection
             .watch()
             .set_deadline(self.clock.now_ms() + self.limits.ack_deadline_ms);

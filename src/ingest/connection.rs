@@ -46,7 +46,7 @@ const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub(super) const LINGER_MS: u64 = 1_000;
 
 /// What lingering reads at most.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// State of one connection, or of one stream.
 pub(super) struct Session<'c> {
@@ -203,9 +203,7 @@ pub(super) async fn refuse(core: Rc<Core>, port: Rc<Port>, connection: Connectio
 /// Lets the client read the last reply before the socket is closed.
 pub(super) async fn linger(core: &Core, connection: &mut Connection) {
     connection.close_write().await;
-    connection
-        .watch()
-        .set_deadline(core.clock.now_ms() + LINGER_MS);
+    connection.watch().set_deadline(core.clock.now_ms() + LINGER_MS);
     let mut thrown_away = [0; 4096];
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {

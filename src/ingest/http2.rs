@@ -31,7 +31,7 @@ use crate::runtime::{self, Connection};
 
 use self::io::{Io, Socket};
 use super::Core;
-use super::connection::{LINGER_MS, Session, linger};
+use super::connection::{LINGER_BYTES_MAX, LINGER_MS, Session, linger};
 use super::link::Link;
 use super::port::Port;
 
@@ -256,6 +256,8 @@ fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(window(limits.http2_window_bytes))
         .max_header_list_size(window(limits.head_bytes_max))
         .max_send_buffer_size(limits.receive_buffer_bytes)
+        // What of a refused body is on its way when its stream ends is passed over, not taken for another mistake.
+        .max_concurrent_reset_streams(limits.streams_per_connection_max)
         .max_pending_accept_reset_streams(RESET_UNSEEN_MAX)
         .max_local_error_reset_streams(Some(RESET_FOR_ERRORS_MAX));
     builder
@@ -326,12 +328,30 @@ impl Session<'_> {
         match self.head() {
             Ok(Some(plan)) => {
                 self.request(plan).await?;
-                self.settle_all().await
+                self.settle_all().await?;
             }
             Ok(None) => unreachable!("the head that was written ends in a blank line"),
             Err(error) => {
                 self.error(Envelope::CLOSE, error.status(), error);
-                self.flush().await
+                self.flush().await?;
+            }
+        }
+        self.linger_on_stream().await;
+        Ok(())
+    }
+
+    /// Reads what the client still sends after its reply, for a while: some clients take a stream that is reset before they have
+    /// sent all for a failure, although it says NO_ERROR (RFC 9113 section 8.1).
+    async fn linger_on_stream(&mut self) {
+        let now_ms = self.core.clock.now_ms();
+        self.connection.watch().set_deadline(now_ms + LINGER_MS);
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 && !self.connection.is_at_end() {
+            let unread = self.buffer.unread().len();
+            self.buffer.consume(unread);
+            match self.connection.read(self.buffer.spare()).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => left = left.saturating_sub(bytes),
             }
         }
     }

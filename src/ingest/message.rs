@@ -16,13 +16,13 @@ use crate::routing::{Candidates, RowFacts, split_checked};
 use crate::runtime;
 use crate::{logentry, logger, logtide, loki, otlp};
 
-use super::{Core, TableError};
 use super::body::{Failure, Intake, PushEnd, Source, Terms};
 use super::connection::Session;
 use super::dialect::MessageForm;
 use super::link::Link;
 use super::sender::Bill;
 use super::table::Table;
+use super::{Core, TableError};
 
 /// Why a body is not the message it should be.
 #[derive(Debug, Clone, Copy)]

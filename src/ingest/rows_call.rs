@@ -123,11 +123,7 @@ impl Drop for Replies<'_> {
 
 impl Session<'_> {
     /// Serves the call to its end.
-    pub(super) async fn take_calls_rows(
-        &mut self,
-        plan: &Plan,
-        rows: &CallRows,
-    ) -> io::Result<()> {
+    pub(super) async fn take_calls_rows(&mut self, plan: &Plan, rows: &CallRows) -> io::Result<()> {
         let core = self.core;
         let level = rows.level;
         self.begin_replies()?;
@@ -165,11 +161,7 @@ impl Session<'_> {
     }
 
     /// Receives a message and takes its rows.
-    async fn take_one(
-        &mut self,
-        plan: &Plan,
-        rows: &CallRows,
-    ) -> io::Result<Result<Pending, Refusal>> {
+    async fn take_one(&mut self, plan: &Plan, rows: &CallRows) -> io::Result<Result<Pending, Refusal>> {
         let core = self.core;
         let CallRows {
             table,

@@ -10,6 +10,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 sys.path.insert(0, sys.argv[4])
+import logs_pb2
+import logs_pb2_grpc
+import logservice_pb2
+import logservice_pb2_grpc
 from ringhouse.v1 import ingest_pb2, ingest_pb2_grpc
 
 address, what, argument = sys.argv[1:4]
@@ -50,6 +54,35 @@ def calls(channel):
             )
         )
     return results
+
+
+def logs(channel):
+    """Sends the entries of each line of standard input in one request."""
+    stub = logs_pb2_grpc.LogServiceStub(channel)
+    replies = []
+    for line in sys.stdin:
+        entries = [logs_pb2.LogEntryInput(**entry) for entry in json.loads(line)]
+        reply = stub.IngestLogs(logs_pb2.IngestLogsRequest(logs=entries), timeout=60)
+        replies.append(
+            {
+                "success": reply.success,
+                "message": reply.message,
+                "accepted": reply.accepted,
+                "rejected": reply.rejected,
+                "errors": [[error.index, error.error] for error in reply.errors],
+            }
+        )
+    health = stub.HealthCheck(logs_pb2.HealthCheckRequest(), timeout=60)
+    return {"replies": replies, "healthy": health.healthy, "version": health.version}
+
+
+def send_log(channel):
+    stub = logservice_pb2_grpc.LogServiceStub(channel)
+    replies = []
+    for line in sys.stdin:
+        reply = stub.SendLog(logservice_pb2.LogRequest(**json.loads(line)), timeout=60)
+        replies.append([reply.success, reply.message])
+    return replies
 
 
 def health(channel):

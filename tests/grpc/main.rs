@@ -179,15 +179,24 @@ fn the_descriptors_are_those_of_the_files() {
 fn calls_are_answered_with_the_codes_of_grpc() {
     let server = Server::embedded(&["--create-tables"]);
     let good = export(&["one", "two"]);
-    let bad_id = bytes_field(1, &bytes_field(2, &bytes_field(2, &bytes_field(9, b"short"))));
-    let large = vec![0; 9 << 20];
+    // A severity_text that is no text.
+    let bad = bytes_field(1, &bytes_field(2, &bytes_field(2, &bytes_field(3, b"\xff"))));
+    let large = vec![0; 11 << 20];
     // A call, its code, and words of its message.
     let cases = [
         (json!({"path": EXPORT, "message": base64(&good)}), "OK", ""),
-        (json!({"path": EXPORT, "message": base64(&good), "compression": "Gzip"}), "OK", ""),
-        (json!({"path": EXPORT, "message": base64(&good), "compression": "Deflate"}), "OK", ""),
+        (
+            json!({"path": EXPORT, "message": base64(&good), "compression": "Gzip"}),
+            "OK",
+            "",
+        ),
+        (
+            json!({"path": EXPORT, "message": base64(&good), "compression": "Deflate"}),
+            "OK",
+            "",
+        ),
         (json!({"path": EXPORT, "message": ""}), "OK", ""),
-        (json!({"path": EXPORT, "message": base64(&bad_id)}), "OK", ""),
+        (json!({"path": EXPORT, "message": base64(&bad)}), "OK", ""),
         (
             json!({"path": EXPORT, "message": base64(b"\x0a\x05four")}),
             "INVALID_ARGUMENT",
@@ -208,7 +217,11 @@ fn calls_are_answered_with_the_codes_of_grpc() {
             "RESOURCE_EXHAUSTED",
             "longer than",
         ),
-        (json!({"path": "/logs.LogService/HealthCheck", "message": ""}), "OK", ""),
+        (
+            json!({"path": "/logs.LogService/HealthCheck", "message": ""}),
+            "OK",
+            "",
+        ),
         (
             json!({"path": "/a.B/C", "message": ""}),
             "UNIMPLEMENTED",
@@ -252,7 +265,9 @@ fn a_call_that_outlasts_its_time_or_finds_the_server_full_says_so() {
     let message = base64(&export(&["x"]));
     // At `inserted` with its engine stopped; the server gives up before the client does.
     let inserted = json!({"path": EXPORT, "message": message});
-    let results = Client::start(&server, "calls", "", &[inserted.clone()]).unwrap().result();
+    let results = Client::start(&server, "calls", "", &[inserted.clone()])
+        .unwrap()
+        .result();
     assert_eq!(results[0]["code"], "UNAVAILABLE", "{results}");
     let details = BASE64_STANDARD
         .decode(results[0]["details"].as_str().expect("RetryInfo"))
@@ -282,7 +297,9 @@ fn health_is_told_and_watched_until_the_server_drains() {
     ]);
     assert_eq!(client.result(), expected);
     let mut watcher = Client::start(&server, "watch", "", &[]).unwrap();
-    eventually("the first status", || (watcher.said() == "SERVING\n").then_some(()));
+    eventually("the first status", || {
+        (watcher.said() == "SERVING\n").then_some(())
+    });
     server.signal(rustix::process::Signal::TERM);
     assert!(server.wait().success());
     assert_eq!(watcher.result(), "UNAVAILABLE");
@@ -298,7 +315,10 @@ fn what_is_served_is_found_by_reflection() {
     };
     let found = client.result();
     assert_eq!(found["services"]["ringhouse.v1.Ingest"], json!(["Stream"]));
-    assert_eq!(found["services"]["grpc.health.v1.Health"], json!(["Check", "Watch"]));
+    assert_eq!(
+        found["services"]["grpc.health.v1.Health"],
+        json!(["Check", "Watch"])
+    );
     assert_eq!(found["request"], "opentelemetry.proto.logs.v1.ResourceLogs");
 }
 
@@ -321,7 +341,8 @@ fn every_message_of_a_stream_is_answered_in_order_and_its_rows_are_in_clickhouse
     input.push(json!({"sequence": 5, "otlp": base64(&export(&["otlp"]))}));
     input.push(json!({"sequence": 6, "otlp": base64(b"\x0a\x05four")}));
     input.push(json!({"sequence": 7}));
-    let Some(mut client) = Client::start(&server, "stream", "{\"x-ringhouse-ack\":\"inserted\"}", &input) else {
+    let Some(mut client) = Client::start(&server, "stream", "{\"x-ringhouse-ack\":\"inserted\"}", &input)
+    else {
         return;
     };
     let result = client.result();
@@ -336,16 +357,111 @@ fn every_message_of_a_stream_is_answered_in_order_and_its_rows_are_in_clickhouse
     }
     let array = &replies[200];
     assert_eq!(
-        (&array["sequence"], &array["accepted"], &array["rejected"], &array["errors"][0][0]),
+        (
+            &array["sequence"],
+            &array["accepted"],
+            &array["rejected"],
+            &array["errors"][0][0]
+        ),
         (&json!(u64::MAX), &json!(2), &json!(1), &json!(1)),
         "{array}"
     );
-    assert_eq!((&replies[201]["accepted"], &replies[201]["code"]), (&json!(1), &json!(0)));
-    assert_eq!((&replies[202]["accepted"], &replies[202]["code"]), (&json!(0), &json!(3)));
-    assert_eq!((&replies[203]["accepted"], &replies[203]["code"]), (&json!(0), &json!(0)));
+    assert_eq!(
+        (&replies[201]["accepted"], &replies[201]["code"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(
+        (&replies[202]["accepted"], &replies[202]["code"]),
+        (&json!(0), &json!(3))
+    );
+    assert_eq!(
+        (&replies[203]["accepted"], &replies[203]["code"]),
+        (&json!(0), &json!(0))
+    );
     let found = server.sql(
         "SELECT countIf(Body = 'row'), uniqExactIf(LogAttributes['id'], Body = 'row'),
          countIf(LogAttributes['id'] = 'array'), countIf(Body = 'otlp') FROM otel_logs",
     );
     assert_eq!(found, format!("{expected}\t{expected}\t2\t1"));
+}
+
+/// What ClickHouse holds of the rows of a body.
+fn found(server: &Server, condition: &str) -> Value {
+    let row = server.sql(&format!(
+        "SELECT toString(Timestamp) AS Timestamp, SeverityText, SeverityNumber, ServiceName, Body, TraceId, LogAttributes
+         FROM otel_logs WHERE {condition} FORMAT JSONEachRow"
+    ));
+    serde_json::from_str(&row).unwrap_or_else(|_| panic!("one row: {row}"))
+}
+
+#[test]
+fn entries_of_the_log_entry_api_are_checked_one_by_one_and_kept() {
+    let server = Server::embedded(&["--create-tables"]);
+    let good = json!({
+        "app_id": "shop", "level": "warn", "message": "out of µ", "source": "cart", "environment": "prod",
+        "metadata": {"a": "1", "b": "\"q\""}, "trace_id": "0af7651916cd43dd8448eb211c80319c", "user_id": "u",
+    });
+    let with = |field: &str, value: &str| {
+        let mut entry = good.clone();
+        entry[field] = json!(value);
+        entry
+    };
+    let mixed = json!([
+        with("level", "LOUD"),
+        good,
+        with("message", ""),
+        with("source", &"s".repeat(33))
+    ]);
+    let bad = json!([with("app_id", "")]);
+    let Some(mut client) = Client::start(&server, "logs", "", &[mixed, bad, json!([])]) else {
+        return;
+    };
+    let result = client.result();
+    assert_eq!(result["healthy"], true);
+    assert_eq!(result["version"], env!("CARGO_PKG_VERSION"));
+    let replies = result["replies"].as_array().unwrap();
+    let counts: Vec<Value> = replies
+        .iter()
+        .map(|reply| json!([reply["success"], reply["accepted"], reply["rejected"]]))
+        .collect();
+    assert_eq!(
+        counts,
+        [json!([true, 1, 3]), json!([false, 0, 1]), json!([true, 0, 0])]
+    );
+    let errors: Vec<&Value> = replies[0]["errors"].as_array().unwrap().iter().collect();
+    assert_eq!(errors[0][0], 0);
+    assert!(
+        errors[0][1].as_str().unwrap().contains("level must be"),
+        "{result}"
+    );
+    assert_eq!([&errors[1][0], &errors[2][0]], [&json!(2), &json!(3)]);
+    let mut row = found(&server, "ServiceName = 'cart'");
+    row["Timestamp"].take();
+    assert_eq!(
+        row,
+        json!({
+            "Timestamp": null, "SeverityText": "WARN", "SeverityNumber": 13, "ServiceName": "cart", "Body": "out of µ",
+            "TraceId": "0af7651916cd43dd8448eb211c80319c",
+            "LogAttributes": {"a": "1", "b": "\"q\"", "app_id": "shop", "environment": "prod", "user_id": "u"},
+        })
+    );
+}
+
+#[test]
+fn a_log_a_call_is_kept() {
+    let server = Server::embedded(&["--create-tables"]);
+    let log = json!({
+        "timestamp": "2023-09-15T08:00:00Z", "level": "error", "message": "it broke", "resource_id": "server-1",
+    });
+    let Some(mut client) = Client::start(&server, "send_log", "", &[log]) else {
+        return;
+    };
+    assert_eq!(client.result(), json!([[true, "the log was accepted"]]));
+    assert_eq!(
+        found(&server, "Body = 'it broke'"),
+        json!({
+            "Timestamp": "2023-09-15 08:00:00.000000000", "SeverityText": "error", "SeverityNumber": 17,
+            "ServiceName": "", "Body": "it broke", "TraceId": "", "LogAttributes": {"resourceID": "server-1"},
+        })
+    );
 }

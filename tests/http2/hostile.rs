@@ -30,7 +30,9 @@ fn resident_bytes(server: &Server) -> u64 {
 fn gauge(server: &Server, name: &str) -> u64 {
     let metrics = server.admin("/metrics").unwrap().body;
     let lines = metrics.lines().filter(|line| line.starts_with(name));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 fn no_stream_stays(server: &Server) {
@@ -150,14 +152,21 @@ fn a_client_that_reads_nothing_is_cut_off() {
 
 #[test]
 fn half_a_frame_and_then_silence_ends_the_connection() {
-    let limits = ["head_deadline_ms=1000", "body_deadline_ms=1000", "idle_deadline_ms=2000"];
+    let limits = [
+        "head_deadline_ms=1000",
+        "body_deadline_ms=1000",
+        "idle_deadline_ms=2000",
+    ];
     let limits = limits.map(|limit| ["--limit", limit]);
     let server = Server::embedded(&[&["--create-tables"][..], limits.as_flattened()].concat());
     let whole = open(1);
     let body = frame(DATA, 0, 1, b"{\"message\":\"half\"}");
     let mut cases: Vec<(&str, Vec<u8>)> = vec![
         ("nothing", Vec::new()),
-        ("an open header block", frame(HEADERS, 0, 1, &block("POST", "/ingest"))),
+        (
+            "an open header block",
+            frame(HEADERS, 0, 1, &block("POST", "/ingest")),
+        ),
         ("half a body", [&whole[..], &body[..12]].concat()),
     ];
     for cut in [1, 5, 9, 10, whole.len() - 1] {
@@ -183,7 +192,10 @@ fn half_a_frame_and_then_silence_ends_the_connection() {
     let head = client.next_of(HEADERS).expect("408");
     assert_eq!(head.stream, 1);
     let said = client.next_of(DATA).expect("why");
-    assert!(String::from_utf8_lossy(&said.payload).contains("too slow"), "{said:?}");
+    assert!(
+        String::from_utf8_lossy(&said.payload).contains("too slow"),
+        "{said:?}"
+    );
     no_stream_stays(&server);
     eventually("the end of every connection", || {
         (gauge(&server, "ringhouse_connections_open{") == 0).then_some(())
@@ -193,7 +205,11 @@ fn half_a_frame_and_then_silence_ends_the_connection() {
 #[test]
 fn streams_and_connections_beyond_the_limits_are_refused_and_may_come_again() {
     let limits = ["streams_per_core=4", "http2_connections_per_core=2"].map(|limit| ["--limit", limit]);
-    let arguments = [&["--create-tables", "--ingest-cores", "1"][..], limits.as_flattened()].concat();
+    let arguments = [
+        &["--create-tables", "--ingest-cores", "1"][..],
+        limits.as_flattened(),
+    ]
+    .concat();
     let server = Server::embedded(&arguments);
     let mut client = Raw::connect(server.port, &[]);
     for index in 0..5 {

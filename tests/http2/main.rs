@@ -28,7 +28,14 @@ struct Answer {
 fn curl(server: &Server, protocol: &str, target: &str, arguments: &[&str], body: Option<&[u8]>) -> Answer {
     let mut command = Command::new("curl");
     command
-        .args(["--silent", "--show-error", "--include", "--max-time", "60", protocol])
+        .args([
+            "--silent",
+            "--show-error",
+            "--include",
+            "--max-time",
+            "60",
+            protocol,
+        ])
         .args(arguments)
         .arg(format!("http://127.0.0.1:{}{target}", server.port));
     if body.is_some() {
@@ -96,17 +103,27 @@ fn a_request_is_answered_over_http2_as_over_http11() {
     let long = format!("{{\"message\":\"{}\"}}\n{}", "x".repeat(5000), lines(0, 1));
     let zipped = gzip(good.as_bytes());
     let bomb = gzip(&vec![b' '; 8 << 20]);
-    let large = vec![b' '; 9 << 20];
+    let large = vec![b' '; 11 << 20];
     let otlp = ["-H", "Content-Type: application/x-protobuf"];
     let keyed = ["-H", "Idempotency-Key: k1"];
     let cases: &[(&str, &[&str], Option<&[u8]>, &str)] = &[
         ("/ingest", &[], Some(good.as_bytes()), "200"),
         ("/ingest?ack=memory", &[], Some(good.as_bytes()), "202"),
-        ("/ingest", &["-H", "X-Ringhouse-Ack: wal"], Some(good.as_bytes()), "200"),
+        (
+            "/ingest",
+            &["-H", "X-Ringhouse-Ack: wal"],
+            Some(good.as_bytes()),
+            "200",
+        ),
         ("/ingest", &["-H", "Content-Encoding: gzip"], Some(&zipped), "200"),
         ("/ingest", &["-H", "Content-Encoding: gzip"], Some(&bomb), "413"),
         ("/ingest", &["-H", "Content-Encoding: br"], Some(b"x"), "415"),
-        ("/ingest", &["-H", "Content-Encoding: gzip"], Some(&zipped[..zipped.len() - 1]), "400"),
+        (
+            "/ingest",
+            &["-H", "Content-Encoding: gzip"],
+            Some(&zipped[..zipped.len() - 1]),
+            "400",
+        ),
         ("/ingest", &[], Some(long.as_bytes()), "200"),
         ("/ingest", &[], Some(b""), "400"),
         ("/ingest", &[], Some(b"{\"message\":"), "400"),
@@ -136,10 +153,16 @@ fn a_request_is_answered_over_http2_as_over_http11() {
         if !arguments.contains(&"Idempotency-Key: k1") {
             assert_eq!(over_http2, expected, "{target} {arguments:?}");
         }
-        assert_eq!(over_http2.status, *status, "{target} {arguments:?} {over_http2:?}");
+        assert_eq!(
+            over_http2.status, *status,
+            "{target} {arguments:?} {over_http2:?}"
+        );
     }
     let replayed = curl(&server, HTTP2, "/ingest", &keyed, Some(good.as_bytes()));
-    assert!(replayed.fields.contains(&"idempotent-replayed: true".to_owned()), "{replayed:?}");
+    assert!(
+        replayed.fields.contains(&"idempotent-replayed: true".to_owned()),
+        "{replayed:?}"
+    );
     // Everything twice but with the key, which was taken once.
     let rows = 2 * (3 + 3 + 3 + 3 + 1) + 3;
     common::eventually("the rows", || {
@@ -170,10 +193,19 @@ fn a_large_body_and_many_at_once_are_in_clickhouse_as_they_were_sent() {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(said.matches("{\"accepted\":500,\"rejected\":0").count(), 60, "{said}");
+        assert_eq!(
+            said.matches("{\"accepted\":500,\"rejected\":0").count(),
+            60,
+            "{said}"
+        );
         requests += 60;
         let output = Command::new("h2load")
-            .args(["--requests=2000", "--clients=4", "--max-concurrent-streams=100", "--data"])
+            .args([
+                "--requests=2000",
+                "--clients=4",
+                "--max-concurrent-streams=100",
+                "--data",
+            ])
             .arg(&file)
             .arg(&target)
             .output()
@@ -207,7 +239,10 @@ fn requests_of_both_protocols_come_by_one_port() {
     for row in 0..4 {
         let body = lines(row, 1);
         let protocol = [HTTP2, HTTP11][row % 2];
-        assert_eq!(curl(&server, protocol, "/ingest", &[], Some(body.as_bytes())).status, "200");
+        assert_eq!(
+            curl(&server, protocol, "/ingest", &[], Some(body.as_bytes())).status,
+            "200"
+        );
     }
     // A method that begins as the preface does.
     let reply = http("PRINT", server.port, "/ingest", &[], b"").unwrap();

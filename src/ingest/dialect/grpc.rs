@@ -103,7 +103,10 @@ pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
         return refused(Status::NotImplemented, sentence);
     }
     if timeout.is_some_and(|value| timeout_ms(value).is_none()) {
-        return refused(Status::BadRequest, "the grpc-timeout is up to eight digits and one of H, M, S, m, u, n");
+        return refused(
+            Status::BadRequest,
+            "the grpc-timeout is up to eight digits and one of H, M, S, m, u, n",
+        );
     }
     match (method, call) {
         (Some(&method), _) => Some(terms(Found::Rows(method))),
@@ -132,7 +135,13 @@ impl Dialect for Method {
     ) -> Status {
         match &intake.failure {
             Some(failure) => {
-                self.refuse(replier, out, envelope, failure.status(), &reasons(answer, intake, self.noun));
+                self.refuse(
+                    replier,
+                    out,
+                    envelope,
+                    failure.status(),
+                    &reasons(answer, intake, self.noun),
+                );
                 failure.status()
             }
             // Also when no row was taken: nothing of it is worth sending again, and the client is told.
@@ -156,7 +165,9 @@ impl Dialect for Method {
         status: Status,
         sentence: &dyn std::fmt::Display,
     ) {
-        let of_quota = envelope.rate_limit.and_then(|limit| u32::try_from(limit.reset_s).ok());
+        let of_quota = envelope
+            .rate_limit
+            .and_then(|limit| u32::try_from(limit.reset_s).ok());
         let retry_after_s = of_quota.unwrap_or(replier.retry_after_s());
         put_failure(out, status, &sentence.to_string(), retry_after_s);
     }

@@ -19,7 +19,12 @@ pub(super) fn put_head(request: &Parts, out: &mut [u8]) -> Result<usize, HeadErr
         // CONNECT has none.
         _ => "/",
     };
-    head.put(&[request.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"])?;
+    head.put(&[
+        request.method.as_str().as_bytes(),
+        b" ",
+        target.as_bytes(),
+        b" HTTP/1.1\r\n",
+    ])?;
     // RFC 9113 section 8.3.1: `:authority` goes before Host.
     let authority = request.uri.authority();
     if let Some(authority) = authority {

@@ -76,11 +76,12 @@ impl Socket {
     fn note_read(&self, bytes: &[u8]) {
         let mut frames = self.frames.borrow_mut();
         let ended = frames.take(bytes);
-        self.incomplete_since_ms.set(match self.incomplete_since_ms.get() {
-            _ if frames.is_between() => None,
-            Some(since_ms) if !ended => Some(since_ms),
-            _ => Some(self.core.coarse_ms.get()),
-        });
+        self.incomplete_since_ms
+            .set(match self.incomplete_since_ms.get() {
+                _ if frames.is_between() => None,
+                Some(since_ms) if !ended => Some(since_ms),
+                _ => Some(self.core.coarse_ms.get()),
+            });
     }
 }
 

@@ -270,14 +270,8 @@ fn renders_every_count_under_its_labels() {
         3.0
     );
     assert_eq!(value(&samples, "ringhouse_connections_open", &ours), 2.0);
-    assert_eq!(
-        value(&samples, "ringhouse_streams_accepted_total", &ours),
-        5.0
-    );
-    assert_eq!(
-        value(&samples, "ringhouse_streams_refused_total", &ours),
-        6.0
-    );
+    assert_eq!(value(&samples, "ringhouse_streams_accepted_total", &ours), 5.0);
+    assert_eq!(value(&samples, "ringhouse_streams_refused_total", &ours), 6.0);
     assert_eq!(value(&samples, "ringhouse_streams_open", &ours), 4.0);
     assert_eq!(
         value(&samples, "ringhouse_received_wire_bytes_total", &ours),
