@@ -128,6 +128,13 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
     pub clickhouse_password_file: Option<PathBuf>,
 
+    /// File of the authorities that may vouch for ClickHouse [env: RINGHOUSE_CLICKHOUSE_CA] [default: the system's]
+    ///
+    /// PEM; for addresses that begin with tcps://, the native protocol inside TLS, port 9440 unless they name another. It
+    /// is read again when it changes.
+    #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
+    pub clickhouse_ca: Option<PathBuf>,
+
     /// Run a ClickHouse of our own as a child process, on loopback [env: RINGHOUSE_EMBEDDED]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "ClickHouse")]
     pub embedded: Option<bool>,
@@ -344,6 +351,7 @@ impl SettingsArgs {
             clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,
+            clickhouse_ca: self.clickhouse_ca,
             embedded: self.embedded,
             embedded_tcp_port: self.embedded_tcp_port,
             embedded_http_port: self.embedded_http_port,

@@ -55,6 +55,8 @@ pub enum ClickHouse {
         urls: Vec<Secret>,
         /// Password from its own file or variable; stands above the URLs'.
         password: Option<Secret>,
+        /// File of the authorities that `tcps://` servers must be vouched for by; the system's when `None`.
+        ca: Option<PathBuf>,
     },
     /// A child process of ours, listening on loopback.
     Embedded {
@@ -73,7 +75,9 @@ impl ClickHouse {
     /// As [`Settings::resolve`] for these addresses.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         match self {
-            ClickHouse::Remote { urls, password } => urls::endpoints(urls, password.as_ref()),
+            ClickHouse::Remote { urls, password, ca } => {
+                urls::endpoints(urls, password.as_ref(), ca.as_deref())
+            }
             ClickHouse::Embedded { .. } => Ok(Vec::new()),
         }
     }
@@ -287,8 +291,9 @@ fn clickhouse(written: &Written) -> Result<ClickHouse, ConfigError> {
             Some(urls) => urls.as_slice().to_vec(),
             None => vec![Secret::new(CLICKHOUSE_URL)],
         };
-        urls::endpoints(&urls, password.as_ref())?;
-        return Ok(ClickHouse::Remote { urls, password });
+        let ca = written.clickhouse_ca.clone();
+        urls::endpoints(&urls, password.as_ref(), ca.as_deref())?;
+        return Ok(ClickHouse::Remote { urls, password, ca });
     }
     let tcp_port = written.embedded_tcp_port.unwrap_or(EMBEDDED_TCP_PORT);
     let http_port = written.embedded_http_port.unwrap_or(EMBEDDED_HTTP_PORT);

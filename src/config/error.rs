@@ -2,6 +2,7 @@
 
 use crate::clickhouse::endpoint::EndpointError;
 use crate::limits::LimitError;
+use crate::tls::TlsError;
 use crate::topology::TopologyError;
 use std::fmt;
 use std::io;
@@ -70,6 +71,10 @@ pub enum ConfigError {
     ClickHouseTwice(String),
     /// The addresses name two databases.
     ClickHouseDatabases(String, String),
+    /// TLS with ClickHouse cannot be set up.
+    ClickHouseTls(TlsError),
+    /// `clickhouse_ca` beside addresses none of which is `tcps://`.
+    ClickHouseCaUnused,
     /// A key that means something only beside `embedded`.
     NeedsEmbedded(&'static str),
     /// The embedded engine must listen on the native protocol.
@@ -198,6 +203,11 @@ impl fmt::Display for ConfigError {
                 f,
                 "clickhouse names the databases `{first}` and `{other}`; replicas of one shard hold the same tables, so \
                  all addresses must name one database"
+            ),
+            ConfigError::ClickHouseTls(error) => write!(f, "clickhouse: {error}; clickhouse_ca names a file of authorities"),
+            ConfigError::ClickHouseCaUnused => f.write_str(
+                "clickhouse_ca means something only for an address that begins with tcps://; without it the connection is \
+                 not encrypted",
             ),
             ConfigError::NeedsEmbedded(key) => {
                 write!(f, "{key} means something only together with `embedded`")

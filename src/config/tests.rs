@@ -32,7 +32,8 @@ fn runs_with_defaults_when_nothing_is_written() {
         settings.clickhouse,
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://default@127.0.0.1:9000/default")],
-            password: None
+            password: None,
+            ca: None,
         }
     );
 }
@@ -91,7 +92,8 @@ fn lets_an_upper_layer_choose_another_clickhouse() {
         chosen(remote.over(embedded)),
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://a:9000")],
-            password: None
+            password: None,
+            ca: None,
         }
     );
 }
@@ -140,8 +142,9 @@ fn lists_the_keys_the_file_has() {
     let mut settings = resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'").unwrap();
     let embedded = Written::from(&settings);
     settings.clickhouse = ClickHouse::Remote {
-        urls: vec![Secret::new("tcp://a")],
+        urls: vec![Secret::new("tcps://a")],
         password: None,
+        ca: Some("ca".into()),
     };
     let mut remote = Written::from(&settings);
     remote.clickhouse_password_file = Some("p".into());
@@ -216,6 +219,14 @@ fn rejects_what_contradicts_itself() {
             "clickhouse_password_file = '/nowhere/p'",
             "cannot read clickhouse_password_file /nowhere/p",
         ),
+        (
+            "clickhouse_ca = '/nowhere/ca'",
+            "clickhouse_ca means something only for an address that begins with tcps://",
+        ),
+        (
+            "clickhouse = 'tcps://h'\nclickhouse_ca = '/nowhere/ca'",
+            "clickhouse: cannot read /nowhere/ca",
+        ),
         ("ingest_cores = 9", "ingest_cores = 9 is more than the 4 CPUs"),
         ("writer_core = 9", "CPU 9 does not exist"),
     ];
@@ -279,6 +290,7 @@ fn never_prints_a_password() {
         ClickHouse::Remote {
             urls,
             password: Some(password),
+            ..
         } => {
             assert_eq!(urls[0].expose(), "tcp://u:hunter2@h:9000/d");
             assert_eq!(

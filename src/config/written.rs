@@ -29,6 +29,8 @@ pub struct Written {
     pub clickhouse_password: Option<Secret>,
     /// File that holds nothing but the password.
     pub clickhouse_password_file: Option<PathBuf>,
+    /// File of the authorities that vouch for a ClickHouse reached through TLS.
+    pub clickhouse_ca: Option<PathBuf>,
     /// Run a ClickHouse of our own.
     pub embedded: Option<bool>,
     /// Its port for the native protocol.
@@ -86,6 +88,7 @@ impl Written {
         "admin",
         "clickhouse",
         "clickhouse_password_file",
+        "clickhouse_ca",
         "embedded",
         "embedded_tcp_port",
         "embedded_http_port",
@@ -151,6 +154,7 @@ impl Written {
             clickhouse: source.get("RINGHOUSE_CLICKHOUSE")?,
             clickhouse_password: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD")?,
             clickhouse_password_file: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD_FILE")?,
+            clickhouse_ca: source.get("RINGHOUSE_CLICKHOUSE_CA")?,
             embedded: source.get("RINGHOUSE_EMBEDDED")?,
             embedded_tcp_port: source.get("RINGHOUSE_EMBEDDED_TCP_PORT")?,
             embedded_http_port: source.get("RINGHOUSE_EMBEDDED_HTTP_PORT")?,
@@ -199,6 +203,7 @@ impl Written {
             clickhouse: self.clickhouse.or(if embedded { None } else { lower.clickhouse }),
             clickhouse_password: password,
             clickhouse_password_file: password_file,
+            clickhouse_ca: self.clickhouse_ca.or(lower.clickhouse_ca),
             embedded: self.embedded.or(if remote { None } else { lower.embedded }),
             embedded_tcp_port: self.embedded_tcp_port.or(port_below(lower.embedded_tcp_port)),
             embedded_http_port: self.embedded_http_port.or(port_below(lower.embedded_http_port)),
@@ -233,7 +238,10 @@ impl From<&Settings> for Written {
             ..Written::default()
         };
         match &settings.clickhouse {
-            ClickHouse::Remote { urls, .. } => written.clickhouse = Some(urls.clone().into()),
+            ClickHouse::Remote { urls, ca, .. } => {
+                written.clickhouse = Some(urls.clone().into());
+                written.clickhouse_ca = ca.clone();
+            }
             ClickHouse::Embedded { tcp_port, http_port } => {
                 written.embedded = Some(true);
                 written.embedded_tcp_port = Some(*tcp_port);
