@@ -14,7 +14,7 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::column::{Append, Column, Node, partition_of};
 use crate::json::{Parsed, Parser, RowErrors, RowsText};
 use crate::limits::Limits;
-use crate::mapping::MappingConfig;
+use crate::mapping::{MappingConfig, Reading};
 use crate::schema::{ColumnSpec, PartitionKey, PartitionUnit, Role, Schema};
 
 /// What became of pushed rows.
@@ -245,6 +245,12 @@ impl TableSink {
         batch.rows >= self.limits.batch_rows_max || batch.wire_bytes() >= self.limits.batch_bytes_max
     }
 
+    /// How the next rows are read, until it is said otherwise.
+    #[inline]
+    pub fn read_as(&mut self, reading: Reading) {
+        self.scan.read_as(reading);
+    }
+
     /// Parses `text` and puts its rows into batches. Row numbers in `errors` count from `first_row`.
     ///
     /// A row that cannot be taken is rejected alone. When a batch must be sealed first, the rows up to there are
@@ -262,7 +268,7 @@ impl TableSink {
         if pushed.consumed < text.bytes.len() && pushed.blocked_on.is_none() {
             let rest = text.from_offset(pushed.consumed);
             let before = pushed.rows;
-            parser.parse(rest, |parsed| {
+            parser.parse_with(rest, self.scan.constants(), |parsed| {
                 self.push_parsed(parsed, first_row + before, now_ns, errors, &mut pushed)
             });
             pushed.consumed += match pushed.blocked_on {
@@ -366,9 +372,10 @@ impl TableSink {
         while done < parsed.rows.len() && pushed.blocked_on.is_none() {
             self.refused.clear();
             let refused = &mut self.refused;
-            self.scan.scan(parsed.tape, &parsed.rows[done..], |row, fault| {
-                refused.push((row, fault));
-            });
+            self.scan
+                .scan(parsed.tape, &parsed.rows[done..], parsed.added, |row, fault| {
+                    refused.push((row, fault));
+                });
             self.read_times(parsed.tape, now_ns);
             done += self.take_pass(parsed.tape, now_ns, errors, pushed, |row| {
                 first_row + u64::from(parsed.ordinal(done + row))

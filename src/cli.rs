@@ -6,7 +6,9 @@
 use crate::ack::AckLevel;
 use crate::admin::{self, FetchError};
 use crate::bench::BenchCommand;
-use crate::config::{self, ConfigError, LogFormat, Urls, Written, set_limit, split_table_name};
+use crate::config::{
+    self, ConfigError, LogFormat, NamedListener, Urls, Written, set_limit, split_table_name,
+};
 use crate::dead_letter;
 use crate::histogram::Measure;
 use crate::limits::LimitsWritten;
@@ -80,6 +82,13 @@ pub struct SettingsArgs {
     /// Address rows are posted to [env: RINGHOUSE_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub listen: Option<SocketAddr>,
+
+    /// A further listener, as NAME=PROTOCOL://ADDRESS; repeat for more [env: RINGHOUSE_LISTENERS, comma-separated]
+    ///
+    /// `http` speaks every dialect of the main listener, for example on the port a client expects:
+    /// otlp=http://0.0.0.0:4318. What else can be said of one stands in the file, under [listener.NAME].
+    #[arg(long = "listener", value_name = "NAME=URL", help_heading = "General")]
+    pub listeners: Vec<NamedListener>,
 
     /// Address of the admin pages [env: RINGHOUSE_ADMIN] [default: 127.0.0.1:8081]
     ///
@@ -190,6 +199,15 @@ A configuration file:
 
   [limits]
   batch_age_ms = 500
+
+  [listener.otlp]
+  address = \"0.0.0.0:4318\"
+  table = \"app.events\"
+  fields = { env = \"prod\" }
+
+  [[route]]
+  header = { \"X-Scope-OrgID\" = \"team-*\" }
+  table = \"app.events\"
 
   [mapping.\"app.events\"]
   columns = { \"@ts\" = \"event_time\" }
@@ -347,6 +365,12 @@ impl SettingsArgs {
         Written {
             config: self.config,
             listen: self.listen,
+            listener: self
+                .listeners
+                .into_iter()
+                .map(|named| (named.name, named.listener))
+                .collect(),
+            route: Vec::new(),
             admin: self.admin,
             clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,

@@ -1,12 +1,14 @@
 //! What was written (file, environment, flags), and what is run with.
 
 mod error;
+mod listener;
 mod urls;
 mod written;
 
 pub use error::ConfigError;
+pub use listener::{ListenerSettings, ListenerWritten, MAIN_LISTENER, NamedListener, Protocol};
 pub use urls::Urls;
-pub use written::{LogFormat, TableConfig, Written, set_limit};
+pub use written::{LogFormat, ROUTES_MAX, RouteConfig, TableConfig, Written, set_limit};
 
 use crate::ack::AckLevel;
 use crate::clickhouse::endpoint::Endpoint;
@@ -22,8 +24,10 @@ use std::str::FromStr;
 /// What the server is run with: every choice made, every value checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Address rows are posted to; every ingest core listens on it.
-    pub listen: SocketAddr,
+    /// Where rows come in; the first is the main listener, which speaks HTTP. Never empty.
+    pub listeners: Vec<ListenerSettings>,
+    /// Which rows go to another table than the listener's.
+    pub routes: Vec<RouteConfig>,
     /// Address of the admin pages.
     pub admin: SocketAddr,
     /// Where rows go.
@@ -203,30 +207,31 @@ impl Settings {
     ) -> Result<Settings, ConfigError> {
         let limits = written.limits.resolve()?;
         let topology = Topology::plan(cpus, written.ingest_cores.as_ref(), written.writer_core)?;
-        let listen = written
-            .listen
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
         let admin = written
             .admin
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
-        // Port 0 is a port of the system's choice: two of them never collide.
-        if listen == admin && listen.port() != 0 {
-            return Err(ConfigError::SameAddress(listen));
-        }
+        let ack = written.ack.unwrap_or_default();
         let clickhouse = clickhouse(&written)?;
+        let listeners = listener::resolve(written.listener, written.listen, admin, ack)?;
+        for (at, route) in written.route.iter().enumerate() {
+            route
+                .check(at, &listeners)
+                .map_err(|why| ConfigError::Route { number: at + 1, why })?;
+        }
         let embedded = matches!(clickhouse, ClickHouse::Embedded { .. });
         let data_dir = written.data_dir.unwrap_or_else(|| default_data_dir(data_home));
         let log_level = written.log_level.unwrap_or_else(|| "info".to_owned());
         crate::telemetry::check_filter(&log_level)?;
         Ok(Settings {
-            listen,
+            listeners,
+            routes: written.route,
             admin,
             clickhouse,
             create_tables: written.create_tables.unwrap_or(embedded),
             tables: tables(written.tables, written.mapping)?,
             data_dir,
             topology,
-            ack: written.ack.unwrap_or_default(),
+            ack,
             log_level,
             log_format: written.log_format.unwrap_or_default(),
             limits,

@@ -30,6 +30,7 @@ pub mod http;
 pub mod ingest;
 pub mod json;
 pub mod otlp;
+pub mod routing;
 
 // Rows to columns in wire form.
 pub mod batch;

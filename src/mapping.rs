@@ -1,7 +1,13 @@
 //! Resolves the name of a row's key to the column its value goes to.
 
+mod reading;
+mod vocabulary;
+
 use std::collections::{BTreeMap, HashMap};
 
+pub use self::reading::{Constants, Reading};
+use self::vocabulary::Meaning;
+pub use self::vocabulary::Vocabulary;
 pub use crate::config::TableConfig as MappingConfig;
 use crate::schema::{DataType, Role, Schema, TableName};
 
@@ -100,10 +106,21 @@ const USUAL: [(&str, &[&str]); 9] = [
 /// Keys whose object's members are attributes under their own names, besides the overflow column's own name.
 const ATTRIBUTES: &str = "attributes";
 
+/// What a key under one of the roots means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// Where its value goes.
+    pub target: Target,
+    /// The members of an object stand in its place.
+    pub inline: bool,
+}
+
 /// The names one table knows.
 #[derive(Debug)]
 pub struct Resolver {
     targets: HashMap<Box<[u8]>, Target>,
+    /// Columns of the usual names, with the target each has by its own name.
+    columns: HashMap<String, Target>,
     /// Columns that take an object as it is, under their own name.
     takes_objects: Vec<bool>,
     overflow: Option<usize>,
@@ -165,8 +182,14 @@ impl Resolver {
         if let Some(overflow) = overflow {
             add(ATTRIBUTES, overflow, 0);
         }
+        let columns = schema
+            .columns
+            .iter()
+            .filter_map(|spec| Some((spec.name.clone(), *targets.get(spec.name.as_bytes())?)))
+            .collect();
         Resolver {
             targets,
+            columns,
             takes_objects: schema
                 .columns
                 .iter()
@@ -179,6 +202,56 @@ impl Resolver {
     /// The target of a name; nested names joined by dots.
     pub fn resolve(&self, name: &[u8]) -> Target {
         self.targets.get(name).copied().unwrap_or(Target::Unknown)
+    }
+
+    /// The target of a key of the row itself, in a vocabulary.
+    pub fn resolve_in(&self, vocabulary: Vocabulary, key: &[u8]) -> Resolved {
+        let own = self.resolve(key);
+        let as_it_is = Resolved {
+            target: own,
+            inline: false,
+        };
+        // The column is called so, or the operator says it.
+        if let Target::Column { rank, .. } | Target::Level { rank, .. } = own
+            && rank < USUAL_RANK_BASE
+        {
+            return as_it_is;
+        }
+        let mut meanings = vocabulary.meanings().iter().enumerate();
+        let Some((at, (_, meaning))) = meanings.find(|(_, (name, _))| name.as_bytes() == key) else {
+            return as_it_is;
+        };
+        let rank = USUAL_RANK_BASE + at as u16;
+        let of_column = |name: &str| match self.columns.get(name) {
+            Some(Target::Column { column, .. }) => Target::Column {
+                column: *column,
+                rank,
+            },
+            Some(Target::Level { text, number, .. }) => Target::Level {
+                text: *text,
+                number: *number,
+                rank,
+            },
+            Some(Target::Attributes | Target::Unknown) | None => own,
+        };
+        match *meaning {
+            Meaning::Column(name) => Resolved {
+                target: of_column(name),
+                inline: false,
+            },
+            Meaning::Inline(name) => Resolved {
+                target: of_column(name),
+                inline: true,
+            },
+            Meaning::Attributes => Resolved {
+                target: Target::Attributes,
+                inline: false,
+            },
+            Meaning::Attribute => Resolved {
+                target: Target::Unknown,
+                inline: false,
+            },
+        }
     }
 
     /// An object under a name with this target is the column's value, and not a group of keys.

@@ -18,7 +18,7 @@ use crate::clickhouse::embedded::{Embedded, EmbeddedConfig, EmbeddedError};
 use crate::clickhouse::endpoint::Endpoint;
 use crate::clickhouse::endpoints::Endpoints;
 use crate::clock::Clock;
-use crate::config::{ClickHouse, ConfigError, Settings, TableSettings};
+use crate::config::{ClickHouse, ConfigError, ListenerSettings, Settings, TableSettings};
 use crate::doorbell::Doorbell;
 use crate::histogram::{self, Reader};
 use crate::idempotency::Keys;
@@ -27,6 +27,7 @@ use crate::ledger::{Ledger, Totals};
 use crate::mapping::Mappings;
 use crate::metrics::{IngestMetrics, LedgerEntry, WriterMetrics};
 use crate::ring::ring;
+use crate::routing::Router;
 use crate::runtime::{self, CoreOptions};
 use crate::schema::TableName;
 use crate::start::{self, Durable, StartError};
@@ -60,7 +61,7 @@ impl fmt::Display for ServeError {
             ServeError::Listen(address, error) => {
                 write!(
                     f,
-                    "cannot listen on {address}: {error}; choose another address with --listen or --admin"
+                    "cannot listen on {address}: {error}; choose another address for this listener or the admin pages"
                 )
             }
             ServeError::Endpoint(error) => error.fmt(f),
@@ -97,7 +98,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     raise_open_files();
     runtime::probe().map_err(ServeError::Runtime)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
-    let listeners = bind_ingest(settings.listen, settings.topology.ingest.len())?;
+    let ports = bind_all(&settings.listeners, settings.topology.ingest.len())?;
     let admin_listener = bind(settings.admin)?;
     let durable = start::recover(settings).map_err(ServeError::Durable)?;
     let (embedded, endpoints) = provide_clickhouse(settings)?;
@@ -105,11 +106,9 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let control =
         control::start_control(control_config(settings, endpoints.clone())).map_err(ServeError::System)?;
     let (events, inbox) = mpsc::channel();
-    let listen = listeners[0].local_addr().map_err(ServeError::System)?;
+    let listen = local_addresses(&ports).map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(
-        settings, durable, &endpoints, &tables, &control, listeners, &events,
-    )?;
+    let cores = Cores::start(settings, durable, &endpoints, &tables, &control, ports, &events)?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
@@ -135,7 +134,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     )
     .map_err(ServeError::System)?;
     forward_signals(events).map_err(ServeError::System)?;
-    announce(settings, listen, admin_address, &endpoints, embedded.as_ref());
+    announce(settings, &listen, admin_address, &endpoints, embedded.as_ref());
     let server = Server {
         settings,
         control,
@@ -191,6 +190,22 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
             bound => return bound.map_err(|error| ServeError::Listen(address, error)),
         }
     }
+}
+
+/// The listening sockets of every ingest core: one for each listener, in their order.
+fn bind_all(listeners: &[ListenerSettings], cores: usize) -> Result<Vec<Vec<TcpListener>>, ServeError> {
+    let mut ports: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        for (core, socket) in bind_ingest(listener.address, cores)?.into_iter().enumerate() {
+            ports[core].push(socket);
+        }
+    }
+    Ok(ports)
+}
+
+/// Where each listener listens.
+fn local_addresses(ports: &[Vec<TcpListener>]) -> io::Result<Vec<SocketAddr>> {
+    ports[0].iter().map(TcpListener::local_addr).collect()
 }
 
 /// One listening socket per ingest core, all on one port.
@@ -288,12 +303,12 @@ impl Cores {
         endpoints: &[Endpoint],
         tables: &[TableName],
         control: &Control,
-        listeners: Vec<TcpListener>,
+        ports: Vec<Vec<TcpListener>>,
         events: &Sender<Event>,
     ) -> Result<Cores, ServeError> {
         let limits = settings.limits;
         let clock = Clock::start();
-        let count = listeners.len();
+        let count = ports.len();
         let Durable {
             directory,
             disk,
@@ -325,10 +340,12 @@ impl Cores {
                 .cloned()
                 .zip(settings.tables.iter().map(|table| table.config.clone())),
         ));
+        let listeners: Arc<[ListenerSettings]> = settings.listeners.clone().into();
+        let router = Arc::new(Router::new(&settings.routes));
         let writer_bell = Arc::new(Doorbell::new());
         let ingest_running = Arc::new(AtomicUsize::new(count));
         let mut rings = Vec::with_capacity(count);
-        for (index, listener) in listeners.into_iter().enumerate() {
+        for (index, sockets) in ports.into_iter().enumerate() {
             let bell = Arc::new(Doorbell::new());
             let (to_writer, sealed) = ring(limits.ring_blocks, Arc::clone(&writer_bell));
             // A commit that must hold what it began with may await a few blocks more than the limit.
@@ -355,7 +372,8 @@ impl Cores {
                 budget: Arc::clone(&budget),
                 log: log::start(log, Arc::clone(&bell)).map_err(ServeError::System)?,
                 limits,
-                default_ack: settings.ack,
+                listeners: Arc::clone(&listeners),
+                router: Arc::clone(&router),
                 catalog: Arc::clone(control.catalog()),
                 mappings: Arc::clone(&mappings),
                 ledger: Arc::clone(&cores.ledger),
@@ -374,7 +392,7 @@ impl Cores {
             );
             let options = core_options(settings.topology.ingest[usize::from(index)]);
             runtime::spawn_core(&format!("ingest-{index}"), options, move || async move {
-                ingest::run(config, listener).await;
+                ingest::run(config, sockets).await;
                 // Release pairs with the writer's Acquire: this core's last block is in the ring.
                 running.fetch_sub(1, Ordering::Release);
                 bell.ring();
@@ -440,13 +458,25 @@ fn forward_signals(events: Sender<Event>) -> io::Result<()> {
 
 fn announce(
     settings: &Settings,
-    listen: SocketAddr,
+    listen: &[SocketAddr],
     admin: SocketAddr,
     endpoints: &[Endpoint],
     embedded: Option<&Embedded>,
 ) {
+    let (main, others) = listen.split_first().expect("there is a main listener");
+    let listen = main;
+    let further: String = settings.listeners[1..]
+        .iter()
+        .zip(others)
+        .map(|(listener, address)| {
+            format!(
+                "ringhouse: {} on {}://{address}\n",
+                listener.name, listener.protocol
+            )
+        })
+        .collect();
     let mut text = format!(
-        "ringhouse: listening on http://{listen}\n\
+        "ringhouse: listening on http://{listen}\n{further}\
          ringhouse: admin on http://{admin} (/livez /readyz /metrics /histograms /status)\n\
          ringhouse: clickhouse at {}\n\
          ringhouse: {}\n\

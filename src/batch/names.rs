@@ -7,12 +7,29 @@ use hashbrown::HashTable;
 
 use crate::column::{KeyTable, ends_of};
 use crate::limits::Limits;
-use crate::mapping::{Resolver, Target};
+use crate::mapping::{Resolved, Resolver, Target, Vocabulary};
 
-/// The row object itself: the parent of its keys, and what precedes the first.
+/// The row object itself, in our own vocabulary: the parent of its keys, and what precedes the first.
 pub(super) const ROOT: u32 = 0;
 /// A name that is too long to keep, in a table that has no place for it anyway.
 const IGNORED: u32 = 1;
+/// Behind these two come the row objects in the other vocabularies.
+const FIXED: u32 = 2 + Vocabulary::OTHERS.len() as u32;
+
+/// The row object of a vocabulary.
+pub(super) fn root_of(vocabulary: Vocabulary) -> u32 {
+    let other = Vocabulary::OTHERS.iter().position(|other| *other == vocabulary);
+    other.map_or(ROOT, |at| 2 + at as u32)
+}
+
+/// The vocabulary of a row object; `None` for the name of a key.
+fn vocabulary_of(name: u32) -> Option<Vocabulary> {
+    match name {
+        ROOT => Some(Vocabulary::Own),
+        IGNORED => None,
+        other => Vocabulary::OTHERS.get(other as usize - 2).copied(),
+    }
+}
 
 /// Why a key has no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +55,8 @@ pub(super) struct Name {
     pub(super) takes_object: bool,
     /// Keys below this one are attributes, whatever they are called.
     only_attributes: bool,
+    /// Keys below this one stand in its place.
+    inline: bool,
     /// Id of the joined name in the `KeyTable`.
     pub(super) attribute: u32,
     /// The row (its serial) in which this name last held an object.
@@ -136,27 +155,27 @@ impl Names {
             head: 0,
             tail: 0,
             key_len: 0,
-            // No key has the parent `u32::MAX`, so neither of these two is ever found as a key.
+            // No key has the parent `u32::MAX`, so none of these is ever found as a key.
             parent: u32::MAX,
             next: [ROOT; 2],
             target: Target::Unknown,
             takes_object: true,
             only_attributes: false,
+            inline: false,
             attribute: 0,
             opened: 0,
             key_start: 0,
             path_start: 0,
             path_len: 0,
         };
-        self.names.push(fixed.clone());
-        self.names.push(fixed);
+        self.names.resize(FIXED as usize, fixed);
         self.written.clear();
         self.written.resize(self.names.len(), Written::NEVER);
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.names.len()
+        self.names.len() - FIXED as usize + 2
     }
 
     pub(super) fn keys(&self) -> &KeyTable {
@@ -265,12 +284,13 @@ impl Names {
 
     #[cold]
     fn add(&mut self, hash: u64, parent: u32, key: &[u8], resolver: &Resolver) -> Result<u32, NameRefused> {
-        if self.names.len() >= self.names_max {
+        if self.names.len() >= self.names_max + FIXED as usize - 2 {
             return Err(NameRefused::Full);
         }
         let above = &self.names[parent as usize];
         let only_attributes = above.only_attributes || above.target == Target::Attributes;
-        let joined = parent != ROOT && above.target != Target::Attributes;
+        let vocabulary = vocabulary_of(parent);
+        let joined = vocabulary.is_none() && above.target != Target::Attributes && !above.inline;
         let above_path = above.path_start as usize..(above.path_start + above.path_len) as usize;
 
         let path_start = self.bytes.len();
@@ -281,10 +301,16 @@ impl Names {
         let key_start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let path = &self.bytes[path_start..];
-        let target = if only_attributes {
-            Target::Unknown
-        } else {
-            resolver.resolve(path)
+        let Resolved { target, inline } = match vocabulary {
+            _ if only_attributes => Resolved {
+                target: Target::Unknown,
+                inline: false,
+            },
+            Some(vocabulary) => resolver.resolve_in(vocabulary, path),
+            None => Resolved {
+                target: resolver.resolve(path),
+                inline: false,
+            },
         };
         if target == Target::Unknown && path.len() > self.name_bytes_max {
             self.bytes.truncate(path_start);
@@ -309,8 +335,9 @@ impl Names {
             parent,
             next: [ROOT; 2],
             target,
-            takes_object: resolver.takes_object(target),
+            takes_object: !inline && resolver.takes_object(target),
             only_attributes,
+            inline,
             attribute,
             opened: 0,
             key_start: key_start as u32,

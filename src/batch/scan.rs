@@ -1,11 +1,11 @@
 //! Sorts the values of rows by column, in one pass over their text or over its tape: one slot for each column and row.
 
-use super::names::{Name, NameRefused, Names, ROOT};
+use super::names::{Name, NameRefused, Names, ROOT, root_of};
 use super::writer::{RowRefusal, RowSource, RowStop, RowWriter};
 use crate::column::{Entry, EntryRange, FOREIGN_LEVEL, KeyTable, Node, StaticNode};
 use crate::json::{After, Irregular, Reader};
 use crate::limits::Limits;
-use crate::mapping::{LEVEL_RANK_BASE, MappingConfig, Resolver, Target};
+use crate::mapping::{Constants, LEVEL_RANK_BASE, MappingConfig, Reading, Resolver, Target};
 use crate::schema::{DataType, Schema};
 
 /// Why a row was left in the middle.
@@ -61,6 +61,11 @@ struct Seen {
 pub(super) struct Scan {
     resolver: Resolver,
     names: Names,
+    reading: Reading,
+    /// The row object of the reading's vocabulary.
+    root: u32,
+    /// Where the reading's constants go; good for as long as the names.
+    constants: Vec<(Target, u32)>,
     columns: usize,
     rows_max: usize,
     attributes_max: usize,
@@ -95,6 +100,9 @@ impl Scan {
         Scan {
             resolver: Resolver::new(schema, mapping),
             names: Names::new(limits),
+            reading: Reading::default(),
+            root: ROOT,
+            constants: Vec::new(),
             columns,
             rows_max: rows_max(columns),
             attributes_max: limits.attributes_per_row_max,
@@ -126,6 +134,85 @@ impl Scan {
 
     pub(super) fn keys(&self) -> &KeyTable {
         self.names.keys()
+    }
+
+    /// How the next rows are read.
+    #[inline]
+    pub(super) fn read_as(&mut self, reading: Reading) {
+        if self.reading != reading {
+            self.reading = reading;
+            self.root = root_of(reading.vocabulary);
+            self.place_constants();
+        }
+    }
+
+    /// The constants that are added to each row.
+    pub(super) fn constants(&self) -> Constants {
+        self.reading.constants
+    }
+
+    fn place_constants(&mut self) {
+        if !self.find_constants() {
+            self.forget_names();
+        }
+    }
+
+    /// False when there is no room for their names.
+    fn find_constants(&mut self) -> bool {
+        self.constants.clear();
+        for (name, _) in self.reading.constants.pairs() {
+            match self.names.find(ROOT, ROOT, name.as_bytes(), &self.resolver) {
+                Ok(name) => self.constants.push(self.place(name)),
+                // The configuration allows for none that is too long; without room for it, it stays away.
+                Err(NameRefused::TooLong) => self.constants.push((Target::Unknown, u32::MAX)),
+                Err(NameRefused::Full) => return false,
+            }
+        }
+        true
+    }
+
+    #[cold]
+    fn forget_names(&mut self) {
+        self.names.forget();
+        self.seen.clear();
+        let found = self.find_constants();
+        assert!(found, "a few constants fit where there is no other name");
+    }
+
+    /// Puts the constants' values behind index 0 of a tape that was just begun.
+    fn lend_constants(&self, tape: &mut Vec<Node<'_>>) -> u32 {
+        let at = tape.len() as u32;
+        let values = self.reading.constants.pairs().iter();
+        tape.extend(values.map(|(_, value)| Node::String(value)));
+        at
+    }
+
+    /// Puts the constants, which are on the tape from `at` on, into a row in place of its own values.
+    #[inline]
+    fn put_constants(&mut self, at: u32, row: usize) {
+        if !self.constants.is_empty() {
+            self.put_each_constant(at, row);
+        }
+    }
+
+    fn put_each_constant(&mut self, at: u32, row: usize) {
+        for (value, constant) in (at..).zip(0..self.constants.len()) {
+            let (target, attribute) = self.constants[constant];
+            match target {
+                Target::Column { column, .. } => self.set_slot(column, row, value),
+                Target::Level { text, number, .. } => {
+                    self.set_slot(text, row, value);
+                    self.set_slot(number, row, value | FOREIGN_LEVEL);
+                }
+                Target::Attributes | Target::Unknown if attribute == u32::MAX => {}
+                Target::Attributes | Target::Unknown => {
+                    if self.resolver.overflow().is_some() {
+                        // One more than a row may have by itself is no fault of the row.
+                        let _ = self.put_attribute(attribute, value, Repeat::Replaces);
+                    }
+                }
+            }
+        }
     }
 
     #[cfg(test)]
@@ -163,6 +250,7 @@ impl Scan {
         self.starts.clear();
         self.starts.push(text_start as u32);
         begin_tape(tape);
+        let constants = self.lend_constants(tape);
         let mut row = 0;
         let stopped = loop {
             if row == self.stride {
@@ -185,6 +273,7 @@ impl Scan {
                 self.unknown_fields = unknown_fields;
                 break Stopped::Irregular;
             };
+            self.put_constants(constants, row);
             self.ranges.push(EntryRange {
                 start: start as u32,
                 end: self.entries.len() as u32,
@@ -214,6 +303,7 @@ impl Scan {
     ) {
         self.begin(rows);
         begin_tape(tape);
+        let constants = self.lend_constants(tape);
         let mut row = 0;
         let mut names_forgotten = false;
         while row < self.stride {
@@ -227,7 +317,7 @@ impl Scan {
                 previous: ROOT,
             });
             match written {
-                Ok(true) => {}
+                Ok(true) => self.put_constants(constants, row),
                 Ok(false) => break,
                 Err(stop) => {
                     self.undo_row(row, start);
@@ -235,8 +325,7 @@ impl Scan {
                     match stop {
                         RowStop::NextPass if row > 0 => break,
                         RowStop::NextPass if !names_forgotten => {
-                            self.names.forget();
-                            self.seen.clear();
+                            self.forget_names();
                             names_forgotten = true;
                             continue;
                         }
@@ -285,11 +374,12 @@ impl Scan {
     }
 
     /// Reads as many of `objects` as one pass takes, at least one, and calls `reject` for the rows among them that
-    /// cannot be taken; those have no values then.
+    /// cannot be taken; those have no values then. The constants' values are on the tape from `constants` on.
     pub(super) fn scan(
         &mut self,
         tape: &[Node<'_>],
         objects: &[u32],
+        constants: u32,
         mut reject: impl FnMut(usize, RowRefusal),
     ) {
         self.begin(objects.len());
@@ -303,12 +393,11 @@ impl Scan {
                     self.rows = row;
                     return;
                 }
-                self.names.forget();
-                self.seen.clear();
+                self.forget_names();
                 read = self.read(tape, object as usize, row, start);
             }
             match read {
-                Ok(()) => {}
+                Ok(()) => self.put_constants(constants, row),
                 Err(Stop::Refused(NameRefused::TooLong)) => reject(row, RowRefusal::NameTooLong),
                 Err(Stop::TooMany | Stop::Repeated | Stop::Irregular | Stop::Refused(NameRefused::Full)) => {
                     reject(row, RowRefusal::TooManyAttributes);
@@ -361,8 +450,8 @@ impl Scan {
         self.next_serial();
         let mut end = end_of(tape, object);
         let mut at = object + 1;
-        let mut parent = ROOT;
-        let mut previous = ROOT;
+        let mut parent = self.root;
+        let mut previous = self.root;
         let mut objects_open = false;
         loop {
             while at == end {
@@ -416,8 +505,8 @@ impl Scan {
         if reader.is_empty_object()? {
             return Ok(());
         }
-        let mut parent = ROOT;
-        let mut previous = ROOT;
+        let mut parent = self.root;
+        let mut previous = self.root;
         let mut objects_open = false;
         loop {
             let id = match self.names.expected(previous, parent, reader.ahead()) {
@@ -507,7 +596,7 @@ impl Scan {
     ) -> Result<(), Stop> {
         self.next_serial();
         self.pending.clear();
-        self.push_keys(tape, object, ROOT);
+        self.push_keys(tape, object, self.root);
         while let Some((at, parent)) = self.pending.pop() {
             let Node::String(key) = tape[at as usize] else {
                 unreachable!("only keys are pending")
@@ -528,6 +617,9 @@ impl Scan {
             self.put(tape, target, attribute, value, row, Repeat::Ignored)?;
         }
         self.entries[start..].reverse();
+        for (at, entry) in self.entries.iter().enumerate().skip(start) {
+            self.seen[entry.key as usize].entry = at as u32;
+        }
         Ok(())
     }
 

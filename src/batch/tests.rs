@@ -11,6 +11,7 @@ use crate::clickhouse::frame::{NEXT_BLOCK, decode_frame};
 use crate::clickhouse::wire::Decoded;
 use crate::column::ValueError;
 use crate::json::RowForm;
+use crate::mapping::{Constants, Vocabulary};
 use crate::schema::{DataType, RawColumn, TableName, TableSchema};
 
 const NOW_NS: i64 = 1_700_000_000_123_456_789;
@@ -849,5 +850,138 @@ proptest! {
         let bad: Vec<u64> = (0..).zip(&rows).filter(|(_, row)| !fits(row)).map(|(i, _)| i).take(20).collect();
         let rejected: Vec<u64> = bench.errors.first.iter().map(|error| error.row).collect();
         prop_assert_eq!(rejected, bad);
+    }
+}
+
+/// The rows of one text, read so.
+fn rows_read_as(reading: Reading, lines: &str) -> Vec<BTreeMap<String, String>> {
+    let mut bench = Bench::new(&default_table(), &Limits::default());
+    bench.sink.read_as(reading);
+    bench.push(lines);
+    assert_eq!(bench.errors.count, 0, "{:?}", bench.errors.first);
+    bench.rows()
+}
+
+#[test]
+fn a_vocabulary_gives_keys_the_meaning_of_their_dialect() {
+    let splunk = Reading {
+        vocabulary: Vocabulary::SplunkEvent,
+        ..Reading::default()
+    };
+    let rows = rows_read_as(
+        splunk,
+        r#"{"time":1700000000.5,"host":"h","source":"s","event":"plain","fields":{"level":"x","n":1}}
+{"event":{"message":"inner","level":"error","a":{"b":2},"service":"web"},"sourcetype":"t"}
+{"event":7,"fields":{}}
+{"event":["a",1]}
+{"\u0065vent":{"message":"escaped","level":"warn"},"fields":{"a":{"b":null,"c":3}}}
+"#,
+    );
+    assert_eq!(rows[0]["Body"], "plain");
+    assert_eq!(rows[0]["Timestamp"], "1700000000500000000");
+    assert_eq!(rows[0]["SeverityText"], "");
+    for (row, key) in [
+        (0, "host"),
+        (0, "source"),
+        (0, "level"),
+        (0, "n"),
+        (1, "a.b"),
+        (1, "sourcetype"),
+        (4, "a.c"),
+    ] {
+        assert!(
+            rows[row]["LogAttributes"].contains(key),
+            "{row} {key}: {:?}",
+            rows[row]
+        );
+    }
+    assert_eq!(rows[0]["ServiceName"], "", "a source is a file here");
+    assert_eq!((&*rows[1]["Body"], &*rows[1]["SeverityText"]), ("inner", "error"));
+    assert_eq!(rows[1]["ServiceName"], "web");
+    assert_eq!(rows[2]["Body"], "7");
+    assert_eq!(rows[3]["Body"], r#"["a",1]"#);
+    assert_eq!(
+        (&*rows[4]["Body"], &*rows[4]["SeverityText"]),
+        ("escaped", "warn")
+    );
+
+    let datadog = Reading {
+        vocabulary: Vocabulary::Datadog,
+        ..Reading::default()
+    };
+    let rows = rows_read_as(
+        datadog,
+        "{\"message\":\"m\",\"status\":\"warning\",\"service\":\"s\",\"hostname\":\"h\"}\n",
+    );
+    assert_eq!((&*rows[0]["Body"], &*rows[0]["SeverityText"]), ("m", "warning"));
+    assert_eq!(rows[0]["SeverityNumber"], "13");
+
+    let own = rows_read_as(
+        Reading::default(),
+        "{\"message\":\"m\",\"event\":{\"level\":\"warn\"},\"status\":200}\n",
+    );
+    assert_eq!(own[0]["SeverityText"], "", "{own:?}");
+    assert!(own[0]["LogAttributes"].contains("event.level"));
+}
+
+#[test]
+fn a_column_of_the_keys_own_name_goes_before_its_meaning() {
+    let schema = table(
+        &[
+            ("time", "DateTime64(9)", ""),
+            ("event", "String", ""),
+            ("host", "String", ""),
+            ("status", "UInt8", ""),
+        ],
+        "",
+    );
+    for vocabulary in Vocabulary::OTHERS {
+        let mut bench = Bench::new(&schema, &Limits::default());
+        bench.sink.read_as(Reading {
+            vocabulary,
+            ..Reading::default()
+        });
+        bench.push("{\"time\":1700000000,\"event\":{\"a\":1},\"host\":\"h\",\"status\":200}\n");
+        let rows = bench.rows();
+        assert_eq!((&*rows[0]["event"], &*rows[0]["host"]), (r#"{"a":1}"#, "h"));
+        assert_eq!(rows[0]["status"], "200", "{vocabulary:?}");
+    }
+}
+
+#[test]
+fn constants_replace_the_rows_own_values_on_every_path() {
+    let fields = [
+        ("env", "prod"),
+        ("service.name", "fixed"),
+        ("level", "error"),
+        ("a.b", "c"),
+    ];
+    let fields: BTreeMap<String, String> = fields.map(|(name, value)| (name.into(), value.into())).into();
+    let constants = Constants::keep(&fields);
+    assert_eq!(constants, Constants::keep(&fields), "equal ones are kept once");
+    let reading = Reading {
+        constants,
+        ..Reading::default()
+    };
+    // Read from the text; by simd-json for its escaped key; with a key twice; without any of them.
+    let lines = [
+        r#"{"message":"1","env":"dev","service":"mine","level":"debug","a":{"b":1,"d":2}}"#,
+        r#"{"\u006dessage":"2","env":"dev","service":"mine","level":"debug","a":{"b":1,"d":2}}"#,
+        r#"{"message":"3","a":{"b":1},"env":"x","env":"dev","a":{"b":2,"d":2},"level":7}"#,
+        r#"{"message":"4","a":{"d":2}}"#,
+    ];
+    let together = rows_read_as(reading, &lines.join("\n"));
+    for (at, line) in lines.iter().enumerate() {
+        let alone = rows_read_as(reading, line);
+        for row in [&together[at], &alone[0]] {
+            assert_eq!(row["Body"], (at + 1).to_string());
+            assert_eq!((&*row["ServiceName"], &*row["SeverityText"]), ("fixed", "error"));
+            assert_eq!(row["SeverityNumber"], "17");
+            let attributes = &row["LogAttributes"];
+            for part in ["env", "prod", "a.b", "a.d"] {
+                assert!(attributes.contains(part), "{part}: {attributes}");
+            }
+            assert!(!attributes.contains("dev"), "{attributes}");
+        }
     }
 }

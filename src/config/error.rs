@@ -52,8 +52,32 @@ pub enum ConfigError {
     LimitWithoutValue(String),
     /// The cores cannot be laid out.
     Topology(TopologyError),
-    /// `listen` and `admin` are one address.
-    SameAddress(SocketAddr),
+    /// Two listeners, or one and the admin pages, are on one address.
+    SameAddress(String, String, SocketAddr),
+    /// A listener's name is not of plain letters.
+    ListenerName(String),
+    /// A listener without an address.
+    ListenerAddress(String),
+    /// Too many constant fields, or too long ones.
+    ListenerFields {
+        /// The listener.
+        listener: String,
+        /// Fields it may have.
+        fields_max: usize,
+        /// Bytes of a name.
+        name_bytes_max: usize,
+        /// Bytes of a value.
+        value_bytes_max: usize,
+    },
+    /// The main listener is told to speak something else.
+    MainListener,
+    /// A route that names no condition, one table that is none, or too many routes.
+    Route {
+        /// Which one, from 1.
+        number: usize,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An embedded ClickHouse and one elsewhere asked for in one layer, which this names.
     TwoClickHouses(&'static str),
     /// An address of ClickHouse is none. Without its text, which may hold a password.
@@ -176,12 +200,30 @@ impl fmt::Display for ConfigError {
                 )
             }
             ConfigError::Topology(error) => error.fmt(f),
-            ConfigError::SameAddress(address) => {
-                write!(
-                    f,
-                    "listen and admin are both {address}; give the admin pages an address of their own"
-                )
+            ConfigError::SameAddress(one, other, address) => {
+                write!(f, "{one} and {other} are both {address}; give each an address of its own")
             }
+            ConfigError::ListenerName(name) => write!(
+                f,
+                "`{name}` is no name for a listener; use letters, digits, `_` and `-`"
+            ),
+            ConfigError::ListenerAddress(name) => {
+                write!(f, "listener.{name} has no address; give it one like address = \"0.0.0.0:4318\"")
+            }
+            ConfigError::ListenerFields {
+                listener,
+                fields_max,
+                name_bytes_max,
+                value_bytes_max,
+            } => write!(
+                f,
+                "listener.{listener}.fields: at most {fields_max}, with names of 1 to {name_bytes_max} bytes and values of at most \
+                 {value_bytes_max}"
+            ),
+            ConfigError::MainListener => {
+                f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")
+            }
+            ConfigError::Route { number, why } => write!(f, "route {number}: {why}"),
             ConfigError::TwoClickHouses(layer) => {
                 write!(
                     f,

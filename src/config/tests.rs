@@ -20,7 +20,7 @@ fn refusal(toml: &str) -> String {
 #[test]
 fn runs_with_defaults_when_nothing_is_written() {
     let settings = resolve("").unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.listeners[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.admin.to_string(), "127.0.0.1:8081");
     assert_eq!(settings.tables.len(), 1);
     assert_eq!(settings.tables[0].name(), "otel_logs");
@@ -61,7 +61,7 @@ fn puts_flags_above_variables_above_the_file_above_defaults() {
 
     let settings = Settings::load(flags, &variable, &CPUS).unwrap();
 
-    assert_eq!(settings.listen.port(), 3);
+    assert_eq!(settings.listeners[0].address.port(), 3);
     assert_eq!(settings.admin.port(), 22);
     assert_eq!(settings.ack, AckLevel::Memory);
     assert_eq!(settings.limits.batch_age_ms, 3);
@@ -139,7 +139,9 @@ fn names_the_nearest_key_for_an_unknown_one() {
 
 #[test]
 fn lists_the_keys_the_file_has() {
-    let mut settings = resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'").unwrap();
+    let mut settings =
+        resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'\n[[route]]\npath = '/x'\ntable = 'y'")
+            .unwrap();
     let embedded = Written::from(&settings);
     settings.clickhouse = ClickHouse::Remote {
         urls: vec![Secret::new("tcps://a")],
@@ -191,7 +193,7 @@ fn rejects_what_contradicts_itself() {
     let cases = [
         (
             "listen = '127.0.0.1:9'\nadmin = '127.0.0.1:9'",
-            "listen and admin are both 127.0.0.1:9",
+            "admin and http are both 127.0.0.1:9",
         ),
         (
             "embedded_http_port = 1",
@@ -582,4 +584,65 @@ fn finds_the_data_directory_where_serve_would() {
     variables.insert("RINGHOUSE_DATA_DIR", "/of-variable".to_owned());
     assert_eq!(found(None, &variables), "/of-variable");
     assert_eq!(found(Some("/of-flag"), &variables), "/of-flag");
+}
+
+#[test]
+fn takes_listeners_from_every_layer_and_checks_each() {
+    let flags = Written {
+        listener: [("otlp=http://127.0.0.1:3")]
+            .into_iter()
+            .map(|text| text.parse::<NamedListener>().unwrap())
+            .map(|named| (named.name, named.listener))
+            .collect(),
+        ..Written::default()
+    };
+    let file = Written::from_toml(
+        "listen = '127.0.0.1:1'\nack = 'memory'\n[listener.http]\ntable = 'a.b'\n\
+         [listener.otlp]\naddress = '127.0.0.1:2'\nack = 'inserted'\nfields = {env = 'prod'}\n",
+    )
+    .unwrap();
+    let settings = Settings::resolve(flags.over(file), None, &CPUS).unwrap();
+    let [main, otlp] = &settings.listeners[..] else {
+        panic!("{:?}", settings.listeners)
+    };
+    assert_eq!((main.name.as_str(), main.address.port()), ("http", 1));
+    assert_eq!((main.table.as_deref(), main.ack), (Some("a.b"), AckLevel::Memory));
+    assert_eq!((otlp.name.as_str(), otlp.address.port()), ("otlp", 3));
+    assert_eq!(otlp.ack, AckLevel::Inserted);
+    assert_eq!(otlp.fields["env"], "prod");
+    let again = Written::from_toml(&settings.to_toml()).unwrap();
+    assert_eq!(Settings::resolve(again, None, &CPUS).unwrap(), settings);
+
+    for (toml, sentence) in [
+        ("[listener.a]\n", "listener.a has no address"),
+        (
+            "[listener.'a b']\naddress = '127.0.0.1:1'",
+            "is no name for a listener",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:8080'",
+            "http and a are both 127.0.0.1:8080",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:8081'",
+            "admin and a are both 127.0.0.1:8081",
+        ),
+        (
+            "[listener.a]\naddres = '127.0.0.1:1'",
+            "did you mean `listener.a.address`?",
+        ),
+        ("[listener.a]\naddress = '127.0.0.1:1'\ntable = 'a b'", "a b"),
+        ("[[route]]\ntable = 'a'", "route 1: it has no condition"),
+        ("[[route]]\nindex = 'x'", "route 1: "),
+        (
+            "[[route]]\nlistener = 'x'\ntable = 'a'",
+            "route 1: there is no listener `x`",
+        ),
+    ] {
+        let refused = resolve(toml).unwrap_err().to_string();
+        assert!(refused.contains(sentence), "{toml}: {refused}");
+    }
+    for text in ["a", "a=b", "a=htp://127.0.0.1:1", "a=http://x"] {
+        text.parse::<NamedListener>().unwrap_err();
+    }
 }

@@ -1,5 +1,6 @@
 //! One layer of configuration as written: every choice may be left open.
 
+use super::listener::{self, ListenerSettings, ListenerWritten, NamedListener};
 use super::{ClickHouse, ConfigError, Secret, Settings, Urls};
 use crate::ack::AckLevel;
 use crate::limits::{Limits, LimitsWritten, nearest};
@@ -20,6 +21,12 @@ pub struct Written {
     pub config: Option<PathBuf>,
     /// Address rows are posted to.
     pub listen: Option<SocketAddr>,
+    /// Listeners by name; the main one is `http`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub listener: BTreeMap<String, ListenerWritten>,
+    /// Which rows go to another table than the listener's: the first that matches. The layers' routes do not mix.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<RouteConfig>,
     /// Address of the admin pages.
     pub admin: Option<SocketAddr>,
     /// URLs of ClickHouse: the replicas of one shard.
@@ -70,6 +77,56 @@ pub struct TableConfig {
     pub overflow: Option<String>,
 }
 
+/// One `[[route]]`: every condition it names must hold. A pattern is a text in which `*` stands for any text and `?` for any
+/// one character.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct RouteConfig {
+    /// Name of a listener.
+    pub listener: Option<String>,
+    /// Pattern of the URL's path.
+    pub path: Option<String>,
+    /// Patterns of header values, by the header's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub header: BTreeMap<String, String>,
+    /// Pattern of the index a row names (Elasticsearch, Splunk).
+    pub index: Option<String>,
+    /// Patterns of stream labels (Loki).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub label: BTreeMap<String, String>,
+    /// The table, as `table` or `database.table`.
+    pub table: String,
+}
+
+impl RouteConfig {
+    /// Every key of the section.
+    pub const KEYS: &'static [&'static str] = &["listener", "path", "header", "index", "label", "table"];
+
+    /// Whether it can be followed.
+    pub(super) fn check(&self, at: usize, listeners: &[ListenerSettings]) -> Result<(), String> {
+        if at >= ROUTES_MAX {
+            return Err(format!("there may be {ROUTES_MAX} routes"));
+        }
+        super::split_table_name(&self.table).map_err(|error| error.to_string())?;
+        let bare = RouteConfig {
+            table: self.table.clone(),
+            ..RouteConfig::default()
+        };
+        if *self == bare {
+            return Err("it has no condition; the default table is the first of `tables`".to_owned());
+        }
+        match &self.listener {
+            Some(name) if !listeners.iter().any(|listener| listener.name == *name) => {
+                Err(format!("there is no listener `{name}`"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Routes there may be: a bit each.
+pub const ROUTES_MAX: usize = 64;
+
 /// Form of the server's own log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +142,8 @@ impl Written {
     /// Every key of the file's top level.
     pub const KEYS: &'static [&'static str] = &[
         "listen",
+        "listener",
+        "route",
         "admin",
         "clickhouse",
         "clickhouse_password_file",
@@ -150,6 +209,18 @@ impl Written {
         let written = Written {
             config: source.get("RINGHOUSE_CONFIG")?,
             listen: source.get("RINGHOUSE_LISTEN")?,
+            listener: source
+                .list("RINGHOUSE_LISTENERS")
+                .unwrap_or_default()
+                .iter()
+                .map(|text| text.parse::<NamedListener>())
+                .map(|named| named.map(|named| (named.name, named.listener)))
+                .collect::<Result<_, _>>()
+                .map_err(|why| ConfigError::Variable {
+                    variable: "RINGHOUSE_LISTENERS",
+                    why,
+                })?,
+            route: Vec::new(),
             admin: source.get("RINGHOUSE_ADMIN")?,
             clickhouse: source.get("RINGHOUSE_CLICKHOUSE")?,
             clickhouse_password: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD")?,
@@ -199,6 +270,12 @@ impl Written {
         Written {
             config: self.config.or(lower.config),
             listen: self.listen.or(lower.listen),
+            listener: listener::layered(self.listener, lower.listener),
+            route: if self.route.is_empty() {
+                lower.route
+            } else {
+                self.route
+            },
             admin: self.admin.or(lower.admin),
             clickhouse: self.clickhouse.or(if embedded { None } else { lower.clickhouse }),
             clickhouse_password: password,
@@ -225,7 +302,13 @@ impl Written {
 impl From<&Settings> for Written {
     fn from(settings: &Settings) -> Written {
         let mut written = Written {
-            listen: Some(settings.listen),
+            listen: Some(settings.listeners[0].address),
+            listener: settings
+                .listeners
+                .iter()
+                .map(|listener| (listener.name.clone(), listener.into()))
+                .collect(),
+            route: settings.routes.clone(),
             admin: Some(settings.admin),
             create_tables: Some(settings.create_tables),
             data_dir: Some(settings.data_dir.clone()),
@@ -277,6 +360,8 @@ fn unknown_key(key: String) -> ConfigError {
     let known: &[&'static str] = match section {
         "" => Written::KEYS,
         "limits" => Limits::KEYS,
+        _ if section.starts_with("listener.") => ListenerWritten::KEYS,
+        _ if section.starts_with("route.") => RouteConfig::KEYS,
         _ => &["columns", "overflow"],
     };
     let mut nearest = nearest(name, known.iter().copied()).map(|name| match section {

@@ -15,6 +15,7 @@ use crate::http::receive_buffer::{CannotGrow, ReceiveBuffer};
 use crate::http::status::Status;
 use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
 use crate::limits::Limits;
+use crate::mapping::Reading;
 use crate::runtime;
 use crate::wal::log::LogError;
 
@@ -94,6 +95,13 @@ pub(super) const BUSY: &str =
 /// The request that waits for its rows, and until when.
 pub(super) type Waiting = Option<(AckId, AckLevel)>;
 
+/// On what terms rows are taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub waiting: Waiting,
+    pub reading: Reading,
+}
+
 /// Where the text of the body comes from.
 // One a connection at most, in its task's own memory: a box would be an allocation for every such request.
 #[expect(clippy::large_enum_variant)]
@@ -142,13 +150,13 @@ impl Session<'_> {
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
-        waiter: Waiting,
+        terms: Terms,
     ) -> io::Result<Intake> {
         let core = self.core;
         let mut intake = Intake::new(&core.limits);
         let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
-            Ok(source) => self.take_rows(table, source, waiter, &mut intake).await,
+            Ok(source) => self.take_rows(table, source, terms, &mut intake).await,
             Err(failure) => {
                 intake.failure = Some(failure);
                 Ok(())
@@ -164,7 +172,7 @@ impl Session<'_> {
         &mut self,
         table: &Rc<Table>,
         mut source: Source,
-        waiter: Waiting,
+        terms: Terms,
         intake: &mut Intake,
     ) -> io::Result<()> {
         let core = self.core;
@@ -182,7 +190,7 @@ impl Session<'_> {
                             bytes: &text[at..rows.end],
                             form: rows.form,
                         };
-                        let pushed = core.push(table, &rest, 0, row, &mut intake.errors, waiter);
+                        let pushed = core.push(table, &rest, 0, row, &mut intake.errors, terms);
                         at += pushed.consumed;
                         row += pushed.rows;
                         intake.accepted += pushed.accepted;
@@ -378,10 +386,10 @@ impl Core {
         at: usize,
         first_row: u64,
         errors: &mut RowErrors,
-        waiter: Waiting,
+        terms: Terms,
     ) -> PushEnd {
         let seal = |batch| self.seal(table, batch);
-        let end = self.push_with(table, input, at, first_row, errors, waiter, false, seal);
+        let end = self.push_with(table, input, at, first_row, errors, terms, false, seal);
         // A batch that became full goes now, if it can; if not, the next push is blocked on it.
         self.seal_full(table);
         end
@@ -395,13 +403,13 @@ impl Core {
         text: RowsText<'_>,
         first_row: u64,
         errors: &mut RowErrors,
-        waiter: Waiting,
+        terms: Terms,
     ) -> PushEnd {
         let seal = |batch| {
             self.seal_now(table, batch);
             true
         };
-        self.push_with(table, &text, 0, first_row, errors, waiter, true, seal)
+        self.push_with(table, &text, 0, first_row, errors, terms, true, seal)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what its two callers share")]
@@ -412,7 +420,7 @@ impl Core {
         at: usize,
         first_row: u64,
         errors: &mut RowErrors,
-        waiter: Waiting,
+        terms: Terms,
         commits: bool,
         seal: impl Fn(usize) -> bool,
     ) -> PushEnd {
@@ -433,13 +441,14 @@ impl Core {
                 now_ns,
                 errors,
                 Claim {
-                    waiter: waiter.map(|(ack, level)| Claimant {
+                    waiter: terms.waiting.map(|(ack, level)| Claimant {
                         ack,
                         level,
                         acks: &self.acks,
                     }),
                     commits,
                 },
+                terms.reading,
             );
             end.consumed += pushed.consumed;
             end.rows += pushed.rows;

@@ -15,12 +15,15 @@ use crate::http::reply::{CONTINUE, Envelope, Persistence};
 use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
+use crate::mapping::Reading;
+use crate::routing::{RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
-use super::body::{BUSY, Intake};
-use super::dialect::{Dialect, Encoding as MessageEncoding, OTLP_CONTENT_TYPES};
+use super::body::{BUSY, Intake, Terms};
+use super::dialect::{self, BodyForm, Dialect, Found, OWN};
 use super::keyed::KeyedRequest;
+use super::port::Port;
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
 
@@ -41,6 +44,7 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// State of one connection.
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
+    port: Rc<Port>,
     pub(super) connection: Connection,
     pub(super) buffer: ReceiveBuffer,
     out: Vec<u8>,
@@ -55,7 +59,7 @@ pub(super) struct Session<'c> {
 
 /// A request whose rows are taken.
 struct Reply {
-    dialect: Dialect,
+    dialect: &'static dyn Dialect,
     intake: Intake,
     level: AckLevel,
     waiter: Option<AckId>,
@@ -68,7 +72,7 @@ struct Reply {
 
 /// What a request asks for, once its head is understood and no longer needed.
 pub(super) struct Plan {
-    dialect: Dialect,
+    dialect: &'static dyn Dialect,
     action: Action,
     pub(super) framing: Framing,
     pub(super) encoding: Encoding,
@@ -87,8 +91,8 @@ enum Action {
         sentence: Sentence,
     },
     MethodNotAllowed,
-    /// The body is of a media type that the path does not take.
-    WrongMediaType,
+    /// The body is of a media type that the path does not take; those it takes.
+    WrongMediaType(&'static str),
 }
 
 enum Sentence {
@@ -128,8 +132,8 @@ enum Next {
 }
 
 /// Serves requests until either side ends the connection.
-pub(super) async fn serve(core: &Rc<Core>, connection: Connection) {
-    let mut session = Session::new(core, connection);
+pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
+    let mut session = Session::new(core, port, connection);
     match session.run().await {
         Ok(Next::Linger) => session.linger().await,
         Ok(_) => {}
@@ -149,8 +153,8 @@ pub(super) async fn serve(core: &Rc<Core>, connection: Connection) {
 }
 
 /// Answers one connection more than the core may hold, and ends it.
-pub(super) async fn refuse(core: Rc<Core>, connection: Connection) {
-    let mut session = Session::new(&core, connection);
+pub(super) async fn refuse(core: Rc<Core>, port: Rc<Port>, connection: Connection) {
+    let mut session = Session::new(&core, port, connection);
     session.error(
         Envelope::CLOSE,
         Status::ServiceUnavailable,
@@ -162,9 +166,10 @@ pub(super) async fn refuse(core: Rc<Core>, connection: Connection) {
 }
 
 impl<'c> Session<'c> {
-    fn new(core: &'c Rc<Core>, connection: Connection) -> Self {
+    fn new(core: &'c Rc<Core>, port: Rc<Port>, connection: Connection) -> Self {
         Session {
             core,
+            port,
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
@@ -250,15 +255,10 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
-                let known = Dialect::of(&head);
-                let dialect = known.unwrap_or(Dialect::Otlp(MessageEncoding::Protobuf));
-                let action = route(core, &head, dialect, &mut self.uri);
+                let (dialect, action) = route(core, &self.port, &head, &mut self.uri);
                 let plan = Plan {
                     dialect,
-                    action: match (known, action) {
-                        (None, Action::Ingest { .. }) => Action::WrongMediaType,
-                        (_, action) => action,
-                    },
+                    action,
                     framing: head.framing,
                     encoding: head.encoding,
                     expect_continue: head.expect_continue,
@@ -285,13 +285,11 @@ impl<'c> Session<'c> {
                 core.metrics.request(Status::MethodNotAllowed.code());
                 return self.discard(&plan).await;
             }
-            Action::WrongMediaType => {
+            Action::WrongMediaType(accept) => {
                 self.settle_all().await?;
-                core.replier.borrow().unsupported_media_type(
-                    &mut self.out,
-                    plan.refusal_envelope(),
-                    OTLP_CONTENT_TYPES,
-                );
+                core.replier
+                    .borrow()
+                    .unsupported_media_type(&mut self.out, plan.refusal_envelope(), accept);
                 core.metrics.request(Status::UnsupportedMediaType.code());
                 return self.discard(&plan).await;
             }
@@ -341,19 +339,25 @@ impl<'c> Session<'c> {
         let started_ns = core.clock.now_ns();
         let taken = match self.invite(&plan).await {
             Ok(()) => {
-                let waiting = waiter.map(|waiter| (waiter, level));
+                let terms = Terms {
+                    waiting: waiter.map(|waiter| (waiter, level)),
+                    reading: Reading {
+                        vocabulary: plan.dialect.vocabulary(),
+                        constants: self.port.constants,
+                    },
+                };
                 match ticket {
                     None => {
                         let (framing, encoding) = (plan.framing, plan.encoding);
-                        let taken = match plan.dialect {
-                            Dialect::Json => self.take_body(&table, framing, encoding, waiting).await,
-                            Dialect::Otlp(form) => {
-                                self.take_message(form, &table, framing, encoding, waiting).await
+                        let taken = match plan.dialect.body() {
+                            BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
+                            BodyForm::Message(form) => {
+                                self.take_message(form, &table, framing, encoding, terms).await
                             }
                         };
                         taken.map(|intake| (intake, None))
                     }
-                    Some(ticket) => self.take_keyed_body(&table, &plan, waiting, level, ticket).await,
+                    Some(ticket) => self.take_keyed_body(&table, &plan, terms, level, ticket).await,
                 }
             }
             Err(error) => Err(error),
@@ -626,12 +630,12 @@ impl<'c> Session<'c> {
 
     /// Answers a request of which too little is known to say it otherwise.
     fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
-        self.error_in(Dialect::Json, envelope, status, &sentence);
+        self.error_in(OWN, envelope, status, &sentence);
     }
 
     fn error_in(
         &mut self,
-        dialect: Dialect,
+        dialect: &'static dyn Dialect,
         envelope: Envelope,
         status: Status,
         sentence: &dyn std::fmt::Display,
@@ -707,65 +711,81 @@ impl Plan {
     }
 }
 
-/// What a request head asks for.
-fn route(core: &Core, head: &Head<'_>, dialect: Dialect, scratch: &mut uri::Scratch) -> Action {
+/// What a request head asks for, and in which dialect.
+fn route(
+    core: &Core,
+    port: &Port,
+    head: &Head<'_>,
+    scratch: &mut uri::Scratch,
+) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
-    let path = match dialect {
-        Dialect::Otlp(_) => {
-            let named = uri::query_parameter(head.query, "table").or_else(|| {
-                let name = head.header("X-Ringhouse-Table")?;
-                // What is no text is no table's name either, and is refused as one.
-                Some(std::str::from_utf8(name).unwrap_or_default())
-            });
-            match named.map(|name| uri::table_name(name, scratch)) {
-                None => uri::IngestPath::DEFAULT,
-                Some(Ok(path)) => path,
-                Some(Err(error)) => return refuse(error.status(), Sentence::Uri(error)),
-            }
+    let (dialect, accept) = match dialect::find(head) {
+        Found::Rows(dialect) => (dialect, None),
+        Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
+        Found::Nothing => {
+            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs";
+            return (OWN, refuse(Status::NotFound, Sentence::Fixed(sentence)));
         }
-        Dialect::Json => match uri::ingest_path(head.path, scratch) {
-            Ok(Some(path)) => path,
-            Ok(None) => {
-                return refuse(
-                    Status::NotFound,
-                    Sentence::Fixed(
-                        "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs",
-                    ),
-                );
-            }
-            Err(error) => return refuse(error.status(), Sentence::Uri(error)),
-        },
+    };
+    let named = match dialect.table(head, scratch) {
+        Ok(named) => named,
+        Err(error) => return (dialect, refuse(error.status(), Sentence::Uri(error))),
     };
     if head.method != "POST" {
-        return Action::MethodNotAllowed;
+        return (dialect, Action::MethodNotAllowed);
     }
-    if dialect != Dialect::Json && head.idempotency_key.is_some() {
-        return refuse(
-            Status::BadRequest,
-            Sentence::Fixed("an Idempotency-Key is kept for rows of /ingest only; send this without one"),
-        );
+    if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
+        let sentence = "an Idempotency-Key is kept for rows of /ingest only; send this without one";
+        return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
     }
     let written = uri::query_parameter(head.query, "ack")
         .map(str::as_bytes)
         .or(head.ack);
     let level = match written.map(|level| std::str::from_utf8(level).unwrap_or_default().parse()) {
-        None => core.default_ack,
+        None => port.ack,
         Some(Ok(level)) => level,
         Some(Err(_)) => {
-            return refuse(
-                Status::BadRequest,
-                Sentence::Fixed("the ack level is `memory`, `wal` or `inserted`"),
-            );
+            let sentence = "the ack level is `memory`, `wal` or `inserted`";
+            return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    match core.table(path.database, path.table) {
-        Ok(table) => Action::Ingest { table, level },
-        Err(error) => refuse(
+    let action = match (core.table_of(port, head, named), accept) {
+        (Err(error), _) => refuse(
             match error {
                 TableError::NotServed => Status::NotFound,
                 TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
             },
             Sentence::Table(error),
         ),
+        (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
+        (Ok(table), None) => Action::Ingest { table, level },
+    };
+    (dialect, action)
+}
+
+impl Core {
+    /// The table of a request: the one it names, else a route's, else its listener's, else the default one.
+    fn table_of(
+        &self,
+        port: &Port,
+        head: &Head<'_>,
+        named: uri::IngestPath<'_>,
+    ) -> Result<Rc<Table>, TableError> {
+        if named != uri::IngestPath::DEFAULT {
+            return self.table(named.database, named.table);
+        }
+        let candidates = self.router.candidates(&RequestFacts {
+            listener: &port.name,
+            path: head.path,
+            header: &|name| head.header(name),
+        });
+        let configured = self.router.table(candidates, RowFacts::default());
+        match configured.or(port.table.as_deref()) {
+            None => self.table(None, None),
+            Some(name) => {
+                let (database, table) = split_checked(name);
+                self.table(database, Some(table))
+            }
+        }
     }
 }

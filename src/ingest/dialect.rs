@@ -1,140 +1,122 @@
 //! Which protocol a request speaks, and how that protocol puts what became of it.
+//!
+//! A dialect is one file: its paths, the form of its bodies, where it names a table, its replies. All else is the same for
+//! all of them.
+
+mod otlp;
+mod own;
 
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
-use crate::otlp::reply::{put_json_response, put_json_status, put_response, put_status};
+use crate::http::uri::{self, IngestPath, UriError};
+use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
 
 /// A protocol in front of the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// Rows as JSON in any form, answered with counts.
-    Json,
-    /// `ExportLogsServiceRequest`, answered in the encoding it came in.
-    Otlp(Encoding),
-}
+pub(super) trait Dialect: Sync {
+    /// What its bodies are.
+    fn body(&self) -> BodyForm;
 
-/// How the messages of a protocol are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
-    Protobuf,
-    Json,
-}
-
-impl Encoding {
-    fn content_type(self) -> &'static str {
-        match self {
-            Encoding::Protobuf => "application/x-protobuf",
-            Encoding::Json => "application/json",
-        }
+    /// What the keys of its rows mean.
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Own
     }
 
-    fn put_response(self, rejected: u64, message: &str, out: &mut Vec<u8>) {
-        match self {
-            Encoding::Protobuf => put_response(rejected, message, out),
-            Encoding::Json => put_json_response(rejected, message, out),
-        }
+    /// An `Idempotency-Key` makes a request safe to repeat.
+    fn takes_idempotency_key(&self) -> bool {
+        false
     }
 
-    fn put_status(self, status: Status, message: &str, out: &mut Vec<u8>) {
-        match self {
-            Encoding::Protobuf => put_status(rpc_code(status), message, out),
-            Encoding::Json => put_json_status(rpc_code(status), message, out),
-        }
-    }
-}
-
-/// What the paths of OTLP take.
-pub(super) const OTLP_CONTENT_TYPES: &str = "application/x-protobuf, application/json";
-
-impl Dialect {
-    /// The dialect of a path with a fixed meaning, all others are the tables'; `None` when the body is in no form it reads.
-    pub(super) fn of(head: &Head<'_>) -> Option<Dialect> {
-        if !matches!(head.path, "/v1/logs" | "/v1/otlp/logs") {
-            return Some(Dialect::Json);
-        }
-        let media_type = head.content_type.split(|byte| *byte == b';').next();
-        let media_type = media_type.unwrap_or_default().trim_ascii();
-        [Encoding::Protobuf, Encoding::Json]
-            .into_iter()
-            .find(|encoding| media_type.eq_ignore_ascii_case(encoding.content_type().as_bytes()))
-            .map(Dialect::Otlp)
-    }
+    /// The table the request names, if it does.
+    ///
+    /// # Errors
+    /// What it names cannot be a table.
+    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError>;
 
     /// Appends the reply to a request whose rows were taken; its status.
-    pub(super) fn answer(
-        self,
+    fn answer(
+        &self,
         replier: &Replier,
         out: &mut Vec<u8>,
         envelope: Envelope,
         answer: &Answer,
         intake: &Intake,
-    ) -> Status {
-        match self {
-            Dialect::Json => {
-                replier.ingest(out, envelope, &answer.reply(), answer.errors(intake));
-                answer.status
-            }
-            Dialect::Otlp(encoding) => {
-                let status = match &intake.failure {
-                    Some(failure) => failure.status(),
-                    // Also when no record was taken: nothing of it is worth sending again, and the client is told.
-                    None => Status::Ok,
-                };
-                let message = reasons(answer, intake);
-                replier.message(
-                    out,
-                    envelope,
-                    status,
-                    encoding.content_type(),
-                    |out| match status {
-                        Status::Ok => encoding.put_response(answer.reply().rejected, &message, out),
-                        _ => encoding.put_status(status, &message, out),
-                    },
-                );
-                status
-            }
-        }
-    }
+    ) -> Status;
 
     /// Appends the reply to a request without rows, if that is no mistake here.
-    pub(super) fn answer_empty(
-        self,
-        replier: &Replier,
-        out: &mut Vec<u8>,
-        envelope: Envelope,
-    ) -> Option<Status> {
-        match self {
-            Dialect::Json => None,
-            Dialect::Otlp(encoding) => {
-                replier.message(out, envelope, Status::Ok, encoding.content_type(), |out| {
-                    encoding.put_response(0, "", out);
-                });
-                Some(Status::Ok)
-            }
-        }
+    fn answer_empty(&self, _: &Replier, _: &mut Vec<u8>, _: Envelope) -> Option<Status> {
+        None
     }
 
     /// Appends a refusal.
-    pub(super) fn refuse(
-        self,
+    fn refuse(
+        &self,
         replier: &Replier,
         out: &mut Vec<u8>,
         envelope: Envelope,
         status: Status,
         sentence: &dyn std::fmt::Display,
-    ) {
-        match self {
-            Dialect::Json => replier.error(out, envelope, status, sentence),
-            Dialect::Otlp(encoding) => {
-                replier.message(out, envelope, status, encoding.content_type(), |out| {
-                    encoding.put_status(status, &sentence.to_string(), out);
-                })
-            }
-        }
+    );
+}
+
+/// What the body of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyForm {
+    /// Rows as JSON text, taken as they arrive.
+    Rows,
+    /// One message, received whole.
+    Message(MessageForm),
+}
+
+/// The messages that are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MessageForm {
+    OtlpProtobuf,
+    OtlpJson,
+}
+
+/// What a request's head asks for.
+pub(super) enum Found {
+    /// Its body holds rows.
+    Rows(&'static dyn Dialect),
+    /// Its body is of a media type that the path does not take; those it takes.
+    WrongMediaType(&'static dyn Dialect, &'static str),
+    /// Nothing is at its path.
+    Nothing,
+}
+
+/// The dialect of requests of which too little is known.
+pub(super) static OWN: &dyn Dialect = &own::Own;
+
+/// The dialect of a path.
+pub(super) fn find(head: &Head<'_>) -> Found {
+    own::find(head)
+        .or_else(|| otlp::find(head))
+        .unwrap_or(Found::Nothing)
+}
+
+/// The media type of the body, without parameters.
+fn media_type<'a>(head: &Head<'a>) -> &'a [u8] {
+    let media_type = head.content_type.split(|byte| *byte == b';').next();
+    media_type.unwrap_or_default().trim_ascii()
+}
+
+/// The table that `?table=` or `X-Ringhouse-Table` names; the query goes first.
+fn table_by_query_or_header<'a>(
+    head: &Head<'a>,
+    scratch: &'a mut uri::Scratch,
+) -> Result<IngestPath<'a>, UriError> {
+    let named = uri::query_parameter(head.query, "table").or_else(|| {
+        let name = head.header("X-Ringhouse-Table")?;
+        // What is no text is no table's name either, and is refused as one.
+        Some(std::str::from_utf8(name).unwrap_or_default())
+    });
+    match named {
+        None => Ok(IngestPath::DEFAULT),
+        Some(name) => uri::table_name(name, scratch),
     }
 }
 
@@ -145,17 +127,4 @@ fn reasons(answer: &Answer, intake: &Intake) -> String {
         .map(|(row, reason)| format!("record {row}: {reason}"))
         .collect();
     reasons.join("; ")
-}
-
-/// `google.rpc.Code` of an HTTP status.
-fn rpc_code(status: Status) -> u8 {
-    match status {
-        Status::NotFound => 5,
-        Status::RequestTimeout => 4,
-        Status::ContentTooLarge | Status::TooManyRequests => 8,
-        Status::InternalServerError => 13,
-        Status::NotImplemented => 12,
-        Status::ServiceUnavailable => 14,
-        _ => 3,
-    }
 }

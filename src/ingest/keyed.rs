@@ -16,7 +16,7 @@ use crate::json::{RejectReason, RowsText, Split, Splitter};
 use crate::offload::Worker;
 
 use super::Core;
-use super::body::{Failure, Intake, Waiting};
+use super::body::{Failure, Intake, Terms};
 use super::connection::{Plan, Session};
 use super::table::Table;
 
@@ -196,7 +196,7 @@ impl Core {
         &self,
         table: &Rc<Table>,
         text: &[u8],
-        waiting: Waiting,
+        terms: Terms,
         level: AckLevel,
         ticket: Ticket,
     ) -> (Intake, Option<KeyedRequest>) {
@@ -211,7 +211,7 @@ impl Core {
                         bytes: &text[at + rows.start..at + rows.end],
                         form: rows.form,
                     };
-                    let pushed = self.push_whole(table, chunk, row, &mut intake.errors, waiting);
+                    let pushed = self.push_whole(table, chunk, row, &mut intake.errors, terms);
                     row += pushed.rows;
                     intake.accepted += pushed.accepted;
                     at += rows.consumed;
@@ -285,7 +285,7 @@ impl Session<'_> {
         &mut self,
         table: &Rc<Table>,
         plan: &Plan,
-        waiting: Waiting,
+        terms: Terms,
         level: AckLevel,
         ticket: Ticket,
     ) -> io::Result<(Intake, Option<KeyedRequest>)> {
@@ -322,7 +322,7 @@ impl Session<'_> {
             return failed(Failure::Log(core.log_error.get()));
         }
         let (text, _) = source.text(&self.buffer);
-        let taken = core.push_keyed(table, text, waiting, level, ticket);
+        let taken = core.push_keyed(table, text, terms, level, ticket);
         let bytes = text.len();
         source.consume(&mut self.buffer, bytes);
         Ok(taken)

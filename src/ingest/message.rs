@@ -12,9 +12,9 @@ use crate::otlp::{JsonMessage, Message, Progress, WrongStructure};
 use crate::runtime;
 
 use super::Core;
-use super::body::{Failure, Intake, PushEnd, Waiting};
+use super::body::{Failure, Intake, PushEnd, Terms};
 use super::connection::Session;
-use super::dialect::Encoding as Form;
+use super::dialect::MessageForm;
 use super::table::Table;
 
 /// Why a body is not the message it should be.
@@ -36,17 +36,17 @@ impl fmt::Display for Malformed {
 }
 
 impl Session<'_> {
-    /// Takes the records of an OTLP request into `table`.
+    /// Takes the records of a message into `table`.
     ///
     /// # Errors
     /// When the connection broke; none of its rows was taken then.
     pub(super) async fn take_message(
         &mut self,
-        form: Form,
+        form: MessageForm,
         table: &Rc<Table>,
         framing: Framing,
         encoding: Encoding,
-        waiting: Waiting,
+        terms: Terms,
     ) -> io::Result<Intake> {
         let core = self.core;
         let mut intake = Intake::new(&core.limits);
@@ -87,7 +87,7 @@ impl Session<'_> {
         let (mut at, mut progress) = (0, None::<Progress>);
         while progress.is_none_or(|progress| at < progress.records()) && intake.failure.is_none() {
             let (bytes, _) = source.text(&self.buffer);
-            match core.push_message(form, table, bytes, at, progress, &mut intake.errors, waiting) {
+            match core.push_message(form, table, bytes, at, progress, &mut intake.errors, terms) {
                 Err(malformed) => intake.failure = Some(Failure::Message(malformed)),
                 Ok((so_far, pushed)) => {
                     progress = Some(so_far);
@@ -113,29 +113,29 @@ impl Core {
     #[expect(clippy::too_many_arguments, reason = "a message, and where it goes")]
     fn push_message(
         &self,
-        form: Form,
+        form: MessageForm,
         table: &Rc<Table>,
         bytes: &[u8],
         at: usize,
         progress: Option<Progress>,
         errors: &mut RowErrors,
-        waiting: Waiting,
+        terms: Terms,
     ) -> Result<(Progress, PushEnd), Malformed> {
         match form {
-            Form::Protobuf => {
+            MessageForm::OtlpProtobuf => {
                 let message = match progress {
                     Some(progress) => Message::again(bytes, progress),
                     None => Message::parse(bytes).map_err(|_| Malformed::Protobuf)?,
                 };
-                let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                let pushed = self.push(table, &message, at, at as u64, errors, terms);
                 Ok((message.progress(), pushed))
             }
             // Parsed again when it had to wait: the tape is many times its size, and there is one.
-            Form::Json => {
+            MessageForm::OtlpJson => {
                 let mut parser = self.message_parser.borrow_mut();
                 let taken = parser.parse(bytes, |nodes| {
                     let message = JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
-                    let pushed = self.push(table, &message, at, at as u64, errors, waiting);
+                    let pushed = self.push(table, &message, at, at as u64, errors, terms);
                     Ok((Progress::new(message.records()), pushed))
                 });
                 taken.map_err(Malformed::Json)?

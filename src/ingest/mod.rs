@@ -10,6 +10,7 @@ mod connection;
 mod dialect;
 mod keyed;
 mod message;
+mod port;
 mod table;
 
 pub(crate) use keyed::unix_ms;
@@ -22,11 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::ack::{AckLevel, AckTable};
+use crate::ack::AckTable;
 use crate::block::{Block, BlockId, Settlement};
 use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::clock::Clock;
+use crate::config::ListenerSettings;
 use crate::doorbell::Doorbell;
 use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
@@ -38,6 +40,7 @@ use crate::limits::Limits;
 use crate::mapping::Mappings;
 use crate::metrics::IngestMetrics;
 use crate::ring::{Consumer, Producer};
+use crate::routing::Router;
 use crate::runtime::{self, Connection, Listener, Notify, Watch};
 use crate::schema::{Schema, TableName};
 use crate::wal::Commit;
@@ -46,6 +49,7 @@ use crate::wal::segment::Budget;
 
 use awaiting::Awaiting;
 use keyed::KeyedRequests;
+use port::Port;
 use table::Table;
 
 /// What an ingest core is given at start.
@@ -54,8 +58,10 @@ pub struct IngestConfig {
     pub index: u16,
     /// Bounds.
     pub limits: Limits,
-    /// Ack level of requests that name none.
-    pub default_ack: AckLevel,
+    /// What is spoken where, in the order of their sockets.
+    pub listeners: Arc<[ListenerSettings]>,
+    /// Which rows go to another table than the listener's.
+    pub router: Arc<Router>,
     /// Tables and their columns.
     pub catalog: Arc<Catalog>,
     /// Extra key mappings per table.
@@ -112,7 +118,7 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 struct Core {
     index: u16,
     limits: Limits,
-    default_ack: AckLevel,
+    router: Arc<Router>,
     catalog: Arc<Catalog>,
     mappings: Arc<Mappings>,
     ledger: Arc<Ledger>,
@@ -159,8 +165,9 @@ struct Core {
 }
 
 /// Runs an ingest core until it has drained. Call inside the core's executor.
-pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
+pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
     let IngestConfig {
+        listeners,
         log,
         from_writer,
         bell,
@@ -172,7 +179,7 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
     let core = Rc::new(Core {
         index: config.index,
         limits,
-        default_ack: config.default_ack,
+        router: config.router,
         catalog: config.catalog,
         mappings: config.mappings,
         ledger: config.ledger,
@@ -209,7 +216,10 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
         draining: Cell::new(false),
         drain_started: Notify::default(),
     });
-    runtime::spawn(accept(Rc::clone(&core), Listener::from_std(listener)));
+    for (settings, socket) in listeners.iter().zip(sockets) {
+        let port = Rc::new(Port::new(settings));
+        runtime::spawn(accept(Rc::clone(&core), port, Listener::from_std(socket)));
+    }
     runtime::spawn(take_back(Rc::clone(&core), log.done, from_writer, bell));
     runtime::spawn(commit_wanted(Rc::clone(&core)));
     tick(core, draining).await;
@@ -217,7 +227,7 @@ pub async fn run(config: IngestConfig, listener: std::net::TcpListener) {
 
 /// Takes connections until the core drains. The listener is closed then, so that clients are refused and go
 /// elsewhere, instead of being taken by the kernel and never served.
-async fn accept(core: Rc<Core>, listener: Listener) {
+async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {
     while !core.draining.get() {
         let drained = async {
             core.drain_started.notified().await;
@@ -225,7 +235,7 @@ async fn accept(core: Rc<Core>, listener: Listener) {
         };
         match runtime::first(drained, async { Some(listener.accept().await) }).await {
             None => return,
-            Some(Ok(connection)) => core.admit(connection),
+            Some(Ok(connection)) => core.admit(Rc::clone(&port), connection),
             Some(Err(error)) => {
                 tracing::warn!(core = core.index, %error, "cannot accept a connection");
                 runtime::sleep(ACCEPT_BACKOFF).await;
@@ -296,18 +306,18 @@ async fn tick(core: Rc<Core>, draining: Arc<AtomicBool>) {
 
 impl Core {
     /// Serves a connection, or refuses it when the core holds its most.
-    fn admit(self: &Rc<Self>, connection: Connection) {
+    fn admit(self: &Rc<Self>, port: Rc<Port>, connection: Connection) {
         self.watches.borrow_mut().push(Rc::downgrade(connection.watch()));
         let core = Rc::clone(self);
         if self.connections.get() >= self.limits.connections_per_core {
             self.metrics.connections_refused.add(1);
-            runtime::spawn(connection::refuse(core, connection));
+            runtime::spawn(connection::refuse(core, port, connection));
             return;
         }
         self.connections.set(self.connections.get() + 1);
         self.metrics.connections_accepted.add(1);
         runtime::spawn(async move {
-            connection::serve(&core, connection).await;
+            connection::serve(&core, port, connection).await;
             core.connections.set(core.connections.get() - 1);
         });
     }

@@ -11,7 +11,7 @@ use crate::clickhouse::frame::FrameEncoder;
 use crate::json::{Parser, RowErrors};
 use crate::ledger::Account;
 use crate::limits::Limits;
-use crate::mapping::MappingConfig;
+use crate::mapping::{MappingConfig, Reading};
 use crate::schema::Schema;
 use crate::wal::Commit;
 
@@ -116,7 +116,10 @@ impl Table {
 
     /// Pushes rows of `input` from `at` on, on behalf of the request `waiter`, if it waits: each batch that takes some holds a
     /// claim on it.
-    #[expect(clippy::too_many_arguments, reason = "those of the sink, and the claim")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of the sink, how they are read, and the claim"
+    )]
     pub(super) fn push(
         &self,
         input: &impl RowInput,
@@ -126,9 +129,11 @@ impl Table {
         now_ns: i64,
         errors: &mut RowErrors,
         claim: Claim<'_>,
+        reading: Reading,
     ) -> Pushed {
         let mut inner = self.inner.borrow_mut();
         let Inner { sink, batches } = &mut *inner;
+        sink.read_as(reading);
         let pushed = input.push(at, sink, parser, first_row, now_ns, errors);
         let mut touched = pushed.touched;
         while touched != 0 {

@@ -10,6 +10,7 @@ use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, Tape, fill_tape_padded}
 use super::reader::Reader;
 use super::splitter::{RowForm, RowsText, is_blank};
 use crate::limits::Limits;
+use crate::mapping::Constants;
 
 /// Why a row is not a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,13 @@ impl fmt::Display for RowFault {
     }
 }
 
+/// Appends the constants' values to a tape; where the first is.
+fn add(tape: &mut Vec<Node<'_>>, constants: Constants) -> u32 {
+    let added = tape.len() as u32;
+    tape.extend(constants.pairs().iter().map(|(_, value)| Node::String(value)));
+    added
+}
+
 /// The rows of one text, parsed.
 #[derive(Debug)]
 pub struct Parsed<'p, 'text> {
@@ -57,6 +65,8 @@ pub struct Parsed<'p, 'text> {
     pub faults: &'p [(u32, RowFault)],
     /// Good and bad rows.
     pub count: u32,
+    /// Tape index of the first value that was added.
+    pub added: u32,
 }
 
 impl Parsed<'_, '_> {
@@ -157,6 +167,19 @@ impl Parser {
     /// # Panics
     /// If `text` is longer than 2 GiB, which the splitter never gives.
     pub fn parse<R>(&mut self, text: RowsText<'_>, take: impl FnOnce(Parsed<'_, '_>) -> R) -> R {
+        self.parse_with(text, Constants::default(), take)
+    }
+
+    /// [`Parser::parse`], with the constants' values behind the rows' own on the tape.
+    ///
+    /// # Panics
+    /// As `parse`.
+    pub fn parse_with<R>(
+        &mut self,
+        text: RowsText<'_>,
+        constants: Constants,
+        take: impl FnOnce(Parsed<'_, '_>) -> R,
+    ) -> R {
         assert!(
             i32::try_from(text.bytes.len()).is_ok(),
             "a chunk and a row are far below 2 GiB"
@@ -178,7 +201,9 @@ impl Parser {
                     &mut self.ordinals,
                     &mut self.faults,
                 ) {
+                    let added = add(&mut tape.0, constants);
                     let taken = take(Parsed {
+                        added,
                         tape: &tape.0,
                         rows: &self.rows,
                         ordinals: &self.ordinals,
@@ -201,7 +226,9 @@ impl Parser {
             listed && self.rows.len() == self.ordinals.len(),
             "good rows parse together"
         );
+        let added = add(&mut tape.0, constants);
         let taken = take(Parsed {
+            added,
             tape: &tape.0,
             rows: &self.rows,
             ordinals: &self.ordinals,

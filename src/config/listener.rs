@@ -1,0 +1,259 @@
+//! Listeners: what is spoken where, and what becomes of the rows that come in there.
+
+use super::{ConfigError, is_identifier};
+use crate::ack::AckLevel;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+/// The listener that `listen` gives an address to, and that is always there.
+pub const MAIN_LISTENER: &str = "http";
+
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP, and every dialect that is spoken over it.
+    #[default]
+    Http,
+}
+
+impl Protocol {
+    /// All of them, by the names they are written with.
+    pub const NAMES: &'static [(&'static str, Protocol)] = &[("http", Protocol::Http)];
+
+    /// Its name as it is written.
+    pub fn name(self) -> &'static str {
+        let (name, _) = Self::NAMES
+            .iter()
+            .find(|(_, protocol)| *protocol == self)
+            .expect("every protocol has a name");
+        name
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Protocol, String> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, protocol)| *protocol).ok_or_else(|| {
+            let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+            format!(
+                "the protocol `{text}` is not spoken here; there are {}",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The `[listener.NAME]` section as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ListenerWritten {
+    /// What is spoken there; HTTP when absent.
+    pub protocol: Option<Protocol>,
+    /// Where; only the main listener has one without being told.
+    pub address: Option<SocketAddr>,
+    /// Table of rows that name none, as `table` or `database.table`.
+    pub table: Option<String>,
+    /// Ack level of requests that name none.
+    pub ack: Option<AckLevel>,
+    /// Constant fields of every row that comes in here; they replace the row's own of the same name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+}
+
+impl ListenerWritten {
+    /// Every key of the section.
+    pub const KEYS: &'static [&'static str] = &["protocol", "address", "table", "ack", "fields"];
+
+    /// This layer's listener over the `lower` one of the same name.
+    pub fn over(self, lower: ListenerWritten) -> ListenerWritten {
+        ListenerWritten {
+            protocol: self.protocol.or(lower.protocol),
+            address: self.address.or(lower.address),
+            table: self.table.or(lower.table),
+            ack: self.ack.or(lower.ack),
+            fields: if self.fields.is_empty() {
+                lower.fields
+            } else {
+                self.fields
+            },
+        }
+    }
+
+    /// The listener as it is run.
+    ///
+    /// # Errors
+    /// No address, or a name that is none.
+    pub(super) fn resolve(
+        self,
+        name: String,
+        default_ack: AckLevel,
+    ) -> Result<ListenerSettings, ConfigError> {
+        if !is_identifier(&name) {
+            return Err(ConfigError::ListenerName(name));
+        }
+        if let Some(table) = &self.table {
+            super::split_table_name(table)?;
+        }
+        check_fields(&name, &self.fields)?;
+        let Some(address) = self.address else {
+            return Err(ConfigError::ListenerAddress(name));
+        };
+        Ok(ListenerSettings {
+            name,
+            protocol: self.protocol.unwrap_or_default(),
+            address,
+            table: self.table,
+            ack: self.ack.unwrap_or(default_ack),
+            fields: self.fields,
+        })
+    }
+}
+
+/// Constant fields a listener may have, and bytes of a name and of a value.
+const FIELDS_MAX: usize = 64;
+const FIELD_NAME_BYTES_MAX: usize = 256;
+const FIELD_VALUE_BYTES_MAX: usize = 4096;
+
+fn check_fields(listener: &str, fields: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let is_bounded = |(name, value): (&String, &String)| {
+        (1..=FIELD_NAME_BYTES_MAX).contains(&name.len()) && value.len() <= FIELD_VALUE_BYTES_MAX
+    };
+    if fields.len() <= FIELDS_MAX && fields.iter().all(is_bounded) {
+        return Ok(());
+    }
+    Err(ConfigError::ListenerFields {
+        listener: listener.to_owned(),
+        fields_max: FIELDS_MAX,
+        name_bytes_max: FIELD_NAME_BYTES_MAX,
+        value_bytes_max: FIELD_VALUE_BYTES_MAX,
+    })
+}
+
+/// One listener as it is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Its name.
+    pub name: String,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Where; every ingest core listens there.
+    pub address: SocketAddr,
+    /// Table of rows that name none, as `table` or `database.table`; else the default table.
+    pub table: Option<String>,
+    /// Ack level of requests that name none.
+    pub ack: AckLevel,
+    /// Constant fields of every row.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl From<&ListenerSettings> for ListenerWritten {
+    fn from(settings: &ListenerSettings) -> ListenerWritten {
+        ListenerWritten {
+            protocol: Some(settings.protocol),
+            address: Some(settings.address),
+            table: settings.table.clone(),
+            ack: Some(settings.ack),
+            fields: settings.fields.clone(),
+        }
+    }
+}
+
+/// `NAME=PROTOCOL://ADDRESS`, as a flag or a variable names a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedListener {
+    /// Its name.
+    pub name: String,
+    /// Protocol and address.
+    pub listener: ListenerWritten,
+}
+
+impl FromStr for NamedListener {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NamedListener, String> {
+        let form = "a listener is written NAME=PROTOCOL://ADDRESS, like `otlp=http://0.0.0.0:4318`";
+        let (name, rest) = text.split_once('=').ok_or(form)?;
+        let (protocol, address) = rest.split_once("://").ok_or(form)?;
+        Ok(NamedListener {
+            name: name.to_owned(),
+            listener: ListenerWritten {
+                protocol: Some(protocol.parse()?),
+                address: Some(
+                    address
+                        .parse()
+                        .map_err(|_| format!("`{address}` is no address like 127.0.0.1:4318"))?,
+                ),
+                ..ListenerWritten::default()
+            },
+        })
+    }
+}
+
+/// The listeners of two layers, those of the upper one over those of the lower.
+pub(super) fn layered(
+    upper: BTreeMap<String, ListenerWritten>,
+    mut lower: BTreeMap<String, ListenerWritten>,
+) -> BTreeMap<String, ListenerWritten> {
+    for (name, listener) in upper {
+        let below = lower.remove(&name).unwrap_or_default();
+        lower.insert(name, listener.over(below));
+    }
+    lower
+}
+
+/// The main listener first, then the others by name.
+///
+/// # Errors
+/// One cannot be run, or two have one address.
+pub(super) fn resolve(
+    mut written: BTreeMap<String, ListenerWritten>,
+    listen: Option<SocketAddr>,
+    admin: SocketAddr,
+    default_ack: AckLevel,
+) -> Result<Vec<ListenerSettings>, ConfigError> {
+    let mut main = written.remove(MAIN_LISTENER).unwrap_or_default();
+    if main.protocol.is_some_and(|protocol| protocol != Protocol::Http) {
+        return Err(ConfigError::MainListener);
+    }
+    main.address = listen
+        .or(main.address)
+        .or(Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
+    let mut listeners = vec![main.resolve(MAIN_LISTENER.to_owned(), default_ack)?];
+    for (name, listener) in written {
+        listeners.push(listener.resolve(name, default_ack)?);
+    }
+    // Port 0 is a port of the system's choice: two of them never collide.
+    for (at, listener) in listeners.iter().enumerate() {
+        let address = listener.address;
+        if address.port() == 0 {
+            continue;
+        }
+        if address == admin {
+            return Err(ConfigError::SameAddress(
+                "admin".to_owned(),
+                listener.name.clone(),
+                address,
+            ));
+        }
+        if let Some(other) = listeners[..at].iter().find(|other| other.address == address) {
+            return Err(ConfigError::SameAddress(
+                other.name.clone(),
+                listener.name.clone(),
+                address,
+            ));
+        }
+    }
+    Ok(listeners)
+}

@@ -1,0 +1,75 @@
+//! How the rows of a push are read: what their keys mean, and what is added to each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use super::Vocabulary;
+
+/// What its caller knows of rows that they do not say themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// What their keys mean.
+    pub vocabulary: Vocabulary,
+    /// What is added to each.
+    pub constants: Constants,
+}
+
+/// Constant fields of rows: they replace the row's own of the same name.
+///
+/// They live as long as the process, so that every pass can lend them without asking for how long. Equal ones are kept
+/// once: what grows is bounded by the different ones its operator ever configures.
+#[derive(Clone, Copy, Default)]
+pub struct Constants(&'static [(&'static str, &'static str)]);
+
+static KEPT: Mutex<Vec<Constants>> = Mutex::new(Vec::new());
+
+impl Constants {
+    /// Keeps names and values.
+    pub fn keep(fields: &BTreeMap<String, String>) -> Constants {
+        if fields.is_empty() {
+            return Constants::default();
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |constants: &&Constants| {
+            let pairs = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            constants.0.iter().copied().eq(pairs)
+        };
+        if let Some(constants) = kept.iter().find(is_same) {
+            return *constants;
+        }
+        let leak = |text: &String| &*Box::leak(text.clone().into_boxed_str());
+        let pairs: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (leak(name), leak(value)))
+            .collect();
+        let constants = Constants(Vec::leak(pairs));
+        kept.push(constants);
+        constants
+    }
+
+    /// Name and value of each.
+    pub fn pairs(self) -> &'static [(&'static str, &'static str)] {
+        self.0
+    }
+
+    /// There are none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Equal ones are kept once.
+impl PartialEq for Constants {
+    fn eq(&self, other: &Constants) -> bool {
+        std::ptr::eq(self.0, other.0) || self.0.is_empty() && other.0.is_empty()
+    }
+}
+
+impl Eq for Constants {}
+
+impl fmt::Debug for Constants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().copied()).finish()
+    }
+}
