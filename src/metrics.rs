@@ -76,6 +76,8 @@ pub struct IngestMetrics {
     pub connections_accepted: Counter,
     /// Connections answered 503 and closed, because the core held its most.
     pub connections_refused: Counter,
+    /// TLS connections whose handshake came to nothing.
+    pub tls_handshakes_failed: Counter,
     /// Connections held now.
     pub connections_open: Gauge,
     requests: [Counter; STATUSES.len()],

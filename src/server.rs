@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::admin::{self, AdminState, Readiness, Started};
 use crate::catalog::{Catalog, Lookup};
@@ -31,6 +31,7 @@ use crate::routing::Router;
 use crate::runtime::{self, CoreOptions};
 use crate::schema::TableName;
 use crate::start::{self, Durable, StartError};
+use crate::tls::{Certificates, Follower, TlsError};
 use crate::wal::data_dir::DataDir;
 use crate::wal::log::{self, Log, LogConfig};
 use crate::wal::segment::Budget;
@@ -44,6 +45,8 @@ pub enum ServeError {
     Runtime(io::Error),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The certificates of a listener, by its name, cannot be used.
+    Tls(String, TlsError),
     /// A ClickHouse URL is none.
     Endpoint(ConfigError),
     /// The embedded engine cannot be provided or does not start.
@@ -64,6 +67,7 @@ impl fmt::Display for ServeError {
                     "cannot listen on {address}: {error}; choose another address for this listener or the admin pages"
                 )
             }
+            ServeError::Tls(listener, error) => write!(f, "listener {listener}: {error}"),
             ServeError::Endpoint(error) => error.fmt(f),
             ServeError::Embedded(error) => error.fmt(f),
             ServeError::Durable(error) => error.fmt(f),
@@ -97,6 +101,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     abort_on_panic();
     raise_open_files();
     runtime::probe().map_err(ServeError::Runtime)?;
+    let certificates = load_certificates(&settings.listeners)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
     let ports = bind_all(&settings.listeners, settings.topology.ingest.len())?;
     let admin_listener = bind(settings.admin)?;
@@ -108,7 +113,16 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (events, inbox) = mpsc::channel();
     let listen = local_addresses(&ports).map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(settings, durable, &endpoints, &tables, &control, ports, &events)?;
+    let followed: Vec<_> = certificates.iter().flatten().cloned().collect();
+    let start = Start {
+        settings,
+        endpoints: &endpoints,
+        tables: &tables,
+        control: &control,
+        certificates: certificates.into(),
+        events: &events,
+    };
+    let cores = Cores::start(&start, durable, ports)?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
@@ -142,6 +156,10 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         readiness,
         started,
         inbox,
+        follower: match followed.is_empty() {
+            true => None,
+            false => Some(Follower::start(followed).map_err(ServeError::System)?),
+        },
     };
     let code = server.run();
     // The engine outlives the cores: what they drained is in it.
@@ -190,6 +208,25 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
             bound => return bound.map_err(|error| ServeError::Listen(address, error)),
         }
     }
+}
+
+/// What each listener proves itself with, in their order.
+///
+/// # Errors
+/// The first listener whose files cannot be used.
+pub(crate) fn load_certificates(
+    listeners: &[ListenerSettings],
+) -> Result<Vec<Option<Arc<Certificates>>>, ServeError> {
+    let load = |listener: &ListenerSettings| {
+        let Some(files) = listener.tls.clone() else {
+            return Ok(None);
+        };
+        match Certificates::load(files, listener.protocol.alpn()) {
+            Ok(certificates) => Ok(Some(Arc::new(certificates))),
+            Err(error) => Err(ServeError::Tls(listener.name.clone(), error)),
+        }
+    };
+    listeners.iter().map(load).collect()
 }
 
 /// The listening sockets of every ingest core: one for each listener, in their order.
@@ -296,16 +333,26 @@ struct Cores {
     histograms: Reader,
 }
 
+/// What the cores are started with.
+struct Start<'s> {
+    settings: &'s Settings,
+    endpoints: &'s [Endpoint],
+    tables: &'s [TableName],
+    control: &'s Control,
+    certificates: Arc<[Option<Arc<Certificates>>]>,
+    events: &'s Sender<Event>,
+}
+
 impl Cores {
-    fn start(
-        settings: &Settings,
-        durable: Durable,
-        endpoints: &[Endpoint],
-        tables: &[TableName],
-        control: &Control,
-        ports: Vec<Vec<TcpListener>>,
-        events: &Sender<Event>,
-    ) -> Result<Cores, ServeError> {
+    fn start(start: &Start<'_>, durable: Durable, ports: Vec<Vec<TcpListener>>) -> Result<Cores, ServeError> {
+        let Start {
+            settings,
+            endpoints,
+            tables,
+            control,
+            ref certificates,
+            events,
+        } = *start;
         let limits = settings.limits;
         let clock = Clock::start();
         let count = ports.len();
@@ -373,6 +420,7 @@ impl Cores {
                 log: log::start(log, Arc::clone(&bell)).map_err(ServeError::System)?,
                 limits,
                 listeners: Arc::clone(&listeners),
+                certificates: Arc::clone(certificates),
                 router: Arc::clone(&router),
                 catalog: Arc::clone(control.catalog()),
                 mappings: Arc::clone(&mappings),
@@ -443,7 +491,7 @@ fn core_options(cpu: usize) -> CoreOptions {
 }
 
 fn forward_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -471,12 +519,18 @@ fn announce(
         .map(|(listener, address)| {
             format!(
                 "ringhouse: {} on {}://{address}\n",
-                listener.name, listener.protocol
+                listener.name,
+                listener.scheme()
             )
         })
         .collect();
+    let scheme = settings.listeners[0].scheme();
+    let trust = match settings.listeners[0].tls {
+        Some(_) => " --cacert CA.pem",
+        None => "",
+    };
     let mut text = format!(
-        "ringhouse: listening on http://{listen}\n{further}\
+        "ringhouse: listening on {scheme}://{listen}\n{further}\
          ringhouse: admin on http://{admin} (/livez /readyz /metrics /histograms /status)\n\
          ringhouse: clickhouse at {}\n\
          ringhouse: {}\n\
@@ -491,7 +545,7 @@ fn announce(
         settings.topology.ingest.len(),
     );
     text.push_str(&format!(
-        "\nPost a log:   curl -d '{{\"level\":\"info\",\"service\":\"me\",\"message\":\"hello\"}}' http://{listen}/ingest\n"
+        "\nPost a log:   curl{trust} -d '{{\"level\":\"info\",\"service\":\"me\",\"message\":\"hello\"}}' {scheme}://{listen}/ingest\n"
     ));
     if let Some(http_port) = embedded.map(Embedded::http_port).filter(|port| *port != 0) {
         // HTTP clients of the embedded engine start in another database than `default`.
@@ -542,6 +596,8 @@ struct Server<'s> {
     readiness: Arc<Readiness>,
     started: Started,
     inbox: Receiver<Event>,
+    /// Looks after the certificates, when a listener has any.
+    follower: Option<Follower>,
 }
 
 impl Server<'_> {
@@ -550,6 +606,10 @@ impl Server<'_> {
             self.look_around();
             match self.inbox.recv_timeout(READINESS_INTERVAL) {
                 Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
+                Ok(Event::Signal(SIGHUP)) => match &self.follower {
+                    Some(follower) => follower.force(),
+                    None => tracing::info!("SIGHUP reads certificates again, and no listener has any"),
+                },
                 Ok(Event::Signal(signal)) => return self.drain(signal),
                 Ok(Event::CoreDone) => unreachable!("a core runs until it is told to drain"),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -596,6 +656,7 @@ impl Server<'_> {
             {
                 Ok(Event::CoreDone) => running -= 1,
                 Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
+                Ok(Event::Signal(SIGHUP)) => {}
                 Ok(Event::Signal(_)) => {
                     self.print_ledger();
                     std::process::exit(EXIT_SECOND_SIGNAL);

@@ -69,6 +69,8 @@ pub enum ConfigError {
         /// Bytes of a value.
         value_bytes_max: usize,
     },
+    /// A listener with some of the files TLS needs and not this one, by its key.
+    ListenerTls(String, &'static str),
     /// The main listener is told to speak something else.
     MainListener,
     /// A route that names no condition, one table that is none, or too many routes.
@@ -219,6 +221,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "listener.{listener}.fields: at most {fields_max}, with names of 1 to {name_bytes_max} bytes and values of at most \
                  {value_bytes_max}"
+            ),
+            ConfigError::ListenerTls(name, missing) => write!(
+                f,
+                "listener.{name} has no {missing}; TLS needs tls_cert and tls_key, two PEM files"
             ),
             ConfigError::MainListener => {
                 f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")

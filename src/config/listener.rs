@@ -2,10 +2,12 @@
 
 use super::{ConfigError, is_identifier};
 use crate::ack::AckLevel;
+use crate::tls::{self, ServerFiles};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The listener that `listen` gives an address to, and that is always there.
@@ -23,6 +25,13 @@ pub enum Protocol {
 impl Protocol {
     /// All of them, by the names they are written with.
     pub const NAMES: &'static [(&'static str, Protocol)] = &[("http", Protocol::Http)];
+
+    /// What a TLS listener offers by ALPN, the preferred one first; with none, ALPN is not answered.
+    pub fn alpn(self) -> &'static [&'static str] {
+        match self {
+            Protocol::Http => tls::HTTP_1,
+        }
+    }
 
     /// Its name as it is written.
     pub fn name(self) -> &'static str {
@@ -70,11 +79,26 @@ pub struct ListenerWritten {
     /// Constant fields of every row that comes in here; they replace the row's own of the same name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
+    /// Certificate chain (PEM): the listener speaks TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// Authorities one of which every client's certificate must be of (PEM).
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 impl ListenerWritten {
     /// Every key of the section.
-    pub const KEYS: &'static [&'static str] = &["protocol", "address", "table", "ack", "fields"];
+    pub const KEYS: &'static [&'static str] = &[
+        "protocol",
+        "address",
+        "table",
+        "ack",
+        "fields",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+    ];
 
     /// This layer's listener over the `lower` one of the same name.
     pub fn over(self, lower: ListenerWritten) -> ListenerWritten {
@@ -88,13 +112,16 @@ impl ListenerWritten {
             } else {
                 self.fields
             },
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
+            tls_client_ca: self.tls_client_ca.or(lower.tls_client_ca),
         }
     }
 
     /// The listener as it is run.
     ///
     /// # Errors
-    /// No address, or a name that is none.
+    /// No address, a name that is none, or half of what TLS needs.
     pub(super) fn resolve(
         self,
         name: String,
@@ -110,6 +137,16 @@ impl ListenerWritten {
         let Some(address) = self.address else {
             return Err(ConfigError::ListenerAddress(name));
         };
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificate), Some(key)) => Some(ServerFiles {
+                certificate,
+                key,
+                client_ca: self.tls_client_ca,
+            }),
+            (None, None) if self.tls_client_ca.is_none() => None,
+            (None, _) => return Err(ConfigError::ListenerTls(name, "tls_cert")),
+            (Some(_), None) => return Err(ConfigError::ListenerTls(name, "tls_key")),
+        };
         Ok(ListenerSettings {
             name,
             protocol: self.protocol.unwrap_or_default(),
@@ -117,6 +154,7 @@ impl ListenerWritten {
             table: self.table,
             ack: self.ack.unwrap_or(default_ack),
             fields: self.fields,
+            tls,
         })
     }
 }
@@ -156,6 +194,18 @@ pub struct ListenerSettings {
     pub ack: AckLevel,
     /// Constant fields of every row.
     pub fields: BTreeMap<String, String>,
+    /// What it proves itself with; `None` speaks without TLS.
+    pub tls: Option<ServerFiles>,
+}
+
+impl ListenerSettings {
+    /// What its address is printed with, such as `http` or `https`.
+    pub fn scheme(&self) -> String {
+        match (self.protocol, &self.tls) {
+            (protocol, None) => protocol.to_string(),
+            (Protocol::Http, Some(_)) => "https".to_owned(),
+        }
+    }
 }
 
 impl From<&ListenerSettings> for ListenerWritten {
@@ -166,6 +216,9 @@ impl From<&ListenerSettings> for ListenerWritten {
             table: settings.table.clone(),
             ack: Some(settings.ack),
             fields: settings.fields.clone(),
+            tls_cert: settings.tls.as_ref().map(|tls| tls.certificate.clone()),
+            tls_key: settings.tls.as_ref().map(|tls| tls.key.clone()),
+            tls_client_ca: settings.tls.as_ref().and_then(|tls| tls.client_ca.clone()),
         }
     }
 }

@@ -598,7 +598,8 @@ fn takes_listeners_from_every_layer_and_checks_each() {
     };
     let file = Written::from_toml(
         "listen = '127.0.0.1:1'\nack = 'memory'\n[listener.http]\ntable = 'a.b'\n\
-         [listener.otlp]\naddress = '127.0.0.1:2'\nack = 'inserted'\nfields = {env = 'prod'}\n",
+         [listener.otlp]\naddress = '127.0.0.1:2'\nack = 'inserted'\nfields = {env = 'prod'}\n\
+         tls_cert = 'c'\ntls_key = 'k'\ntls_client_ca = 'a'\n",
     )
     .unwrap();
     let settings = Settings::resolve(flags.over(file), None, &CPUS).unwrap();
@@ -610,6 +611,16 @@ fn takes_listeners_from_every_layer_and_checks_each() {
     assert_eq!((otlp.name.as_str(), otlp.address.port()), ("otlp", 3));
     assert_eq!(otlp.ack, AckLevel::Inserted);
     assert_eq!(otlp.fields["env"], "prod");
+    assert_eq!(
+        (main.scheme(), otlp.scheme()),
+        ("http".to_owned(), "https".to_owned())
+    );
+    let files = otlp.tls.as_ref().expect("it has all that TLS needs");
+    assert_eq!(
+        (files.certificate.as_path(), files.key.as_path()),
+        (Path::new("c"), Path::new("k"))
+    );
+    assert_eq!(files.client_ca.as_deref(), Some(Path::new("a")));
     let again = Written::from_toml(&settings.to_toml()).unwrap();
     assert_eq!(Settings::resolve(again, None, &CPUS).unwrap(), settings);
 
@@ -632,6 +643,12 @@ fn takes_listeners_from_every_layer_and_checks_each() {
             "did you mean `listener.a.address`?",
         ),
         ("[listener.a]\naddress = '127.0.0.1:1'\ntable = 'a b'", "a b"),
+        ("[listener.http]\ntls_cert = 'c'", "listener.http has no tls_key"),
+        ("[listener.http]\ntls_key = 'k'", "listener.http has no tls_cert"),
+        (
+            "[listener.http]\ntls_client_ca = 'a'",
+            "listener.http has no tls_cert",
+        ),
         ("[[route]]\ntable = 'a'", "route 1: it has no condition"),
         ("[[route]]\nindex = 'x'", "route 1: "),
         (

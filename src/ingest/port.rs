@@ -1,8 +1,11 @@
 //! What a listener means for what comes in by it.
 
+use std::sync::Arc;
+
 use crate::ack::AckLevel;
 use crate::config::ListenerSettings;
 use crate::mapping::Constants;
+use crate::tls::Certificates;
 
 /// A listener of one core.
 pub(super) struct Port {
@@ -14,15 +17,18 @@ pub(super) struct Port {
     pub ack: AckLevel,
     /// Constant fields of every row.
     pub constants: Constants,
+    /// What TLS connections are accepted with; without it they are plain.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl Port {
-    pub(super) fn new(settings: &ListenerSettings) -> Port {
+    pub(super) fn new(settings: &ListenerSettings, certificates: Option<Arc<Certificates>>) -> Port {
         Port {
             name: settings.name.clone(),
             table: settings.table.clone(),
             ack: settings.ack,
             constants: Constants::keep(&settings.fields),
+            certificates,
         }
     }
 }

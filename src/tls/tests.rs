@@ -71,7 +71,14 @@ impl Pair {
 
     /// Carries bytes both ways until the handshake is over or one end refuses the other.
     fn shake_hands(&mut self) -> io::Result<()> {
-        let shake = |session: &mut Session| session.shake_hands().map(|()| Taken::Nothing);
+        let shake = |session: &mut Session| {
+            session.shake_hands()?;
+            // What follows the handshake in one piece waits for the first read.
+            if !session.is_handshaking() {
+                assert_eq!(take(session, &mut Vec::new())?, Taken::Nothing);
+            }
+            Ok(Taken::Nothing)
+        };
         loop {
             let moved = carry(&mut self.client, &mut self.server, self.piece, shake)?
                 + carry(&mut self.server, &mut self.client, self.piece, shake)?;
@@ -131,12 +138,7 @@ fn carry(
             Ok::<_, io::Error>(bytes)
         })?;
         rest = &rest[received..];
-        let was_handshaking = to.is_handshaking();
         react(to)?;
-        // What follows the handshake in one piece waits for the first read.
-        if was_handshaking && !to.is_handshaking() {
-            assert_eq!(take(to, &mut Vec::new())?, Taken::Nothing);
-        }
     }
     Ok(ciphertext.len())
 }
