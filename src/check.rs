@@ -15,7 +15,7 @@ use crate::server;
 pub fn check(settings: &Settings) -> ExitCode {
     // Whoever closed the output does not want it.
     let _ = io::stdout().write_all(settings.to_toml().as_bytes());
-    if let Err(error) = server::load_certificates(&settings.listeners) {
+    if let Err(error) = server::load_certificates(settings) {
         eprintln!("ringhouse: {error}");
         return ExitCode::FAILURE;
     }

@@ -96,6 +96,18 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub admin: Option<SocketAddr>,
 
+    /// Certificate chain (PEM) of the admin pages: they are shown through TLS [env: RINGHOUSE_ADMIN_TLS_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub admin_tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate (PEM) [env: RINGHOUSE_ADMIN_TLS_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub admin_tls_key: Option<PathBuf>,
+
+    /// Authorities (PEM) one of which must vouch for whoever reads them [env: RINGHOUSE_ADMIN_TLS_CLIENT_CA]
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub admin_tls_client_ca: Option<PathBuf>,
+
     /// When a request is answered [env: RINGHOUSE_ACK] [default: wal]
     ///
     /// `memory`: its rows are parsed and typed; they are lost with the process; 202. `wal`: they are in the write-ahead log,
@@ -372,6 +384,9 @@ impl SettingsArgs {
                 .collect(),
             route: Vec::new(),
             admin: self.admin,
+            admin_tls_cert: self.admin_tls_cert,
+            admin_tls_key: self.admin_tls_key,
+            admin_tls_client_ca: self.admin_tls_client_ca,
             clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,

@@ -13,6 +13,7 @@ pub use written::{LogFormat, ROUTES_MAX, RouteConfig, TableConfig, Written, set_
 use crate::ack::AckLevel;
 use crate::clickhouse::endpoint::Endpoint;
 use crate::limits::Limits;
+use crate::tls::ServerFiles;
 use crate::topology::Topology;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub routes: Vec<RouteConfig>,
     /// Address of the admin pages.
     pub admin: SocketAddr,
+    /// What the admin pages prove themselves with; `None` shows them without TLS.
+    pub admin_tls: Option<ServerFiles>,
     /// Where rows go.
     pub clickhouse: ClickHouse,
     /// Create the default table when it does not exist.
@@ -210,6 +213,12 @@ impl Settings {
         let admin = written
             .admin
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
+        let admin_tls = listener::server_files(
+            written.admin_tls_cert.clone(),
+            written.admin_tls_key.clone(),
+            written.admin_tls_client_ca.clone(),
+        )
+        .map_err(ConfigError::AdminTls)?;
         let ack = written.ack.unwrap_or_default();
         let clickhouse = clickhouse(&written)?;
         let listeners = listener::resolve(written.listener, written.listen, admin, ack)?;
@@ -226,6 +235,7 @@ impl Settings {
             listeners,
             routes: written.route,
             admin,
+            admin_tls,
             clickhouse,
             create_tables: written.create_tables.unwrap_or(embedded),
             tables: tables(written.tables, written.mapping)?,

@@ -31,7 +31,7 @@ use crate::routing::Router;
 use crate::runtime::{self, CoreOptions};
 use crate::schema::TableName;
 use crate::start::{self, Durable, StartError};
-use crate::tls::{Certificates, Follower, TlsError};
+use crate::tls::{self, Certificates, Follower, ServerFiles, TlsError};
 use crate::wal::data_dir::DataDir;
 use crate::wal::log::{self, Log, LogConfig};
 use crate::wal::segment::Budget;
@@ -101,7 +101,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     abort_on_panic();
     raise_open_files();
     runtime::probe().map_err(ServeError::Runtime)?;
-    let certificates = load_certificates(&settings.listeners)?;
+    let (certificates, admin_certificates) = load_certificates(settings)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
     let ports = bind_all(&settings.listeners, settings.topology.ingest.len())?;
     let admin_listener = bind(settings.admin)?;
@@ -113,7 +113,12 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (events, inbox) = mpsc::channel();
     let listen = local_addresses(&ports).map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let followed: Vec<_> = certificates.iter().flatten().cloned().collect();
+    let followed: Vec<_> = certificates
+        .iter()
+        .chain([&admin_certificates])
+        .flatten()
+        .cloned()
+        .collect();
     let start = Start {
         settings,
         endpoints: &endpoints,
@@ -128,6 +133,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let ledger = Arc::clone(&cores.ledger);
     admin::start(
         admin_listener,
+        admin_certificates,
         Arc::new(AdminState {
             ingest: cores.ingest_metrics.clone(),
             writer: Arc::clone(&cores.writer_metrics),
@@ -210,23 +216,28 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     }
 }
 
-/// What each listener proves itself with, in their order.
+/// What the listeners prove themselves with, in their order, and the admin pages; `None` for those without TLS.
+type AllCertificates = (Vec<Option<Arc<Certificates>>>, Option<Arc<Certificates>>);
+
+/// Reads the certificates of all listeners and of the admin pages.
 ///
 /// # Errors
-/// The first listener whose files cannot be used.
-pub(crate) fn load_certificates(
-    listeners: &[ListenerSettings],
-) -> Result<Vec<Option<Arc<Certificates>>>, ServeError> {
-    let load = |listener: &ListenerSettings| {
-        let Some(files) = listener.tls.clone() else {
-            return Ok(None);
-        };
-        match Certificates::load(files, listener.protocol.alpn()) {
+/// The first whose files cannot be used.
+pub(crate) fn load_certificates(settings: &Settings) -> Result<AllCertificates, ServeError> {
+    let load = |name: &str, files: &Option<ServerFiles>, alpn: &[&str]| match files {
+        None => Ok(None),
+        Some(files) => match Certificates::load(files.clone(), alpn) {
             Ok(certificates) => Ok(Some(Arc::new(certificates))),
-            Err(error) => Err(ServeError::Tls(listener.name.clone(), error)),
-        }
+            Err(error) => Err(ServeError::Tls(name.to_owned(), error)),
+        },
     };
-    listeners.iter().map(load).collect()
+    let listeners = settings.listeners.iter();
+    Ok((
+        listeners
+            .map(|listener| load(&listener.name, &listener.tls, listener.protocol.alpn()))
+            .collect::<Result<_, _>>()?,
+        load("admin", &settings.admin_tls, tls::HTTP_1)?,
+    ))
 }
 
 /// The listening sockets of every ingest core: one for each listener, in their order.
@@ -525,13 +536,18 @@ fn announce(
         })
         .collect();
     let scheme = settings.listeners[0].scheme();
+    let admin_scheme = if settings.admin_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let trust = match settings.listeners[0].tls {
         Some(_) => " --cacert CA.pem",
         None => "",
     };
     let mut text = format!(
         "ringhouse: listening on {scheme}://{listen}\n{further}\
-         ringhouse: admin on http://{admin} (/livez /readyz /metrics /histograms /status)\n\
+         ringhouse: admin on {admin_scheme}://{admin} (/livez /readyz /metrics /histograms /status)\n\
          ringhouse: clickhouse at {}\n\
          ringhouse: {}\n\
          ringhouse: at most {} MiB of memory for {} ingest cores\n",

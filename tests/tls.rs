@@ -306,6 +306,39 @@ fn certificates_are_replaced_under_load_without_a_failed_request() {
     eventually("every row", || (house.server.sql(COUNT) == all).then_some(()));
 }
 
+#[test]
+fn the_admin_pages_are_shown_through_tls_alone_when_they_have_a_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("the house's");
+    let ca = authority.write(&directory.path().join("ca.pem"));
+    let (certificate, key) = authority.issue("localhost").write(directory.path(), "admin");
+    let server = Server::start(&[
+        "--admin-tls-cert",
+        certificate.to_str().unwrap(),
+        "--admin-tls-key",
+        key.to_str().unwrap(),
+        "--clickhouse",
+        "tcp://127.0.0.1:1",
+    ]);
+    let config = Trust::file(&ca).config().unwrap();
+    // Whoever stalls in the handshake holds up nobody.
+    let _stalled = tcp(server.admin_port);
+    let mut stream = tls(server.admin_port, &config);
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("its end is announced");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(server.admin("/livez").is_err(), "not without TLS");
+    let refused = tls(
+        server.admin_port,
+        &Trust::file(Authority::new("x").write(&ca)).config().unwrap(),
+    )
+    .read(&mut [0; 10]);
+    assert!(refused.is_err(), "nor to whoever does not trust it");
+}
+
 /// TLS in front of a ClickHouse that speaks none, until the test ends.
 fn tls_in_front(clickhouse: u16, files: ServerFiles) -> u16 {
     let certificates = Certificates::load(files, &[]).unwrap();

@@ -71,6 +71,8 @@ pub enum ConfigError {
     },
     /// A listener with some of the files TLS needs and not this one, by its key.
     ListenerTls(String, &'static str),
+    /// The admin pages have some of the files TLS needs and not this one, by its key without `admin_`.
+    AdminTls(&'static str),
     /// The main listener is told to speak something else.
     MainListener,
     /// A route that names no condition, one table that is none, or too many routes.
@@ -225,6 +227,10 @@ impl fmt::Display for ConfigError {
             ConfigError::ListenerTls(name, missing) => write!(
                 f,
                 "listener.{name} has no {missing}; TLS needs tls_cert and tls_key, two PEM files"
+            ),
+            ConfigError::AdminTls(missing) => write!(
+                f,
+                "there is no admin_{missing}; TLS for the admin pages needs admin_tls_cert and admin_tls_key, two PEM files"
             ),
             ConfigError::MainListener => {
                 f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")

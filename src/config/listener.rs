@@ -137,15 +137,9 @@ impl ListenerWritten {
         let Some(address) = self.address else {
             return Err(ConfigError::ListenerAddress(name));
         };
-        let tls = match (self.tls_cert, self.tls_key) {
-            (Some(certificate), Some(key)) => Some(ServerFiles {
-                certificate,
-                key,
-                client_ca: self.tls_client_ca,
-            }),
-            (None, None) if self.tls_client_ca.is_none() => None,
-            (None, _) => return Err(ConfigError::ListenerTls(name, "tls_cert")),
-            (Some(_), None) => return Err(ConfigError::ListenerTls(name, "tls_key")),
+        let tls = match server_files(self.tls_cert, self.tls_key, self.tls_client_ca) {
+            Ok(tls) => tls,
+            Err(missing) => return Err(ConfigError::ListenerTls(name, missing)),
         };
         Ok(ListenerSettings {
             name,
@@ -177,6 +171,27 @@ fn check_fields(listener: &str, fields: &BTreeMap<String, String>) -> Result<(),
         name_bytes_max: FIELD_NAME_BYTES_MAX,
         value_bytes_max: FIELD_VALUE_BYTES_MAX,
     })
+}
+
+/// What TLS needs, all of it or nothing.
+///
+/// # Errors
+/// The key of what is missing.
+pub(super) fn server_files(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<ServerFiles>, &'static str> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(ServerFiles {
+            certificate,
+            key,
+            client_ca,
+        })),
+        (None, None) if client_ca.is_none() => Ok(None),
+        (None, _) => Err("tls_cert"),
+        (Some(_), None) => Err("tls_key"),
+    }
 }
 
 /// One listener as it is run.

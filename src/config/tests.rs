@@ -140,7 +140,7 @@ fn names_the_nearest_key_for_an_unknown_one() {
 #[test]
 fn lists_the_keys_the_file_has() {
     let mut settings =
-        resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'\n[[route]]\npath = '/x'\ntable = 'y'")
+        resolve("embedded = true\nadmin_tls_cert = 'c'\nadmin_tls_key = 'k'\nadmin_tls_client_ca = 'a'\n[mapping.otel_logs]\noverflow = 'x'\n[[route]]\npath = '/x'\ntable = 'y'")
             .unwrap();
     let embedded = Written::from(&settings);
     settings.clickhouse = ClickHouse::Remote {
@@ -229,6 +229,8 @@ fn rejects_what_contradicts_itself() {
             "clickhouse = 'tcps://h'\nclickhouse_ca = '/nowhere/ca'",
             "clickhouse: cannot read /nowhere/ca",
         ),
+        ("admin_tls_cert = 'c'", "there is no admin_tls_key"),
+        ("admin_tls_client_ca = 'a'", "there is no admin_tls_cert"),
         ("ingest_cores = 9", "ingest_cores = 9 is more than the 4 CPUs"),
         ("writer_core = 9", "CPU 9 does not exist"),
     ];

@@ -29,6 +29,12 @@ pub struct Written {
     pub route: Vec<RouteConfig>,
     /// Address of the admin pages.
     pub admin: Option<SocketAddr>,
+    /// Certificate chain (PEM) of the admin pages: they are shown through TLS.
+    pub admin_tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    pub admin_tls_key: Option<PathBuf>,
+    /// Authorities one of which must vouch for whoever reads the admin pages (PEM).
+    pub admin_tls_client_ca: Option<PathBuf>,
     /// URLs of ClickHouse: the replicas of one shard.
     pub clickhouse: Option<Urls>,
     /// Password of ClickHouse; environment only, a file would be copied around with it.
@@ -145,6 +151,9 @@ impl Written {
         "listener",
         "route",
         "admin",
+        "admin_tls_cert",
+        "admin_tls_key",
+        "admin_tls_client_ca",
         "clickhouse",
         "clickhouse_password_file",
         "clickhouse_ca",
@@ -222,6 +231,9 @@ impl Written {
                 })?,
             route: Vec::new(),
             admin: source.get("RINGHOUSE_ADMIN")?,
+            admin_tls_cert: source.get("RINGHOUSE_ADMIN_TLS_CERT")?,
+            admin_tls_key: source.get("RINGHOUSE_ADMIN_TLS_KEY")?,
+            admin_tls_client_ca: source.get("RINGHOUSE_ADMIN_TLS_CLIENT_CA")?,
             clickhouse: source.get("RINGHOUSE_CLICKHOUSE")?,
             clickhouse_password: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD")?,
             clickhouse_password_file: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD_FILE")?,
@@ -277,6 +289,9 @@ impl Written {
                 self.route
             },
             admin: self.admin.or(lower.admin),
+            admin_tls_cert: self.admin_tls_cert.or(lower.admin_tls_cert),
+            admin_tls_key: self.admin_tls_key.or(lower.admin_tls_key),
+            admin_tls_client_ca: self.admin_tls_client_ca.or(lower.admin_tls_client_ca),
             clickhouse: self.clickhouse.or(if embedded { None } else { lower.clickhouse }),
             clickhouse_password: password,
             clickhouse_password_file: password_file,
@@ -310,6 +325,9 @@ impl From<&Settings> for Written {
                 .collect(),
             route: settings.routes.clone(),
             admin: Some(settings.admin),
+            admin_tls_cert: settings.admin_tls.as_ref().map(|tls| tls.certificate.clone()),
+            admin_tls_key: settings.admin_tls.as_ref().map(|tls| tls.key.clone()),
+            admin_tls_client_ca: settings.admin_tls.as_ref().and_then(|tls| tls.client_ca.clone()),
             create_tables: Some(settings.create_tables),
             data_dir: Some(settings.data_dir.clone()),
             ingest_cores: Some(CoreChoice::List(settings.topology.ingest.clone())),
