@@ -113,20 +113,20 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-trait Duplex: AsyncRead + AsyncWrite {}
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 impl Stream {
     /// The stream once the handshake is over.
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut (dyn Duplex + Send)>>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut dyn Duplex>> {
         if let Stream::Handshake(handshake) = self {
             let stream = ready!(Pin::new(handshake).poll(context))?;
             *self = Stream::Tls(Box::new(stream));
         }
         Poll::Ready(Ok(match self {
-            Stream::Plain(stream) => Pin::new(stream),
-            Stream::Tls(stream) => Pin::new(&mut **stream),
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &mut **stream,
             Stream::Handshake(_) => unreachable!("it is over"),
         }))
     }
@@ -148,7 +148,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_deadline(context)?;
-        ready!(self.stream.poll_ready(context))?.poll_read(context, buffer)
+        Pin::new(ready!(self.stream.poll_ready(context))?).poll_read(context, buffer)
     }
 }
 
@@ -159,7 +159,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check_deadline(context)?;
-        let written = ready!(self.stream.poll_ready(context))?.poll_write(context, bytes);
+        let written = Pin::new(ready!(self.stream.poll_ready(context))?).poll_write(context, bytes);
         if matches!(written, Poll::Ready(Ok(_))) {
             let restarted = Instant::now() + self.patience;
             self.deadline.as_mut().reset(restarted);
@@ -168,14 +168,14 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.stream.poll_ready(context))?.poll_flush(context)
+        Pin::new(ready!(self.stream.poll_ready(context))?).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             // There is nobody to say goodbye to.
             Stream::Handshake(_) => Poll::Ready(Ok(())),
-            stream => ready!(stream.poll_ready(context))?.poll_shutdown(context),
+            stream => Pin::new(ready!(stream.poll_ready(context))?).poll_shutdown(context),
         }
     }
 }

@@ -378,6 +378,15 @@ impl Server {
         Ok(())
     }
 
+    /// The port of a further listener, which it printed before the admin pages'.
+    pub fn port_of(&self, listener: &str) -> u16 {
+        let output = fs::read_to_string(&self.output).unwrap();
+        let start = format!("ringhouse: {listener} on ");
+        let line = output.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no listener {listener}: {output}"));
+        line.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     pub fn wait_until_ready(&self) {
         let started = Instant::now();
         loop {
