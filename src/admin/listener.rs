@@ -68,9 +68,9 @@ impl Listener for Bounded {
                     let patience = self.exchange_deadline;
                     let stream = match &self.certificates {
                         None => Stream::Plain(stream),
-                        Some(certificates) => {
-                            Stream::Handshake(TlsAcceptor::from(certificates.config()).accept(stream))
-                        }
+                        Some(certificates) => Stream::Handshake(Box::new(
+                            TlsAcceptor::from(certificates.config()).accept(stream),
+                        )),
                     };
                     return (
                         Connection {
@@ -109,7 +109,7 @@ pub(super) struct Connection {
 /// nobody else from being accepted.
 enum Stream {
     Plain(TcpStream),
-    Handshake(Accept<TcpStream>),
+    Handshake(Box<Accept<TcpStream>>),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -121,7 +121,7 @@ impl Stream {
     /// The stream once the handshake is over.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut dyn Duplex>> {
         if let Stream::Handshake(handshake) = self {
-            let stream = ready!(Pin::new(handshake).poll(context))?;
+            let stream = ready!(Pin::new(&mut **handshake).poll(context))?;
             *self = Stream::Tls(Box::new(stream));
         }
         Poll::Ready(Ok(match self {
