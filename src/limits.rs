@@ -95,6 +95,8 @@ macro_rules! limits {
 limits! {
     /// Connections one ingest core holds at once; one more is answered 503 and closed.
     connections_per_core: usize = 4096, 1..=1_000_000;
+    /// TLS connections among them; one more is closed. Each may take 96 KiB for what is on its way through the session.
+    tls_connections_per_core: usize = 1024, 0..=1_000_000;
     /// Connections of those that may speak HTTP/2 on one ingest core; one more is told to go away. Each may have received
     /// `http2_window_bytes` that are not taken yet.
     http2_connections_per_core: usize = 512, 1..=1_000_000;

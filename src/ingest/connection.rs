@@ -161,12 +161,12 @@ pub(super) enum Next {
 }
 
 /// Serves requests until either side ends the connection.
-pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
+pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
     let mut session = Session::new(core, Rc::clone(&port), Link::Connection(connection));
-    let ended = session.serve().await;
+    session.from = from;
+    let ended = session.run().await;
     session.close();
     let Session {
-        from,
         connection: Link::Connection(mut connection),
         buffer,
         ..
@@ -177,6 +177,8 @@ pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connectio
     match ended {
         Ok(Next::Http2) => http2::serve(core, port, from, connection, buffer).await,
         Ok(Next::Linger) => linger(core, &mut connection).await,
+        // A TLS client takes an end that is not announced for a cut.
+        Ok(_) if connection.is_tls() => connection.close_write().await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
             tracing::debug!(core = core.index, %error, "connection ended");
@@ -200,7 +202,7 @@ pub(super) async fn refuse(core: Rc<Core>, port: Rc<Port>, connection: Connectio
     }
 }
 
-/// Lets the client read the last reply before the socket is closed.
+/// Lets the client read what was sent last before the socket is closed.
 pub(super) async fn linger(core: &Core, connection: &mut Connection) {
     connection.close_write().await;
     connection.watch().set_deadline(core.clock.now_ms() + LINGER_MS);
@@ -242,13 +244,6 @@ impl<'c> Session<'c> {
                 self.core.key_answered(keyed, None);
             }
         }
-    }
-
-    async fn serve(&mut self) -> io::Result<Next> {
-        if let Link::Connection(connection) = &mut self.connection {
-            self.from = sender::address(self.core, &self.port, connection).await?;
-        }
-        self.run().await
     }
 
     async fn run(&mut self) -> io::Result<Next> {

@@ -73,6 +73,15 @@ impl Socket {
         Rc::into_inner(self).map(|socket| socket.connection.into_inner())
     }
 
+    fn note_write<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let written = without_deadline(written);
+        self.blocked_since_ms.set(match written {
+            Poll::Ready(_) => None,
+            Poll::Pending => self.blocked_since_ms.get().or(Some(self.core.coarse_ms.get())),
+        });
+        written
+    }
+
     fn note_read(&self, bytes: &[u8]) {
         let mut frames = self.frames.borrow_mut();
         let ended = frames.take(bytes);
@@ -82,6 +91,14 @@ impl Socket {
                 Some(since_ms) if !ended => Some(since_ms),
                 _ => Some(self.core.coarse_ms.get()),
             });
+    }
+}
+
+/// What a deadline ended has not ended: the task decides.
+fn without_deadline<T>(polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    match polled {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Poll::Pending,
+        polled => polled,
     }
 }
 
@@ -105,10 +122,7 @@ impl AsyncRead for Io {
             return Poll::Pending;
         }
         let spare = out.initialize_unfilled();
-        let read = match socket.connection.borrow_mut().poll_read(cx, spare) {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Poll::Pending,
-            read => read,
-        };
+        let read = without_deadline(socket.connection.borrow_mut().poll_read(cx, spare));
         if read.is_pending() {
             socket.turn_bytes.set(0);
         }
@@ -122,23 +136,13 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let socket = &*self.0;
-        let written = match socket.connection.borrow_mut().poll_write(cx, bytes) {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Poll::Pending,
-            written => written,
-        };
-        socket.blocked_since_ms.set(match written {
-            Poll::Ready(_) => None,
-            Poll::Pending => socket
-                .blocked_since_ms
-                .get()
-                .or(Some(socket.core.coarse_ms.get())),
-        });
-        written
+        let written = self.0.connection.borrow_mut().poll_write(cx, bytes);
+        self.0.note_write(written)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.0.connection.borrow_mut().poll_flush(cx);
+        self.0.note_write(flushed)
     }
 
     /// Ends nothing: the connection's task does, with time for the peer to read what was written.
