@@ -418,7 +418,7 @@ impl<'c> Session<'c> {
         }
         let ticket = match &plan.idempotency_key {
             None => None,
-            Some(key) => match core.begin_key(key, &table) {
+            Some(idempotency_key) => match core.begin_key(idempotency_key, &table, key.as_deref()) {
                 Begin::New(ticket) => Some(ticket),
                 Begin::Done(reply) => return self.replay(&plan, &reply).await,
                 Begin::InFlight => {
