@@ -396,11 +396,7 @@ impl Core {
         while buffer.capacity() < len {
             buffer.grow().map_err(|_| Failure::NoBuffer)?;
         }
-        let inflated = match len {
-            0 => Ok(0),
-            _ => snap::raw::Decoder::new().decompress(block, &mut buffer.spare()[..len]),
-        };
-        match inflated {
+        match snap::raw::Decoder::new().decompress(block, &mut buffer.spare()[..len]) {
             Ok(inflated) if inflated == len => buffer.filled(len),
             _ => return Err(malformed("its data is corrupt")),
         }
@@ -411,8 +407,9 @@ impl Core {
 
 /// Bytes that a block of Snappy says it inflates to; `None` when it does not say.
 fn snappy_bytes(block: &[u8], limits: &Limits) -> Result<Option<usize>, Failure> {
-    let Ok(len) = snap::raw::decompress_len(block) else {
-        return Ok(None);
+    let len = match snap::raw::decompress_len(block) {
+        Ok(len) if !block.is_empty() => len,
+        _ => return Ok(None),
     };
     if len > limits.message_bytes_max {
         return Err(Failure::Body(BodyError::TooLong {

@@ -192,8 +192,9 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
     let rows = rows();
     let log = server.directory().join("client.txt");
     let base = format!("http://127.0.0.1:{}", server.port);
-    let push = format!("{base}/loki/api/v1/push");
-    let old_push = format!("{base}/api/prom/push");
+    // A request a line: none of them waits for its INSERT.
+    let push = format!("{base}/loki/api/v1/push?ack=wal");
+    let old_push = format!("{base}/api/prom/push?ack=wal");
     for (language, script, target, form) in [
         (Language::Python, "loki.py", &push, "1"),
         (Language::Python, "loki.py", &old_push, "0"),
@@ -205,6 +206,10 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
             continue;
         };
         assert_eq!(said, "", "{client}");
+        let count = format!("SELECT count() FROM otel_logs WHERE ResourceAttributes['client'] = '{client}'");
+        eventually("its rows", || {
+            (server.sql(&count) == rows.len().to_string()).then_some(())
+        });
         let found = found(
             &server,
             &format!(
