@@ -400,7 +400,10 @@ impl Core {
             Ok(inflated) if inflated == len => buffer.filled(len),
             _ => return Err(malformed("its data is corrupt")),
         }
-        self.metrics.bytes_decoded.add(len as u64);
+        // The block itself was counted when it was received.
+        self.metrics
+            .bytes_decoded
+            .add(len.saturating_sub(block.len()) as u64);
         Ok(buffer)
     }
 }

@@ -19,6 +19,9 @@ const PYTHON_PACKAGES: [&str; 1] = ["python-logging-loki==0.3.1"];
 // protobufjs comes with winston-loki.
 const NODE_PACKAGES: [&str; 3] = ["winston@3", "winston-loki@6.1.7", "snappy@7"];
 
+/// Known to every client.
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
 /// Lines that each client sends of each service.
 const LINES_OF_SERVICE: usize = 40;
 
@@ -156,7 +159,7 @@ fn rows() -> Vec<Value> {
             "seq": seq,
             "service": service.chars().take(32).collect::<String>(),
             "message": if message.is_empty() { "-".to_owned() } else { message.chars().take(4096).collect() },
-            "level": ["debug", "info", "warn", "error"][seq % 4],
+            "level": LEVELS[seq % LEVELS.len()],
             "time_ms": 1_750_000_000_000_u64 + 1001 * seq as u64,
         })
     });
