@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::{Key, Refusal};
 use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
@@ -23,7 +25,9 @@ use crate::wal::log::LogError;
 use super::body::{BUSY, Intake, Terms};
 use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
 use super::keyed::KeyedRequest;
+use super::message::Routes;
 use super::port::Port;
+use super::sender::{self, Bill};
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
 
@@ -45,6 +49,10 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
     port: Rc<Port>,
+    /// Address of whoever sends here; `None` when a proxy does not tell.
+    from: Option<IpAddr>,
+    /// Of the request whose body is being received, when it came under a key.
+    pub(super) bill: Option<Bill>,
     pub(super) connection: Connection,
     pub(super) buffer: ReceiveBuffer,
     out: Vec<u8>,
@@ -87,6 +95,7 @@ enum Action {
         level: AckLevel,
         /// The routes its rows may take; none when it names its table.
         candidates: Option<Candidates>,
+        key: Option<Rc<Key>>,
     },
     /// It asks for what does not depend on rows.
     Tell(Fixed),
@@ -100,6 +109,7 @@ enum Action {
 }
 
 enum Sentence {
+    Access(Refusal),
     Fixed(&'static str),
     Uri(uri::UriError),
     Table(TableError),
@@ -109,6 +119,7 @@ enum Sentence {
 impl std::fmt::Display for Sentence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Sentence::Access(refusal) => refusal.fmt(f),
             Sentence::Fixed(text) => f.write_str(text),
             Sentence::Uri(error) => error.fmt(f),
             Sentence::Table(error) => f.write_str(error.sentence()),
@@ -138,7 +149,7 @@ enum Next {
 /// Serves requests until either side ends the connection.
 pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
     let mut session = Session::new(core, port, connection);
-    match session.run().await {
+    match session.serve().await {
         Ok(Next::Linger) => session.linger().await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
@@ -174,6 +185,8 @@ impl<'c> Session<'c> {
         Session {
             core,
             port,
+            from: None,
+            bill: None,
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
@@ -182,6 +195,11 @@ impl<'c> Session<'c> {
             progress_bytes: 0,
             head_since_ms: None,
         }
+    }
+
+    async fn serve(&mut self) -> io::Result<Next> {
+        self.from = sender::address(self.core, &self.port, &mut self.connection).await?;
+        self.run().await
     }
 
     async fn run(&mut self) -> io::Result<Next> {
@@ -259,7 +277,7 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
-                let (dialect, action) = route(core, &self.port, &head, &mut self.uri);
+                let (dialect, action) = route(core, &self.port, self.from, &head, &mut self.uri);
                 let plan = Plan {
                     dialect,
                     action,
@@ -278,12 +296,13 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level, candidates) = match &plan.action {
+        let (table, level, candidates, key) = match &plan.action {
             Action::Ingest {
                 table,
                 level,
                 candidates,
-            } => (Rc::clone(table), *level, *candidates),
+                key,
+            } => (Rc::clone(table), *level, *candidates, key),
             Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
@@ -312,6 +331,18 @@ impl<'c> Session<'c> {
             return self
                 .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(BUSY))
                 .await;
+        }
+        // Last of what time mends: a request that is not taken for want of room costs its sender nothing.
+        self.bill = None;
+        if let Some(key) = key {
+            match Bill::open(core, key, plan.framing) {
+                Ok(bill) => self.bill = Some(bill),
+                Err(refusal) => {
+                    return self
+                        .refuse(&plan, refusal.status(), &Sentence::Access(refusal))
+                        .await;
+                }
+            }
         }
         let ticket = match &plan.idempotency_key {
             None => None,
@@ -352,7 +383,7 @@ impl<'c> Session<'c> {
                     waiting: waiter.map(|waiter| (waiter, level)),
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
-                        constants: self.port.constants,
+                        constants: sender::constants(core, &self.port, key.as_deref()),
                     },
                 };
                 match ticket {
@@ -361,7 +392,11 @@ impl<'c> Session<'c> {
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, candidates, framing, encoding, terms)
+                                let routes = Routes {
+                                    candidates,
+                                    key: key.as_deref(),
+                                };
+                                self.take_message(form, &table, routes, framing, encoding, terms)
                                     .await
                             }
                         };
@@ -381,6 +416,9 @@ impl<'c> Session<'c> {
             core.wanted.notify();
         }
         let (intake, keyed) = taken?;
+        if let Some(bill) = self.bill.take() {
+            bill.rows_accepted(intake.accepted);
+        }
         let broken = intake.failure.is_some();
         let envelope = if broken {
             plan.envelope.closing()
@@ -446,7 +484,12 @@ impl<'c> Session<'c> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        self.error_in(plan.dialect, plan.refusal_envelope(), status, sentence);
+        let mut envelope = plan.refusal_envelope();
+        if let Sentence::Access(refusal) = sentence {
+            self.core.metrics.refuse(refusal);
+            envelope.rate_limit = refusal.over_quota().map(Into::into);
+        }
+        self.error_in(plan.dialect, envelope, status, sentence);
         self.discard(plan).await
     }
 
@@ -740,11 +783,18 @@ impl Plan {
 fn route(
     core: &Core,
     port: &Port,
+    from: Option<IpAddr>,
     head: &Head<'_>,
     scratch: &mut uri::Scratch,
 ) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
-    let (dialect, accept) = match dialect::find(head) {
+    let refuse_sender = |refusal: Refusal| refuse(refusal.status(), Sentence::Access(refusal));
+    let found = dialect::find(head);
+    let key = match sender::admit(core, port, from, head) {
+        Ok(key) => key,
+        Err(refusal) => return (found.dialect(), refuse_sender(refusal)),
+    };
+    let (dialect, accept) = match found {
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
         Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
@@ -782,29 +832,53 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let action = match (core.table_of(port, head, named), accept) {
+    let (database, table, candidates) = core.table_of(port, key.as_deref(), head, named);
+    if let Some(key) = &key {
+        // Before it is looked for: whether a table exists is told to those who reach it.
+        if let Err(refusal) = core.reach(key, database, table) {
+            return (dialect, refuse_sender(refusal));
+        }
+    }
+    let action = match (core.table(database, table), accept) {
         (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok((table, candidates)), None) => Action::Ingest {
+        (Ok(table), None) => Action::Ingest {
             table,
             level,
             candidates,
+            key,
         },
     };
     (dialect, action)
 }
 
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one. With it the routes
-    /// that its rows may take.
-    fn table_of(
+    /// Whether rows under `key` may go to a table; missing parts of its name are the default table's.
+    pub(super) fn reach(
         &self,
-        port: &Port,
+        key: &Key,
+        database: Option<&str>,
+        table: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let default = self.catalog.default_table();
+        key.reach(
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+            &default.database,
+        )
+    }
+
+    /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
+    /// default one. With them the routes that its rows may take.
+    fn table_of<'a>(
+        &'a self,
+        port: &'a Port,
+        key: Option<&'a Key>,
         head: &Head<'_>,
-        named: uri::IngestPath<'_>,
-    ) -> Result<(Rc<Table>, Option<Candidates>), TableError> {
+        named: uri::IngestPath<'a>,
+    ) -> (Option<&'a str>, Option<&'a str>, Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return Ok((self.table(named.database, named.table)?, None));
+            return (named.database, named.table, None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -812,13 +886,13 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        let table = match configured.or(port.table.as_deref()) {
-            None => self.table(None, None),
+        let of_key = key.and_then(|key| key.table.as_deref());
+        match configured.or(of_key).or(port.table.as_deref()) {
+            None => (None, None, Some(candidates)),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                self.table(database, Some(table))
+                (database, Some(table), Some(candidates))
             }
-        };
-        Ok((table?, Some(candidates)))
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
+use crate::access::Key;
 use crate::batch::RowInput;
 use crate::http::body::BodyError;
 use crate::http::encodings::{Encoding, InflateError};
@@ -52,8 +53,17 @@ impl From<crate::protobuf::Malformed> for Failure {
     }
 }
 
+/// Where the rows of a request may go beside the table it has.
+#[derive(Clone, Copy)]
+pub(super) struct Routes<'a> {
+    /// None when it names its table.
+    pub candidates: Option<Candidates>,
+    /// Who sends it, where that is asked for.
+    pub key: Option<&'a Key>,
+}
+
 impl Session<'_> {
-    /// Takes the records of a message into `table`, or where the routes among `candidates` send them.
+    /// Takes the records of a message into `table`, or where `routes` send them.
     ///
     /// # Errors
     /// When the connection broke; none of its rows was taken then.
@@ -61,7 +71,7 @@ impl Session<'_> {
         &mut self,
         form: MessageForm,
         table: &Rc<Table>,
-        candidates: Option<Candidates>,
+        routes: Routes<'_>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -83,7 +93,10 @@ impl Session<'_> {
                     core,
                     connection: &self.connection,
                     table,
-                    candidates: candidates.filter(|candidates| core.router.depends_on_rows(*candidates)),
+                    candidates: routes
+                        .candidates
+                        .filter(|routes| core.router.depends_on_rows(*routes)),
+                    key: routes.key,
                     routed: Vec::new(),
                     run: None,
                     terms,
@@ -145,6 +158,7 @@ struct Taking<'a> {
     table: &'a Rc<Table>,
     /// Routes that look at labels are among them.
     candidates: Option<Candidates>,
+    key: Option<&'a Key>,
     /// The tables of routes so far, by their names: at most one a route.
     routed: Vec<(String, Rc<Table>)>,
     /// The table of the records ahead, and where others follow; none before routes were looked at.
@@ -318,6 +332,11 @@ impl Taking<'_> {
             return Ok(Rc::clone(table));
         }
         let (database, table) = split_checked(name);
+        if let Some(key) = self.key {
+            self.core
+                .reach(key, database, Some(table))
+                .map_err(Failure::Access)?;
+        }
         let table = self.core.table(database, Some(table)).map_err(Failure::Table)?;
         self.routed.push((name.to_owned(), Rc::clone(&table)));
         Ok(table)

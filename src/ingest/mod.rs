@@ -11,18 +11,21 @@ mod dialect;
 mod keyed;
 mod message;
 mod port;
+mod sender;
 mod table;
 
 pub(crate) use keyed::unix_ms;
 pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::access::{Access, CoreKeys};
 use crate::ack::AckTable;
 use crate::block::{Block, BlockId, Settlement};
 use crate::catalog::{Catalog, Lookup};
@@ -38,7 +41,7 @@ use crate::http::status::Status;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
-use crate::mapping::Mappings;
+use crate::mapping::{Constants, Mappings};
 use crate::metrics::IngestMetrics;
 use crate::ring::{Consumer, Producer};
 use crate::routing::Router;
@@ -75,6 +78,8 @@ pub struct IngestConfig {
     pub recorder: Recorder,
     /// Names this process in its blocks.
     pub boot: u64,
+    /// Who may send.
+    pub access: Arc<Access>,
     /// Idempotency keys.
     pub key_store: KeyStore,
     /// What waits in the log of all cores.
@@ -153,6 +158,9 @@ struct Core {
     sequence: Cell<u64>,
     acks: AckTable,
     awaiting: RefCell<Awaiting>,
+    api_keys: CoreKeys,
+    /// Constants of a listener under those of a key, by where the two are.
+    constants: RefCell<HashMap<[usize; 2], Constants>>,
     key_store: KeyStore,
     budget: Arc<Budget>,
     keyed: KeyedRequests,
@@ -207,6 +215,8 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         sequence: Cell::new(0),
         acks: AckTable::new(limits.acks_per_core),
         awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
+        api_keys: CoreKeys::new(config.access),
+        constants: RefCell::default(),
         key_store: config.key_store,
         budget: config.budget,
         keyed: KeyedRequests::default(),

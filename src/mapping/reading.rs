@@ -48,6 +48,18 @@ impl Constants {
         constants
     }
 
+    /// These and the `upper` ones, which replace those of the same name.
+    pub fn under(self, upper: Constants) -> Constants {
+        let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let both = own(self.0).into_iter().chain(own(upper.0));
+        Constants::keep(&both.collect())
+    }
+
     /// Name and value of each.
     pub fn pairs(self) -> &'static [(&'static str, &'static str)] {
         self.0

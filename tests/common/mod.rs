@@ -324,8 +324,12 @@ impl Server {
     /// At ack level `inserted` unless `arguments` say otherwise: what was answered can be read back then.
     fn spawn(data: &Path, output: PathBuf, log: PathBuf, arguments: &[&str]) -> Server {
         let mut command = Command::new(BINARY);
-        command.args(["serve", "--admin", "127.0.0.1:0"]);
-        let usual = [("--listen", "127.0.0.1:0"), ("--ack", "inserted")];
+        command.arg("serve");
+        let usual = [
+            ("--listen", "127.0.0.1:0"),
+            ("--admin", "127.0.0.1:0"),
+            ("--ack", "inserted"),
+        ];
         for (flag, value) in usual.iter().filter(|(flag, _)| !arguments.contains(flag)) {
             command.args([flag, value]);
         }
