@@ -286,6 +286,10 @@ impl Taking<'_> {
             };
             message.end_at(end - self.first);
             match self.push_into(&table, message) {
+                // Runs may be short and many.
+                Stopped::AtEnd if R::PASS_BY_PASS && self.at - self.first < message.records() => {
+                    return Ok(Stopped::Pass);
+                }
                 Stopped::AtEnd => {}
                 stopped => return Ok(stopped),
             }
