@@ -164,7 +164,10 @@ fn both_versions_of_http_are_agreed_on_by_alpn() {
         let told = ["--write-out", " %{http_version} %{http_code}"];
         let output = house.curl(&[&["--cacert", ca.to_str().unwrap(), option][..], &told].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && text.ends_with(&format!(" {version} 200")), "{output:?}");
+        assert!(
+            output.status.success() && text.ends_with(&format!(" {version} 200")),
+            "{output:?}"
+        );
     }
     assert_eq!(house.server.sql(COUNT), "2");
 }

@@ -618,6 +618,22 @@ mod tests {
     }
 
     #[test]
+    fn a_204_has_no_body_and_does_not_speak_of_one() {
+        let replier = Replier::new(784_111_777, 1);
+        for (persistence, field) in [
+            (Persistence::Keep, ""),
+            (Persistence::KeepHttp10, "Connection: keep-alive\r\n"),
+            (Persistence::Close, "Connection: close\r\n"),
+        ] {
+            let mut out = Vec::new();
+            replier.no_content(&mut out, Envelope { persistence, ..KEEP });
+            let expected =
+                format!("HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n{field}\r\n");
+            assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+        }
+    }
+
+    #[test]
     fn the_date_follows_the_tick() {
         let mut replier = Replier::new(0, 1);
         replier.tick(784_111_777);

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::Refusal;
 use crate::ack::{AckId, AckLevel};
 use crate::batch::RowInput;
 use crate::http::body::{BodyDecoder, BodyError};
@@ -54,6 +55,8 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
+    /// The key does not reach the table that its rows are routed to.
+    Access(Refusal),
     /// The table that its rows are routed to cannot take any.
     Table(TableError),
     /// The log did not take sealed blocks in time; why, when it said so.
@@ -69,6 +72,7 @@ impl Failure {
         match self {
             Failure::Body(error) => error.status(),
             Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
+            Failure::Access(refusal) => refusal.status(),
             Failure::Table(error) => error.status(),
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
@@ -82,6 +86,7 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
+            Failure::Access(refusal) => refusal.fmt(f),
             Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),

@@ -28,6 +28,7 @@ use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
 use super::http2;
 use super::keyed::KeyedRequest;
 use super::link::Link;
+use super::message::Routes;
 use super::port::Port;
 use super::rows_call::CallRows;
 use super::sender::{self, Bill};
@@ -464,7 +465,11 @@ impl<'c> Session<'c> {
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, candidates, framing, encoding, terms)
+                                let routes = Routes {
+                                    candidates,
+                                    key: key.as_deref(),
+                                };
+                                self.take_message(form, &table, routes, framing, encoding, terms)
                                     .await
                             }
                         };
@@ -893,16 +898,10 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let ((database, table), candidates) = core.table_of(port, key.as_deref(), head, named);
+    let (database, table, candidates) = core.table_of(port, key.as_deref(), head, named);
     if let Some(key) = &key {
-        let default = core.catalog.default_table();
         // Before it is looked for: whether a table exists is told to those who reach it.
-        let reached = key.reach(
-            database.unwrap_or(&default.database),
-            table.unwrap_or(&default.table),
-            &default.database,
-        );
-        if let Err(refusal) = reached {
+        if let Err(refusal) = core.reach(key, database, table) {
             return (dialect, refuse_sender(refusal));
         }
     }
@@ -926,17 +925,32 @@ fn route(
 }
 
 impl Core {
+    /// Whether rows under `key` may go to a table; missing parts of its name are the default table's.
+    pub(super) fn reach(
+        &self,
+        key: &Key,
+        database: Option<&str>,
+        table: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let default = self.catalog.default_table();
+        key.reach(
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+            &default.database,
+        )
+    }
+
     /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
-    /// default one. With it the routes that its rows may take.
+    /// default one. With them the routes that its rows may take.
     fn table_of<'a>(
         &'a self,
         port: &'a Port,
         key: Option<&'a Key>,
         head: &Head<'_>,
         named: uri::IngestPath<'a>,
-    ) -> ((Option<&'a str>, Option<&'a str>), Option<Candidates>) {
+    ) -> (Option<&'a str>, Option<&'a str>, Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return ((named.database, named.table), None);
+            return (named.database, named.table, None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -945,13 +959,12 @@ impl Core {
         });
         let configured = self.router.table(candidates, RowFacts::default());
         let of_key = key.and_then(|key| key.table.as_deref());
-        let named = match configured.or(of_key).or(port.table.as_deref()) {
-            None => (None, None),
+        match configured.or(of_key).or(port.table.as_deref()) {
+            None => (None, None, Some(candidates)),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                (database, Some(table))
+                (database, Some(table), Some(candidates))
             }
-        };
-        (named, Some(candidates))
+        }
     }
 }

@@ -12,6 +12,7 @@ mod otlp;
 mod own;
 
 use std::borrow::Cow;
+use std::io;
 
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
@@ -188,4 +189,14 @@ fn reasons(answer: &Answer, intake: &Intake, noun: &str) -> String {
         .map(|(row, reason)| format!("{noun} {row}: {reason}"))
         .collect();
     reasons.join("; ")
+}
+
+/// Appends formatted text.
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    io::Write::write_fmt(out, text).expect("a Vec takes all");
+}
+
+/// Appends a text in JSON.
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a Vec takes all, and a text is JSON");
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
+use crate::access::Key;
 use crate::batch::RowInput;
 use crate::http::body::BodyError;
 use crate::http::encodings::{Encoding, InflateError};
@@ -16,13 +17,12 @@ use crate::routing::{Candidates, RowFacts, split_checked};
 use crate::runtime;
 use crate::{logentry, logger, logtide, loki, otlp};
 
+use super::Core;
 use super::body::{Failure, Intake, PushEnd, Source, Terms};
 use super::connection::Session;
 use super::dialect::MessageForm;
 use super::link::Link;
-use super::sender::Bill;
 use super::table::Table;
-use super::{Core, TableError};
 
 /// Why a body is not the message it should be.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +54,17 @@ impl From<crate::protobuf::Malformed> for Failure {
     }
 }
 
+/// Where the rows of a request may go beside the table it has.
+#[derive(Clone, Copy)]
+pub(super) struct Routes<'a> {
+    /// None when it names its table.
+    pub candidates: Option<Candidates>,
+    /// Who sends it, where that is asked for.
+    pub key: Option<&'a Key>,
+}
+
 impl Session<'_> {
-    /// Takes the records of a message into `table`, or where the routes among `candidates` send them.
+    /// Takes the records of a message into `table`, or where `routes` send them.
     ///
     /// # Errors
     /// When the connection broke; none of its rows was taken then.
@@ -63,7 +72,7 @@ impl Session<'_> {
         &mut self,
         form: MessageForm,
         table: &Rc<Table>,
-        candidates: Option<Candidates>,
+        routes: Routes<'_>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -81,7 +90,7 @@ impl Session<'_> {
             Ok(mut source) => {
                 let (bytes, _) = source.text(&self.buffer);
                 let len = bytes.len();
-                let taken = self.take_received(form, table, candidates, bytes, terms, &mut intake);
+                let taken = self.take_received(form, table, routes, bytes, terms, &mut intake);
                 if let Err(failure) = taken.await {
                     intake.failure = Some(failure);
                 }
@@ -99,7 +108,7 @@ impl Session<'_> {
         &self,
         form: MessageForm,
         table: &Rc<Table>,
-        candidates: Option<Candidates>,
+        routes: Routes<'_>,
         bytes: &[u8],
         terms: Terms,
         intake: &mut Intake,
@@ -108,9 +117,11 @@ impl Session<'_> {
         let mut taking = Taking {
             core,
             connection: &self.connection,
-            bill: self.bill.as_ref(),
             table,
-            candidates: candidates.filter(|candidates| core.router.depends_on_rows(*candidates)),
+            candidates: routes
+                .candidates
+                .filter(|routes| core.router.depends_on_rows(*routes)),
+            key: routes.key,
             routed: Vec::new(),
             run: None,
             terms,
@@ -160,10 +171,10 @@ impl Session<'_> {
 struct Taking<'a> {
     core: &'a Rc<Core>,
     connection: &'a Link,
-    bill: Option<&'a Bill>,
     table: &'a Rc<Table>,
     /// Routes that look at labels are among them.
     candidates: Option<Candidates>,
+    key: Option<&'a Key>,
     /// The tables of routes so far, by their names: at most one a route.
     routed: Vec<(String, Rc<Table>)>,
     /// The table of the records ahead, and where others follow; none before routes were looked at.
@@ -298,6 +309,10 @@ impl Taking<'_> {
             };
             message.end_at(end - self.first);
             match self.push_into(&table, message) {
+                // Runs may be short and many.
+                Stopped::AtEnd if R::PASS_BY_PASS && self.at - self.first < message.records() => {
+                    return Ok(Stopped::Pass);
+                }
                 Stopped::AtEnd => {}
                 stopped => return Ok(stopped),
             }
@@ -344,11 +359,10 @@ impl Taking<'_> {
             return Ok(Rc::clone(table));
         }
         let (database, table) = split_checked(name);
-        let default = &self.core.catalog.default_table().database;
-        let reached = |bill: &Bill| bill.reaches(database.unwrap_or(default), table, default);
-        // To those who do not reach it, it is not there.
-        if !self.bill.is_none_or(reached) {
-            return Err(Failure::Table(TableError::NotServed));
+        if let Some(key) = self.key {
+            self.core
+                .reach(key, database, Some(table))
+                .map_err(Failure::Access)?;
         }
         let table = self.core.table(database, Some(table)).map_err(Failure::Table)?;
         self.routed.push((name.to_owned(), Rc::clone(&table)));
@@ -428,23 +442,23 @@ impl Core {
         while buffer.capacity() < len {
             buffer.grow().map_err(|_| Failure::NoBuffer)?;
         }
-        let inflated = match len {
-            0 => Ok(0),
-            _ => snap::raw::Decoder::new().decompress(block, &mut buffer.spare()[..len]),
-        };
-        match inflated {
+        match snap::raw::Decoder::new().decompress(block, &mut buffer.spare()[..len]) {
             Ok(inflated) if inflated == len => buffer.filled(len),
             _ => return Err(malformed("its data is corrupt")),
         }
-        self.metrics.bytes_decoded.add(len as u64);
+        // The block itself was counted when it was received.
+        self.metrics
+            .bytes_decoded
+            .add(len.saturating_sub(block.len()) as u64);
         Ok(buffer)
     }
 }
 
 /// Bytes that a block of Snappy says it inflates to; `None` when it does not say.
 fn snappy_bytes(block: &[u8], limits: &Limits) -> Result<Option<usize>, Failure> {
-    let Ok(len) = snap::raw::decompress_len(block) else {
-        return Ok(None);
+    let len = match snap::raw::decompress_len(block) {
+        Ok(len) if !block.is_empty() => len,
+        _ => return Ok(None),
     };
     if len > limits.message_bytes_max {
         return Err(Failure::Body(BodyError::TooLong {

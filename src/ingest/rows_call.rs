@@ -21,6 +21,7 @@ use super::body::{BUSY, Failure, Intake, Source, Terms};
 use super::call::Refusal;
 use super::connection::{Plan, Session};
 use super::dialect::MessageForm;
+use super::message::Routes;
 use super::sender::{self, Bill};
 use super::table::Table;
 
@@ -169,7 +170,7 @@ impl Session<'_> {
             candidates,
             key,
         } = rows;
-        let (level, candidates) = (*level, *candidates);
+        let level = *level;
         self.bill = None;
         if let Some(key) = key {
             match Bill::open(core, key, Framing::OneMessage) {
@@ -230,7 +231,11 @@ impl Session<'_> {
             }
             Rows::Otlp(bytes) => {
                 let form = MessageForm::OtlpProtobuf;
-                let taken = self.take_received(form, table, candidates, bytes, terms, &mut pending.intake);
+                let routes = Routes {
+                    candidates: *candidates,
+                    key: key.as_deref(),
+                };
+                let taken = self.take_received(form, table, routes, bytes, terms, &mut pending.intake);
                 if let Err(failure) = taken.await {
                     pending.intake.failure = Some(failure);
                 }

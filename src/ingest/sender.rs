@@ -113,11 +113,6 @@ impl Bill {
         Ok(bill)
     }
 
-    /// Whether its key reaches a table that a route has chosen.
-    pub(super) fn reaches(&self, database: &str, table: &str, default_database: &str) -> bool {
-        self.key.reach(database, table, default_database).is_ok()
-    }
-
     /// So many bytes of the body came.
     pub(super) fn bytes_came(&self, bytes: u64, core: &Core) {
         if self.owes_bytes {

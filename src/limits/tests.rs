@@ -159,8 +159,15 @@ fn adds_up_the_memory_by_hand() {
         4 * 1024 * 1024 + memory.histograms_bytes + 200_000
     );
     assert_eq!(memory.tls_sessions_bytes, 2 * 98_304);
-    let per_core =
-        50_960 + 196_608 + 721_588 + 5_000_000 + 147_000 + 1_200_000 + 2_201_100 + 896 + memory.histograms_bytes;
+    let per_core = 50_960
+        + 196_608
+        + 721_588
+        + 5_000_000
+        + 147_000
+        + 1_200_000
+        + 2_201_100
+        + 896
+        + memory.histograms_bytes;
     assert_eq!(memory.per_core_bytes(), per_core);
     assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes + 70_000);
 }

@@ -155,6 +155,10 @@ impl<'b> Value<'b> {
     /// # Errors
     /// An escape that Go does not have.
     pub(super) fn unescape(self, room: &mut [u8]) -> Result<usize, Malformed> {
+        if let Some(plain) = self.plain() {
+            room[..plain.len()].copy_from_slice(plain.as_bytes());
+            return Ok(plain.len());
+        }
         let (mut rest, mut len) = (self.written.as_bytes(), 0);
         let mut put = |bytes: &[u8]| {
             room[len..len + bytes.len()].copy_from_slice(bytes);

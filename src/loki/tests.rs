@@ -258,7 +258,7 @@ fn a_bad_entry_is_rejected_alone() {
         (entry("").bytes(3, b"\x0a\x05four"), RejectReason::Protobuf),
         (proto().message(1, time(1, 1_000_000_000)), RejectReason::Rule),
         (proto().message(1, time(u64::MAX, 0)), RejectReason::Rule),
-        (proto().message(1, time(1 << 34, 0)), RejectReason::Range),
+        (proto().message(1, time(1 << 34, 0)), RejectReason::Time),
     ] {
         let taken = take(&proto().message(1, stream("{}", [entry("a"), bad, entry("c")])));
         assert_eq!((taken.accepted, taken.errors.count), (2, 1), "{reason:?}");

@@ -28,7 +28,7 @@ for await (const line of createInterface({ input: process.stdin })) {
         level: row.level,
         message: row.message,
         timestamp: row.time_ms,
-        labels: { client, app: row.service, seq: row.seq },
+        labels: { client, app: row.service, seq: String(row.seq) },
     });
 }
 await new Promise((resolve) => setImmediate(resolve));

@@ -16,5 +16,5 @@ logger.setLevel(logging.DEBUG)
 logger.addHandler(handler)
 for line in sys.stdin:
     row = json.loads(line)
-    tags = {"app": row["service"], "seq": row["seq"]}
+    tags = {"app": row["service"], "seq": str(row["seq"])}
     logger.log(logging.getLevelName(row["level"].upper()), "%s", row["message"], extra={"tags": tags})

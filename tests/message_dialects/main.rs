@@ -19,6 +19,9 @@ const PYTHON_PACKAGES: [&str; 1] = ["python-logging-loki==0.3.1"];
 // protobufjs comes with winston-loki.
 const NODE_PACKAGES: [&str; 3] = ["winston@3", "winston-loki@6.1.7", "snappy@7"];
 
+/// Known to every client.
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
 /// Lines that each client sends of each service.
 const LINES_OF_SERVICE: usize = 40;
 
@@ -156,7 +159,7 @@ fn rows() -> Vec<Value> {
             "seq": seq,
             "service": service.chars().take(32).collect::<String>(),
             "message": if message.is_empty() { "-".to_owned() } else { message.chars().take(4096).collect() },
-            "level": ["debug", "info", "warn", "error"][seq % 4],
+            "level": LEVELS[seq % LEVELS.len()],
             "time_ms": 1_750_000_000_000_u64 + 1001 * seq as u64,
         })
     });
@@ -192,8 +195,9 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
     let rows = rows();
     let log = server.directory().join("client.txt");
     let base = format!("http://127.0.0.1:{}", server.port);
-    let push = format!("{base}/loki/api/v1/push");
-    let old_push = format!("{base}/api/prom/push");
+    // A request a line: none of them waits for its INSERT.
+    let push = format!("{base}/loki/api/v1/push?ack=wal");
+    let old_push = format!("{base}/api/prom/push?ack=wal");
     for (language, script, target, form) in [
         (Language::Python, "loki.py", &push, "1"),
         (Language::Python, "loki.py", &old_push, "0"),
@@ -205,6 +209,10 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
             continue;
         };
         assert_eq!(said, "", "{client}");
+        let count = format!("SELECT count() FROM otel_logs WHERE ResourceAttributes['client'] = '{client}'");
+        eventually("its rows", || {
+            (server.sql(&count) == rows.len().to_string()).then_some(())
+        });
         let found = found(
             &server,
             &format!(

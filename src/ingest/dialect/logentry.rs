@@ -1,6 +1,6 @@
 //! The LogEntry API: 202 with counts, or 400 with every reason.
 
-use serde_json::{Value, json};
+use std::iter;
 
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
@@ -9,7 +9,7 @@ use crate::idempotency::{STORED_BODY_BYTES_MAX, StoredReply};
 use crate::ingest::answer::Answer;
 use crate::ingest::body::Intake;
 
-use super::{BodyForm, Dialect, Found, MessageForm, media_type};
+use super::{BodyForm, Dialect, Found, MessageForm, media_type, put, put_text};
 
 /// The dialect in one of its encodings.
 pub(super) struct LogEntry {
@@ -60,18 +60,13 @@ impl Dialect for LogEntry {
 
     fn stored(&self, answer: &Answer, intake: &Intake) -> StoredReply {
         let (status, reply) = (status(answer, intake), answer.reply());
-        let mut body = body(answer, intake, status);
-        if body.to_string().len() > STORED_BODY_BYTES_MAX {
-            body["errors"] = json!([]);
+        let mut body = Vec::new();
+        put_body(answer, answer.errors(intake), status, &mut body);
+        if body.len() > STORED_BODY_BYTES_MAX {
+            body.clear();
+            put_body(answer, iter::empty(), status, &mut body);
         }
-        let body = body.to_string();
-        StoredReply::new(
-            status,
-            reply.accepted,
-            reply.rejected,
-            answer.level(),
-            body.as_bytes(),
-        )
+        StoredReply::new(status, reply.accepted, reply.rejected, answer.level(), &body)
     }
 
     fn answer(
@@ -83,7 +78,9 @@ impl Dialect for LogEntry {
         intake: &Intake,
     ) -> Status {
         let status = status(answer, intake);
-        put(replier, out, envelope, status, &body(answer, intake, status));
+        replier.message(out, envelope, status, "application/json", |out| {
+            put_body(answer, answer.errors(intake), status, out);
+        });
         status
     }
 
@@ -95,8 +92,11 @@ impl Dialect for LogEntry {
         status: Status,
         sentence: &dyn std::fmt::Display,
     ) {
-        let body = json!({"success": false, "message": sentence.to_string(), "errors": []});
-        put(replier, out, envelope, status, &body);
+        replier.message(out, envelope, status, "application/json", |out| {
+            out.extend_from_slice(b"{\"success\":false,\"message\":");
+            put_text(&sentence.to_string(), out);
+            out.extend_from_slice(b",\"errors\":[]}");
+        });
     }
 }
 
@@ -109,34 +109,39 @@ fn status(answer: &Answer, intake: &Intake) -> Status {
     }
 }
 
-fn body(answer: &Answer, intake: &Intake, status: Status) -> Value {
+fn put_body<'e>(
+    answer: &Answer,
+    errors: impl Iterator<Item = (u64, &'e str)>,
+    status: Status,
+    out: &mut Vec<u8>,
+) {
     let reply = answer.reply();
     let (accepted, rejected) = (reply.accepted, reply.rejected);
-    let message = match (status, accepted, rejected) {
-        (Status::Accepted, 1, 0) => "1 log was accepted".to_owned(),
-        (Status::Accepted, _, 0) => format!("{accepted} logs were accepted"),
-        (Status::Accepted, _, _) => format!("{accepted} logs were accepted, {rejected} were rejected"),
-        (_, 0, _) => "no log was accepted".to_owned(),
-        _ => format!("only {accepted} logs were accepted"),
-    };
-    let errors: Vec<Value> = answer
-        .errors(intake)
-        .map(|(index, error)| json!({"index": index, "error": error}))
-        .collect();
-    let seconds = answer.took_ms().max(1) as f64 / 1000.0;
-    let mut body = json!({
-        "success": status == Status::Accepted,
-        "message": message,
-        "stats": {"accepted": accepted, "rejected": rejected, "throughput": accepted as f64 / seconds},
-    });
-    if !errors.is_empty() {
-        body["errors"] = errors.into();
+    let is_success = status == Status::Accepted;
+    put(out, format_args!("{{\"success\":{is_success},\"message\":\""));
+    match (is_success, accepted, rejected) {
+        (true, 1, 0) => put(out, format_args!("1 log was accepted")),
+        (true, _, 0) => put(out, format_args!("{accepted} logs were accepted")),
+        (true, _, _) => put(
+            out,
+            format_args!("{accepted} logs were accepted, {rejected} were rejected"),
+        ),
+        (false, 0, _) => put(out, format_args!("no log was accepted")),
+        (false, _, _) => put(out, format_args!("only {accepted} logs were accepted")),
     }
-    body
-}
-
-fn put(replier: &Replier, out: &mut Vec<u8>, envelope: Envelope, status: Status, body: &Value) {
-    replier.message(out, envelope, status, "application/json", |out| {
-        out.extend_from_slice(body.to_string().as_bytes());
-    });
+    let throughput = accepted as f64 * 1000.0 / answer.took_ms().max(1) as f64;
+    put(
+        out,
+        format_args!(
+            "\",\"stats\":{{\"accepted\":{accepted},\"rejected\":{rejected},\"throughput\":{throughput}}}"
+        ),
+    );
+    let mut separator = ",\"errors\":[";
+    for (index, error) in errors {
+        put(out, format_args!("{separator}{{\"index\":{index},\"error\":"));
+        put_text(error, out);
+        out.push(b'}');
+        separator = ",";
+    }
+    out.extend_from_slice(if separator == "," { b"]}" } else { b"}" });
 }

@@ -1,14 +1,12 @@
 //! LogTide's ingestion: 200 with what was received and what was rejected.
 
-use serde_json::{Value, json};
-
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
 use crate::ingest::answer::Answer;
 use crate::ingest::body::Intake;
 
-use super::{BodyForm, Dialect, Found, MessageForm};
+use super::{BodyForm, Dialect, Found, MessageForm, put, put_text};
 
 /// The dialect of one of its paths.
 pub(super) struct LogTide(MessageForm);
@@ -45,25 +43,32 @@ impl Dialect for LogTide {
             None if reply.accepted > 0 => (Status::Ok, None),
             None => (Status::BadRequest, Some("no log was accepted".to_owned())),
         };
-        let rejected: Vec<Value> = answer
-            .errors(intake)
-            .map(|(index, reason)| json!({"index": index, "reason": reason}))
-            .collect();
         let now = chrono::DateTime::from_timestamp(replier.unix_s() as i64, 0).unwrap_or_default();
-        let mut body = json!({
-            "received": reply.accepted,
-            "rejected": rejected,
-            "timestamp": now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        });
-        // Only the first are spelled out.
-        if reply.rejected > rejected.len() as u64 {
-            body["rejected_count"] = reply.rejected.into();
-        }
-        if let Some(error) = error {
-            body["error"] = error.into();
-        }
         replier.message(out, envelope, status, "application/json", |out| {
-            out.extend_from_slice(body.to_string().as_bytes());
+            let mut spelled_out = 0;
+            put(
+                out,
+                format_args!("{{\"received\":{},\"rejected\":[", reply.accepted),
+            );
+            for (index, reason) in answer.errors(intake) {
+                let separator = if spelled_out == 0 { "" } else { "," };
+                put(out, format_args!("{separator}{{\"index\":{index},\"reason\":"));
+                put_text(reason, out);
+                out.push(b'}');
+                spelled_out += 1;
+            }
+            put(
+                out,
+                format_args!("],\"timestamp\":\"{}\"", now.format("%Y-%m-%dT%H:%M:%S.000Z")),
+            );
+            if reply.rejected > spelled_out {
+                put(out, format_args!(",\"rejected_count\":{}", reply.rejected));
+            }
+            if let Some(error) = error {
+                out.extend_from_slice(b",\"error\":");
+                put_text(&error, out);
+            }
+            out.push(b'}');
         });
         status
     }
