@@ -30,7 +30,13 @@ pub mod access;
 pub mod http;
 pub mod ingest;
 pub mod json;
+pub mod logentry;
+pub mod logger;
+pub mod logtide;
+pub mod loki;
+pub mod message;
 pub mod otlp;
+pub mod protobuf;
 pub mod routing;
 
 // Rows to columns in wire form.

@@ -111,8 +111,10 @@ limits! {
     line_bytes_max: usize = 1024 * 1024, 1024..=256 * MIB;
     /// One request body after de-chunking and inflating. Memory does not grow with it.
     body_bytes_max: u64 = 4 * 1024 * 1024 * 1024, 1024..=1024 * GIB;
-    /// A body that is one message (OTLP), after de-chunking and inflating: it is received whole, into a buffer lent for it.
-    message_bytes_max: usize = 8 * 1024 * 1024, 4096..=GIB;
+    /// A body that is one message (OTLP, Loki, LogEntry, LogTide), after de-chunking and inflating: it is received whole, into a buffer lent for it.
+    message_bytes_max: usize = 10 * 1024 * 1024, 4096..=GIB;
+    /// Labels of one stream of a Loki push, which every entry of it is stored with. Loki's own bounds come to 45 KiB.
+    labels_bytes_max: usize = 64 * 1024, 1024..=MIB;
     /// Inflated bytes allowed for each compressed byte, beyond the first `inflate_free_bytes`.
     inflate_ratio_max: u64 = 200, 2..=1_000_000;
     /// Inflated bytes every request may have before the ratio is looked at.

@@ -23,6 +23,8 @@ pub enum RowRefusal {
     TooLong,
     /// Nested deeper than `depth_max`.
     TooDeep,
+    /// A rule of its protocol, which is said.
+    Rule(&'static str),
 }
 
 impl RowRefusal {
@@ -35,6 +37,7 @@ impl RowRefusal {
             RowRefusal::Utf8 => RejectReason::Utf8,
             RowRefusal::TooLong => RejectReason::TooLong,
             RowRefusal::TooDeep => RejectReason::TooDeep,
+            RowRefusal::Rule(_) => RejectReason::Rule,
         }
     }
 }
@@ -49,8 +52,9 @@ impl std::fmt::Display for RowRefusal {
                 "a field is of the wrong type, or no number, hexadecimal or Base64 as it should be"
             }
             RowRefusal::Utf8 => "a text in it is not valid UTF-8",
-            RowRefusal::TooLong => "the record, with its resource and scope, is too long",
+            RowRefusal::TooLong => "the record, with what it shares with others, is too long",
             RowRefusal::TooDeep => "a value is nested too deep",
+            RowRefusal::Rule(rule) => rule,
         })
     }
 }

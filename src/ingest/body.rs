@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::Refusal;
 use crate::ack::{AckId, AckLevel};
 use crate::batch::RowInput;
 use crate::http::body::{BodyDecoder, BodyError};
@@ -16,13 +17,13 @@ use crate::http::status::Status;
 use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::runtime;
+use crate::runtime::{self, Connection};
 use crate::wal::log::LogError;
 
-use super::Core;
 use super::connection::Session;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
+use super::{Core, TableError};
 
 /// What became of a body.
 pub(super) struct Intake {
@@ -53,6 +54,10 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
+    /// The key does not reach the table that its rows are routed to.
+    Access(Refusal),
+    /// The table that its rows are routed to cannot take any.
+    Table(TableError),
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
     /// No memory for a longer row could be lent.
@@ -66,6 +71,8 @@ impl Failure {
         match self {
             Failure::Body(error) => error.status(),
             Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
+            Failure::Access(refusal) => refusal.status(),
+            Failure::Table(error) => error.status(),
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
@@ -78,6 +85,8 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
+            Failure::Access(refusal) => refusal.fmt(f),
+            Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {
@@ -319,33 +328,9 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    /// [`Core::wait_for_room`], after which the body comes on.
     pub(super) async fn wait_for_room(&mut self, table: &Rc<Table>) -> bool {
-        let core = self.core;
-        self.connection
-            .watch()
-            .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
-        let freed = loop {
-            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
-            if core.has_room() {
-                core.seal_full(table);
-                break true;
-            }
-            let mut notified = pin!(core.freed.notified());
-            let waited = poll_fn(|cx| {
-                if notified.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
-                if self.connection.poll_deadline(cx) {
-                    Poll::Ready(false)
-                } else {
-                    Poll::Pending
-                }
-            });
-            if !waited.await {
-                break false;
-            }
-        };
+        let freed = self.core.wait_for_room(&self.connection, table).await;
         self.expect_progress();
         freed
     }
@@ -380,6 +365,34 @@ impl Core {
         }
     }
 
+    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    pub(super) async fn wait_for_room(&self, connection: &Connection, table: &Rc<Table>) -> bool {
+        connection
+            .watch()
+            .set_deadline(self.clock.now_ms() + self.limits.ack_deadline_ms);
+        loop {
+            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
+            if self.has_room() {
+                self.seal_full(table);
+                return true;
+            }
+            let mut notified = pin!(self.freed.notified());
+            let waited = poll_fn(|cx| {
+                if notified.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if connection.poll_deadline(cx) {
+                    Poll::Ready(false)
+                } else {
+                    Poll::Pending
+                }
+            });
+            if !waited.await {
+                return false;
+            }
+        }
+    }
+
     /// Pushes rows of `input` from `at` on into the table's batches, sealing those that are full, until all are in, one cannot be
     /// sealed, or others should have a turn.
     pub(super) fn push(
@@ -403,7 +416,7 @@ impl Core {
     pub(super) fn push_whole(
         &self,
         table: &Rc<Table>,
-        text: RowsText<'_>,
+        input: &impl RowInput,
         first_row: u64,
         errors: &mut RowErrors,
         terms: Terms,
@@ -412,7 +425,7 @@ impl Core {
             self.seal_now(table, batch);
             true
         };
-        self.push_with(table, &text, 0, first_row, errors, terms, true, seal)
+        self.push_with(table, input, 0, first_row, errors, terms, true, seal)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what its two callers share")]
@@ -467,7 +480,7 @@ impl Core {
                 end.blocked = true;
                 break;
             }
-            if I::PASS_BY_PASS {
+            if I::PASS_BY_PASS && !commits {
                 break;
             }
         }

@@ -18,13 +18,14 @@ use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
 use crate::mapping::Reading;
-use crate::routing::{RequestFacts, RowFacts, split_checked};
+use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake, Terms};
-use super::dialect::{self, BodyForm, Dialect, Found, OWN};
+use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
 use super::keyed::KeyedRequest;
+use super::message::Routes;
 use super::port::Port;
 use super::sender::{self, Bill};
 use super::table::Table;
@@ -79,7 +80,7 @@ struct Reply {
 
 /// What a request asks for, once its head is understood and no longer needed.
 pub(super) struct Plan {
-    dialect: &'static dyn Dialect,
+    pub(super) dialect: &'static dyn Dialect,
     action: Action,
     pub(super) framing: Framing,
     pub(super) encoding: Encoding,
@@ -92,8 +93,12 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        /// The routes its rows may take; none when it names its table.
+        candidates: Option<Candidates>,
         key: Option<Rc<Key>>,
     },
+    /// It asks for what does not depend on rows.
+    Tell(Fixed),
     Refuse {
         status: Status,
         sentence: Sentence,
@@ -303,8 +308,14 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level, key) = match &plan.action {
-            Action::Ingest { table, level, key } => (Rc::clone(table), *level, key),
+        let (table, level, candidates, key) = match &plan.action {
+            Action::Ingest {
+                table,
+                level,
+                candidates,
+                key,
+            } => (Rc::clone(table), *level, *candidates, key),
+            Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -393,7 +404,12 @@ impl<'c> Session<'c> {
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, framing, encoding, terms).await
+                                let routes = Routes {
+                                    candidates,
+                                    key: key.as_deref(),
+                                };
+                                self.take_message(form, &table, routes, framing, encoding, terms)
+                                    .await
                             }
                         };
                         taken.map(|intake| (intake, None))
@@ -438,6 +454,20 @@ impl<'c> Session<'c> {
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Answers what does not depend on rows.
+    async fn tell(&mut self, plan: &Plan, fixed: &Fixed) -> io::Result<Next> {
+        self.settle_all().await?;
+        self.core.replier.borrow().message(
+            &mut self.out,
+            plan.refusal_envelope(),
+            fixed.status,
+            fixed.content_type,
+            |out| out.extend_from_slice(fixed.body.as_bytes()),
+        );
+        self.core.metrics.request(fixed.status.code());
+        self.discard(plan).await
     }
 
     /// Gives the answer a request with the same key had.
@@ -619,8 +649,9 @@ impl<'c> Session<'c> {
             }
             return self.answer_late(&reply);
         };
+        let took_ms = (core.clock.now_ns() - reply.started_ns) / 1_000_000;
         let answer = match reply.intake.answer(reply.level, refused) {
-            Ok(answer) => answer,
+            Ok(answer) => answer.after(took_ms),
             Err((status, sentence)) => {
                 let is_empty = reply.intake.failure.is_none();
                 let answered = is_empty.then(|| {
@@ -636,7 +667,7 @@ impl<'c> Session<'c> {
             }
         };
         if let Some(keyed) = reply.keyed {
-            core.key_answered(keyed, Some(answer.stored(&reply.intake)));
+            core.key_answered(keyed, Some(reply.dialect.stored(&answer, &reply.intake)));
         }
         let status = reply.dialect.answer(
             &core.replier.borrow(),
@@ -762,8 +793,9 @@ fn route(
     let (dialect, accept) = match found {
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
+        Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
         Found::Nothing => {
-            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs";
+            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs, Loki's to /loki/api/v1/push";
             return (OWN, refuse(Status::NotFound, Sentence::Fixed(sentence)));
         }
     };
@@ -774,8 +806,15 @@ fn route(
     if head.method != "POST" {
         return (dialect, Action::MethodNotAllowed);
     }
+    if head.encoding == Encoding::Snappy && dialect.body() != BodyForm::Message(MessageForm::LokiProtobuf) {
+        let sentence = "Content-Encoding: snappy is taken of Loki's protobuf only";
+        return (
+            dialect,
+            refuse(Status::UnsupportedMediaType, Sentence::Fixed(sentence)),
+        );
+    }
     if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
-        let sentence = "an Idempotency-Key is kept for rows of /ingest only; send this without one";
+        let sentence = "an Idempotency-Key is kept for /ingest and /api/logs only; send this without one";
         return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
     }
     let written = uri::query_parameter(head.query, "ack")
@@ -789,45 +828,53 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let (database, table) = core.table_of(port, key.as_deref(), head, named);
+    let (database, table, candidates) = core.table_of(port, key.as_deref(), head, named);
     if let Some(key) = &key {
-        let default = core.catalog.default_table();
         // Before it is looked for: whether a table exists is told to those who reach it.
-        let reached = key.reach(
-            database.unwrap_or(&default.database),
-            table.unwrap_or(&default.table),
-            &default.database,
-        );
-        if let Err(refusal) = reached {
+        if let Err(refusal) = core.reach(key, database, table) {
             return (dialect, refuse_sender(refusal));
         }
     }
     let action = match (core.table(database, table), accept) {
-        (Err(error), _) => refuse(
-            match error {
-                TableError::NotServed => Status::NotFound,
-                TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
-            },
-            Sentence::Table(error),
-        ),
+        (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok(table), None) => Action::Ingest { table, level, key },
+        (Ok(table), None) => Action::Ingest {
+            table,
+            level,
+            candidates,
+            key,
+        },
     };
     (dialect, action)
 }
 
 impl Core {
+    /// Whether rows under `key` may go to a table; missing parts of its name are the default table's.
+    pub(super) fn reach(
+        &self,
+        key: &Key,
+        database: Option<&str>,
+        table: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let default = self.catalog.default_table();
+        key.reach(
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+            &default.database,
+        )
+    }
+
     /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
-    /// default one.
+    /// default one. With them the routes that its rows may take.
     fn table_of<'a>(
         &'a self,
         port: &'a Port,
         key: Option<&'a Key>,
         head: &Head<'_>,
         named: uri::IngestPath<'a>,
-    ) -> (Option<&'a str>, Option<&'a str>) {
+    ) -> (Option<&'a str>, Option<&'a str>, Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return (named.database, named.table);
+            return (named.database, named.table, None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -837,10 +884,10 @@ impl Core {
         let configured = self.router.table(candidates, RowFacts::default());
         let of_key = key.and_then(|key| key.table.as_deref());
         match configured.or(of_key).or(port.table.as_deref()) {
-            None => (None, None),
+            None => (None, None, Some(candidates)),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                (database, Some(table))
+                (database, Some(table), Some(candidates))
             }
         }
     }

@@ -38,6 +38,7 @@ use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
 use crate::http::receive_buffer::BufferPool;
 use crate::http::reply::Replier;
+use crate::http::status::Status;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
@@ -712,6 +713,13 @@ enum TableError {
 }
 
 impl TableError {
+    fn status(self) -> Status {
+        match self {
+            TableError::NotServed => Status::NotFound,
+            TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
+        }
+    }
+
     fn sentence(self) -> &'static str {
         match self {
             TableError::NotServed => {

@@ -27,11 +27,13 @@ pub enum RejectReason {
     Time,
     /// Not protobuf.
     Protobuf,
+    /// Against a rule of its protocol: a field is missing, or out of its bounds.
+    Rule,
 }
 
 impl RejectReason {
     /// Every reason; `as usize` is its place here.
-    pub const ALL: [RejectReason; 10] = [
+    pub const ALL: [RejectReason; 11] = [
         RejectReason::Json,
         RejectReason::Utf8,
         RejectReason::NotObject,
@@ -42,6 +44,7 @@ impl RejectReason {
         RejectReason::Range,
         RejectReason::Time,
         RejectReason::Protobuf,
+        RejectReason::Rule,
     ];
 
     /// Its name in metrics.
@@ -57,6 +60,7 @@ impl RejectReason {
             RejectReason::Range => "range",
             RejectReason::Time => "time",
             RejectReason::Protobuf => "protobuf",
+            RejectReason::Rule => "rule",
         }
     }
 }

@@ -8,64 +8,13 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::reply::{put_json_response, put_json_status, put_response, put_status};
-use super::wire::{put_bytes_field, put_fixed64_field, put_varint_field};
 use super::*;
-use crate::batch::{RowInput, TableSink};
-use crate::clickhouse::frame::FrameEncoder;
-use crate::column::rows::Rows;
-use crate::json::{Parser, RejectReason, RowErrors};
+use crate::json::RejectReason;
 use crate::limits::Limits;
-use crate::mapping::MappingConfig;
-use crate::schema::{RawColumn, Schema, TableName, TableSchema};
+use crate::message::testing::{Proto, Taken, default_table, name, proto, take_all};
+use crate::schema::{RawColumn, Schema, TableSchema};
 
-const NOW_NS: i64 = 1_700_000_000_123_456_789;
 const TIME_NS: u64 = 1_700_000_001_000_000_002;
-
-fn name() -> TableName {
-    TableName {
-        database: "d".into(),
-        table: "t".into(),
-    }
-}
-
-fn default_table() -> Schema {
-    Arc::new(TableSchema::default_table(name()))
-}
-
-/// A message of nested messages, field by field.
-#[derive(Default, Clone)]
-struct Proto(Vec<u8>);
-
-impl Proto {
-    fn bytes(mut self, number: u32, bytes: impl AsRef<[u8]>) -> Proto {
-        put_bytes_field(number, bytes.as_ref(), &mut self.0);
-        self
-    }
-
-    fn varint(mut self, number: u32, value: u64) -> Proto {
-        put_varint_field(number, value, &mut self.0);
-        self
-    }
-
-    fn fixed64(mut self, number: u32, value: u64) -> Proto {
-        put_fixed64_field(number, value, &mut self.0);
-        self
-    }
-
-    fn fixed32(mut self, number: u8, value: u32) -> Proto {
-        self.0.push(number << 3 | 5);
-        self.0.extend_from_slice(&value.to_le_bytes());
-        self
-    }
-
-    fn message(self, number: u32, message: Proto) -> Proto {
-        self.bytes(number, message.0)
-    }
-}
-
-fn proto() -> Proto {
-    Proto::default()
-}
 
 fn text(value: &str) -> Proto {
     proto().bytes(1, value)
@@ -87,53 +36,9 @@ fn request(records: impl IntoIterator<Item = Proto>) -> Proto {
     proto().message(1, proto().message(2, scope_logs))
 }
 
-struct Taken {
-    rows: Vec<Json>,
-    errors: RowErrors,
-    accepted: u64,
-}
-
-fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, wire::Malformed> {
+fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, crate::protobuf::Malformed> {
     let message = Message::parse(&request.0)?;
     Ok(take_all(schema, limits, &message))
-}
-
-fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput) -> Taken {
-    let mut sink = TableSink::new(Schema::clone(schema), &MappingConfig::default(), limits);
-    let (mut parser, mut errors) = (Parser::new(limits), RowErrors::new(limits));
-    let mut encoder = FrameEncoder::new();
-    let mut rows = Vec::new();
-    let mut seal = |sink: &mut TableSink, batch: usize| {
-        let mut frames = Vec::new();
-        sink.seal(batch, &mut encoder, &mut frames);
-        let block = Rows::read(&frames).unwrap();
-        for row in 0..block.len() {
-            let mut json = Vec::new();
-            block.put_json(row, &mut json);
-            rows.push(serde_json::from_slice(&json).unwrap());
-        }
-    };
-    let (mut at, mut accepted) = (0, 0);
-    while at < message.end() {
-        let pushed = message.push(at, &mut sink, &mut parser, at as u64, NOW_NS, &mut errors);
-        assert!(pushed.rows > 0 || pushed.blocked_on.is_some(), "no end in sight");
-        assert_eq!(pushed.consumed as u64, pushed.rows);
-        at += pushed.consumed;
-        accepted += pushed.accepted;
-        if let Some(batch) = pushed.blocked_on {
-            seal(&mut sink, batch);
-        }
-    }
-    assert_eq!(accepted + errors.count, message.end() as u64);
-    for batch in sink.open().map(|(batch, _)| batch).collect::<Vec<_>>() {
-        seal(&mut sink, batch);
-    }
-    assert_eq!(accepted, rows.len() as u64);
-    Taken {
-        rows,
-        errors,
-        accepted,
-    }
 }
 
 fn rows(request: &Proto) -> Vec<Json> {

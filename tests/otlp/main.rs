@@ -350,7 +350,7 @@ fn replies_are_in_the_encoding_of_the_request() {
         );
         assert!(value["message"].as_str().unwrap().contains(words), "{value}");
     }
-    let large = " ".repeat(9 << 20);
+    let large = " ".repeat(11 << 20);
     let (reply, value) = post_json(&server, "/v1/logs", &large);
     assert_eq!((reply.status, &value["code"]), (413, &json!(8)));
 

@@ -3,7 +3,6 @@
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
-use crate::http::uri::{self, IngestPath, UriError};
 use crate::ingest::answer::Answer;
 use crate::ingest::body::Intake;
 use crate::otlp::reply::{put_json_response, put_json_status, put_response, put_status};
@@ -55,10 +54,6 @@ impl Dialect for Otlp {
         BodyForm::Message(self.form)
     }
 
-    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError> {
-        super::table_by_query_or_header(head, scratch)
-    }
-
     fn answer(
         &self,
         replier: &Replier,
@@ -72,7 +67,7 @@ impl Dialect for Otlp {
             // Also when no record was taken: nothing of it is worth sending again, and the client is told.
             None => Status::Ok,
         };
-        let message = reasons(answer, intake);
+        let message = reasons(answer, intake, "record");
         replier.message(out, envelope, status, self.content_type, |out| match status {
             Status::Ok => (self.put_response)(answer.reply().rejected, &message, out),
             _ => (self.put_status)(rpc_code(status), &message, out),

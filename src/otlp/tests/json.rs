@@ -1,7 +1,12 @@
 //! The JSON form beside the protobuf form of the same records.
 
 use super::*;
-use crate::json::{MessageParser, RowFaultKind};
+use crate::batch::{RowInput, TableSink};
+use crate::clickhouse::frame::FrameEncoder;
+use crate::column::rows::Rows;
+use crate::json::{MessageParser, Parser, RowErrors, RowFaultKind};
+use crate::mapping::MappingConfig;
+use crate::message::testing::NOW_NS;
 
 fn take_json(limits: &Limits, text: &[u8]) -> Result<Taken, String> {
     let mut parser = MessageParser::new(limits);

@@ -1,0 +1,102 @@
+//! Memory for texts that a message does not hold as they are stored.
+
+use std::mem;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
+use crate::column::{Node, StaticNode};
+use crate::limits::Limits;
+
+/// For texts that do not lie in the message as they are stored, for the length of a pass.
+pub struct Room<'t> {
+    room: &'t mut [u8],
+    /// Levels of nesting that a value may have.
+    pub(crate) depth_max: u32,
+    /// Bytes of labels that the records of a stream may share.
+    pub(crate) labels_bytes_max: usize,
+}
+
+impl<'t> Room<'t> {
+    pub(super) fn new(room: &'t mut [u8], limits: &Limits) -> Room<'t> {
+        Room {
+            room,
+            depth_max: limits.depth_max as u32,
+            labels_bytes_max: limits.labels_bytes_max,
+        }
+    }
+
+    /// Bytes that are left.
+    pub(super) fn bytes(&self) -> usize {
+        self.room.len()
+    }
+
+    /// Nanoseconds since 1970 as a time that is read for nothing else; 0 is none.
+    pub(crate) fn put_time(
+        &mut self,
+        nanos: u64,
+        place: Place,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<(), RowStop> {
+        if nanos == 0 {
+            return Ok(());
+        }
+        // From here on a number is read as nanoseconds (`timestamp`); before March 1973 it would be a later time.
+        if nanos >= 100_000_000_000_000_000 {
+            return row.put_node(place, Node::Static(StaticNode::U64(nanos)));
+        }
+        let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let room = self.take(text.len())?;
+        room.copy_from_slice(text.as_bytes());
+        row.put_node(place, Node::String(text_of(room)?))
+    }
+
+    /// An id of `digits` hexadecimal digits in either case, in lower case; `None` for another text, and for zeros, which stand
+    /// for no id.
+    pub(crate) fn hex_id(&mut self, id: &'t str, digits: usize) -> Result<Option<&'t str>, RowStop> {
+        let is_id = id.len() == digits
+            && id.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && id.bytes().any(|digit| digit != b'0');
+        match is_id {
+            true => self.lower_case(id).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// A text with its ASCII letters in lower case.
+    pub(crate) fn lower_case(&mut self, text: &'t str) -> Result<&'t str, RowStop> {
+        if !text.bytes().any(|letter| letter.is_ascii_uppercase()) {
+            return Ok(text);
+        }
+        let lower = self.take(text.len())?;
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
+        text_of(lower)
+    }
+
+    /// Bytes as a text.
+    pub(crate) fn base64(&mut self, bytes: &[u8]) -> Result<&'t str, RowStop> {
+        let room = self.take(bytes.len().div_ceil(3) * 4)?;
+        STANDARD
+            .encode_slice(bytes, room)
+            .expect("four letters for every three bytes");
+        text_of(room)
+    }
+
+    /// A part of the room for the rest of the pass, which has [`room_of`] the record.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<&'t mut [u8], RowStop> {
+        if bytes > self.room.len() {
+            return Err(RowRefusal::TooLong.into());
+        }
+        let (taken, rest) = mem::take(&mut self.room).split_at_mut(bytes);
+        self.room = rest;
+        Ok(taken)
+    }
+}
+
+/// Bytes of a message as a text.
+#[inline]
+pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, RowStop> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| RowRefusal::Utf8.into())
+}
