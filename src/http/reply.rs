@@ -145,6 +145,11 @@ impl Replier {
         replier
     }
 
+    /// Seconds a client is asked to wait before it comes again.
+    pub fn retry_after_s(&self) -> u32 {
+        self.retry_after_s
+    }
+
     /// Moves the Date header to `unix_s`. Cheap when the second has not changed.
     pub fn tick(&mut self, unix_s: u64) {
         if unix_s != self.unix_s {

@@ -17,10 +17,11 @@ use crate::http::status::Status;
 use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::runtime::{self, Connection};
+use crate::runtime;
 use crate::wal::log::LogError;
 
 use super::connection::Session;
+use super::link::Link;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
 use super::{Core, TableError};
@@ -117,6 +118,8 @@ pub(super) struct Terms {
 pub(super) enum Source {
     /// The receive buffer itself: plain bytes, their number known.
     Direct { left: u64 },
+    /// The receive buffer itself: plain bytes, to the end of a stream.
+    Open { received: u64, ended: bool },
     /// What the decoder makes of the receive buffer: chunked or compressed.
     Decoded {
         decoder: BodyDecoder,
@@ -134,7 +137,20 @@ impl Source {
                 let available = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
                 (&unread[..available], available as u64 == *left)
             }
+            Source::Open { ended, .. } => (buffer.unread(), *ended),
             Source::Decoded { content, done, .. } => (content.unread(), *done),
+        }
+    }
+
+    /// Nothing comes any more. False where that is no way for a body to end.
+    fn end(&mut self) -> bool {
+        match self {
+            Source::Direct { .. } => false,
+            Source::Open { ended, .. } => {
+                *ended = true;
+                true
+            }
+            Source::Decoded { decoder, .. } => decoder.end_stream(),
         }
     }
 
@@ -144,6 +160,7 @@ impl Source {
                 buffer.consume(bytes);
                 *left -= bytes as u64;
             }
+            Source::Open { .. } => buffer.consume(bytes),
             Source::Decoded { content, .. } => content.consume(bytes),
         }
     }
@@ -238,9 +255,24 @@ impl Session<'_> {
 
     pub(super) fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
         let limits = &self.core.limits;
+        let too_long = Failure::Body(BodyError::TooLong {
+            bytes_max: limits.body_bytes_max,
+        });
+        if framing
+            .length()
+            .is_some_and(|bytes| bytes > limits.body_bytes_max)
+        {
+            return Err(too_long);
+        }
         let left = match (framing, encoding) {
             (Framing::None, Encoding::Identity) => 0,
             (Framing::Length(left), Encoding::Identity) => left,
+            (Framing::Stream(_), Encoding::Identity) => {
+                return Ok(Source::Open {
+                    received: 0,
+                    ended: false,
+                });
+            }
             _ => {
                 let decoder = BodyDecoder::new(framing, encoding, limits, &self.core.decoders)
                     .map_err(Failure::Body)?;
@@ -252,11 +284,6 @@ impl Session<'_> {
                 });
             }
         };
-        if left > limits.body_bytes_max {
-            return Err(Failure::Body(BodyError::TooLong {
-                bytes_max: limits.body_bytes_max,
-            }));
-        }
         Ok(Source::Direct { left })
     }
 
@@ -309,14 +336,33 @@ impl Session<'_> {
                 return Ok(Err(no_room(cannot)));
             }
             match self.connection.read(self.buffer.spare()).await {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) if !source.end() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => match source {
+                    Source::Decoded { .. } => {}
+                    _ => return Ok(Ok(())),
+                },
                 Ok(received) => {
                     self.buffer.filled(received);
                     self.progressed(received as u64);
                     if self.buffer.spare().is_empty() {
                         core.enlarge(&mut self.buffer);
                     }
-                    if let Source::Direct { .. } = source {
+                    // Known with its last bytes, so that a body that is cut off is not taken up to there.
+                    if self.connection.is_at_end() {
+                        source.end();
+                    }
+                    if let Source::Open { received: all, .. } = source {
+                        *all += received as u64;
+                        if *all > core.limits.body_bytes_max {
+                            return Ok(Err(Failure::Body(BodyError::TooLong {
+                                bytes_max: core.limits.body_bytes_max,
+                            })));
+                        }
+                    }
+                    if !matches!(source, Source::Decoded { .. }) {
+                        if let Some(bill) = &self.bill {
+                            bill.bytes_came(received as u64, core);
+                        }
                         self.core.metrics.bytes_wire.add(received as u64);
                         self.core.metrics.bytes_decoded.add(received as u64);
                         return Ok(Ok(()));
@@ -366,7 +412,7 @@ impl Core {
     }
 
     /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
-    pub(super) async fn wait_for_room(&self, connection: &Connection, table: &Rc<Table>) -> bool {
+    pub(super) async fn wait_for_room(&self, connection: &Link, table: &Rc<Table>) -> bool {
         connection
             .watch()
             .set_deadline(self.clock.now_ms() + self.limits.ack_deadline_ms);

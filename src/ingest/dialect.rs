@@ -3,6 +3,7 @@
 //! A dialect is one file: its paths, the form of its bodies, where it names a table, its replies. All else is the same for
 //! all of them.
 
+pub(super) mod grpc;
 mod logentry;
 mod logger;
 mod logtide;
@@ -22,6 +23,7 @@ use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
+use super::call::Call;
 
 /// A protocol in front of the rows.
 pub(super) trait Dialect: Sync {
@@ -97,6 +99,10 @@ pub(super) enum MessageForm {
     LogEntry,
     LogEntryBatch,
     LogEntryJson,
+    /// Of a call.
+    IngestLogs,
+    /// Of a call.
+    SendLog,
     Logger,
     LogTide,
     /// One object, or one a line.
@@ -116,6 +122,10 @@ pub(super) enum Found {
     Rows(&'static dyn Dialect),
     /// Its body is of a media type that the path does not take; those it takes.
     WrongMediaType(&'static dyn Dialect, &'static str),
+    /// A call of gRPC that is more than rows; its refusals are those of the dialect.
+    Call(&'static dyn Dialect, Call),
+    /// It cannot be taken; why.
+    Refused(&'static dyn Dialect, Status, &'static str),
     /// It asks for what does not depend on rows.
     Fixed(&'static dyn Dialect, Fixed),
     /// Nothing is at its path.
@@ -126,7 +136,11 @@ impl Found {
     /// The dialect a refusal is put in.
     pub(super) fn dialect(&self) -> &'static dyn Dialect {
         match self {
-            Found::Rows(dialect) | Found::WrongMediaType(dialect, _) | Found::Fixed(dialect, _) => *dialect,
+            Found::Rows(dialect)
+            | Found::WrongMediaType(dialect, _)
+            | Found::Call(dialect, _)
+            | Found::Refused(dialect, ..)
+            | Found::Fixed(dialect, _) => *dialect,
             Found::Nothing => OWN,
         }
     }

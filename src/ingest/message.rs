@@ -14,13 +14,14 @@ use crate::json::{RejectReason, RowErrors, RowFault};
 use crate::limits::Limits;
 use crate::message::{Group, Message, Records, WrongStructure};
 use crate::routing::{Candidates, RowFacts, split_checked};
-use crate::runtime::{self, Connection};
+use crate::runtime;
 use crate::{logentry, logger, logtide, loki, otlp};
 
 use super::Core;
 use super::body::{Failure, Intake, PushEnd, Source, Terms};
 use super::connection::Session;
 use super::dialect::MessageForm;
+use super::link::Link;
 use super::table::Table;
 
 /// Why a body is not the message it should be.
@@ -89,22 +90,8 @@ impl Session<'_> {
             Ok(mut source) => {
                 let (bytes, _) = source.text(&self.buffer);
                 let len = bytes.len();
-                let mut taking = Taking {
-                    core,
-                    connection: &self.connection,
-                    table,
-                    candidates: routes
-                        .candidates
-                        .filter(|routes| core.router.depends_on_rows(*routes)),
-                    key: routes.key,
-                    routed: Vec::new(),
-                    run: None,
-                    terms,
-                    first: 0,
-                    at: 0,
-                    intake: &mut intake,
-                };
-                if let Err(failure) = taking.take(form, bytes).await {
+                let taken = self.take_received(form, table, routes, bytes, terms, &mut intake);
+                if let Err(failure) = taken.await {
                     intake.failure = Some(failure);
                 }
                 source.consume(&mut self.buffer, len);
@@ -116,8 +103,37 @@ impl Session<'_> {
         Ok(intake)
     }
 
+    /// Takes the records of a message that was received.
+    pub(super) async fn take_received(
+        &self,
+        form: MessageForm,
+        table: &Rc<Table>,
+        routes: Routes<'_>,
+        bytes: &[u8],
+        terms: Terms,
+        intake: &mut Intake,
+    ) -> Result<(), Failure> {
+        let core = self.core;
+        let mut taking = Taking {
+            core,
+            connection: &self.connection,
+            table,
+            candidates: routes
+                .candidates
+                .filter(|routes| core.router.depends_on_rows(*routes)),
+            key: routes.key,
+            routed: Vec::new(),
+            run: None,
+            terms,
+            first: 0,
+            at: 0,
+            intake,
+        };
+        taking.take(form, bytes).await
+    }
+
     /// Receives a body to its end, at most `message_bytes_max` of it.
-    async fn receive_message(
+    pub(super) async fn receive_message(
         &mut self,
         framing: Framing,
         encoding: Encoding,
@@ -126,7 +142,7 @@ impl Session<'_> {
         let too_long = Failure::Body(BodyError::TooLong {
             bytes_max: bytes_max as u64,
         });
-        if let (Framing::Length(bytes), Encoding::Identity) = (framing, encoding)
+        if let (Some(bytes), Encoding::Identity) = (framing.length(), encoding)
             && bytes > bytes_max as u64
         {
             return Ok(Err(too_long));
@@ -154,7 +170,7 @@ impl Session<'_> {
 /// A message whose records are being taken.
 struct Taking<'a> {
     core: &'a Rc<Core>,
-    connection: &'a Connection,
+    connection: &'a Link,
     table: &'a Rc<Table>,
     /// Routes that look at labels are among them.
     candidates: Option<Candidates>,
@@ -188,6 +204,11 @@ impl Taking<'_> {
                 let inflated = self.core.inflate_snappy(bytes)?;
                 self.take_records(&loki::Message::parse(inflated.unread())?).await
             }
+            MessageForm::IngestLogs => {
+                self.take_records(&logentry::Message::ingest_logs_request(bytes)?)
+                    .await
+            }
+            MessageForm::SendLog => self.take_records(&logger::Message::log_request(bytes)).await,
             MessageForm::LogEntry => self.take_records(&logentry::Message::entry(bytes)).await,
             MessageForm::LogEntryBatch => self.take_records(&logentry::Message::batch(bytes)?).await,
             MessageForm::OtlpJson
@@ -264,7 +285,9 @@ impl Taking<'_> {
                 MessageForm::OtlpProtobuf
                 | MessageForm::LokiProtobuf
                 | MessageForm::LogEntry
-                | MessageForm::LogEntryBatch => unreachable!("it is no JSON"),
+                | MessageForm::LogEntryBatch
+                | MessageForm::IngestLogs
+                | MessageForm::SendLog => unreachable!("it is no JSON"),
             }
         });
         pushed.map_err(|fault| Failure::Message(Malformed::Json(fault)))?

@@ -1,5 +1,6 @@
 //! OTLP/HTTP: an `ExportLogsServiceRequest`, answered in the encoding it came in.
 
+use crate::grpc::status::Code;
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
@@ -70,7 +71,7 @@ impl Dialect for Otlp {
         let message = reasons(answer, intake, "record");
         replier.message(out, envelope, status, self.content_type, |out| match status {
             Status::Ok => (self.put_response)(answer.reply().rejected, &message, out),
-            _ => (self.put_status)(rpc_code(status), &message, out),
+            _ => (self.put_status)(Code::of(status).number(), &message, out),
         });
         status
     }
@@ -91,22 +92,7 @@ impl Dialect for Otlp {
         sentence: &dyn std::fmt::Display,
     ) {
         replier.message(out, envelope, status, self.content_type, |out| {
-            (self.put_status)(rpc_code(status), &sentence.to_string(), out);
+            (self.put_status)(Code::of(status).number(), &sentence.to_string(), out);
         });
-    }
-}
-
-/// `google.rpc.Code` of an HTTP status.
-fn rpc_code(status: Status) -> u8 {
-    match status {
-        Status::Unauthorized => 16,
-        Status::Forbidden => 7,
-        Status::NotFound => 5,
-        Status::RequestTimeout => 4,
-        Status::ContentTooLarge | Status::TooManyRequests => 8,
-        Status::InternalServerError => 13,
-        Status::NotImplemented => 12,
-        Status::ServiceUnavailable => 14,
-        _ => 3,
     }
 }
