@@ -111,6 +111,8 @@ limits! {
     body_bytes_max: u64 = 4 * 1024 * 1024 * 1024, 1024..=1024 * GIB;
     /// A body that is one message (OTLP), after de-chunking and inflating: it is received whole, into a buffer lent for it.
     message_bytes_max: usize = 8 * 1024 * 1024, 4096..=GIB;
+    /// Actions of one Elasticsearch bulk request: its reply has an item for each, of some 200 bytes.
+    bulk_items_max: usize = 50_000, 1..=100_000;
     /// Inflated bytes allowed for each compressed byte, beyond the first `inflate_free_bytes`.
     inflate_ratio_max: u64 = 200, 2..=1_000_000;
     /// Inflated bytes every request may have before the ratio is looked at.

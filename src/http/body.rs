@@ -63,6 +63,7 @@ impl BodyError {
     pub fn status(&self) -> Status {
         match self {
             BodyError::Inflate(InflateError::PoolExhausted) => Status::ServiceUnavailable,
+            BodyError::Inflate(InflateError::BlockTooLong { .. }) => Status::ContentTooLarge,
             BodyError::Chunk(_) | BodyError::Inflate(_) | BodyError::Truncated { .. } => Status::BadRequest,
             BodyError::TooLong { .. } | BodyError::Bomb { .. } => Status::ContentTooLarge,
         }
@@ -164,6 +165,9 @@ impl BodyDecoder {
         while !step.done {
             let (framing, payload, end) = self.framing.next(&raw[step.consumed..])?;
             step.consumed += framing;
+            if end && let Some(inflater) = &mut self.inflater {
+                inflater.close()?;
+            }
             let payload = &raw[step.consumed..step.consumed + payload];
             let (read, wrote) = self.transfer(payload, &mut out[step.produced..])?;
             self.framing.took(read);

@@ -8,21 +8,26 @@ use std::task::Poll;
 
 use crate::ack::{AckId, AckLevel};
 use crate::batch::RowInput;
+use crate::elasticsearch::ActionError;
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
 use crate::http::receive_buffer::{CannotGrow, ReceiveBuffer};
 use crate::http::status::Status;
-use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
+use crate::json::{BodyFault, RowErrors, RowsText, Shape, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
+use crate::routing::Candidates;
 use crate::runtime;
 use crate::wal::log::LogError;
 
-use super::Core;
+use super::bulk::BulkTaken;
 use super::connection::Session;
+use super::dialect::Asked;
+use super::lines::TextLines;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
+use super::{Core, TableError};
 
 /// What became of a body.
 pub(super) struct Intake {
@@ -32,6 +37,12 @@ pub(super) struct Intake {
     pub errors: RowErrors,
     /// Why the body was not taken to its end.
     pub failure: Option<Failure>,
+    /// What the request's head said for its dialect alone.
+    pub asked: Asked,
+    /// What became of each action of a bulk request.
+    pub bulk: Option<Box<BulkTaken>>,
+    /// The body of a query.
+    pub query: Vec<u8>,
 }
 
 impl Intake {
@@ -40,6 +51,9 @@ impl Intake {
             accepted: 0,
             errors: RowErrors::new(limits),
             failure: None,
+            asked: Asked::Nothing,
+            bulk: None,
+            query: Vec::new(),
         }
     }
 }
@@ -53,6 +67,10 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
+    /// An action that is none, or too many of them.
+    Bulk(ActionError),
+    /// The table of some of its rows takes none.
+    Table(TableError),
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
     /// No memory for a longer row could be lent.
@@ -65,7 +83,9 @@ impl Failure {
     pub fn status(self) -> Status {
         match self {
             Failure::Body(error) => error.status(),
-            Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
+            Failure::Bulk(ActionError::TooMany | ActionError::TooManyIndexes) => Status::ContentTooLarge,
+            Failure::Json(_) | Failure::Message(_) | Failure::Bulk(_) => Status::BadRequest,
+            Failure::Table(error) => error.status(),
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
@@ -78,6 +98,8 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
+            Failure::Bulk(error) => error.fmt(f),
+            Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {
@@ -100,6 +122,16 @@ pub(super) type Waiting = Option<(AckId, AckLevel)>;
 pub(super) struct Terms {
     pub waiting: Waiting,
     pub reading: Reading,
+}
+
+/// Where rows go.
+struct Destination<'a> {
+    table: &'a Rc<Table>,
+    shape: Shape,
+    /// Fields of all lines of text.
+    fields: &'a [(&'static str, Box<str>)],
+    /// The routes that choose among tables by the index each row names.
+    indexed: Option<Candidates>,
 }
 
 /// Where the text of the body comes from.
@@ -129,6 +161,18 @@ impl Source {
         }
     }
 
+    /// As [`Source::text`], to be changed in place.
+    pub(super) fn text_mut<'a>(&'a mut self, buffer: &'a mut ReceiveBuffer) -> (&'a mut [u8], bool) {
+        match self {
+            Source::Direct { left } => {
+                let unread = buffer.unread_mut();
+                let available = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
+                (&mut unread[..available], available as u64 == *left)
+            }
+            Source::Decoded { content, done, .. } => (content.unread_mut(), *done),
+        }
+    }
+
     pub(super) fn consume(&mut self, buffer: &mut ReceiveBuffer, bytes: usize) {
         match self {
             Source::Direct { left } => {
@@ -140,7 +184,45 @@ impl Source {
     }
 }
 
+/// Bytes of a query: a client asks for some thousand acknowledgements at once.
+const QUERY_BYTES_MAX: usize = 64 * 1024;
+
 impl Session<'_> {
+    /// Receives a body that is a question about other requests.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(super) async fn take_query(&mut self, framing: Framing, encoding: Encoding) -> io::Result<Intake> {
+        let mut intake = Intake::new(&self.core.limits);
+        let mut source = match self.source(framing, encoding) {
+            Ok(source) => source,
+            Err(failure) => {
+                intake.failure = Some(failure);
+                return Ok(intake);
+            }
+        };
+        self.expect_progress();
+        loop {
+            let (text, end) = source.text(&self.buffer);
+            if text.len() > QUERY_BYTES_MAX {
+                intake.failure = Some(Failure::Body(BodyError::TooLong {
+                    bytes_max: QUERY_BYTES_MAX as u64,
+                }));
+                return Ok(intake);
+            }
+            if end {
+                intake.query.extend_from_slice(text);
+                let bytes = text.len();
+                source.consume(&mut self.buffer, bytes);
+                return Ok(intake);
+            }
+            if let Err(failure) = self.receive(&mut source).await? {
+                intake.failure = Some(failure);
+                return Ok(intake);
+            }
+        }
+    }
+
     /// Takes a body into `table`. Rows that were accepted before a failure stay accepted.
     ///
     /// # Errors
@@ -148,6 +230,9 @@ impl Session<'_> {
     pub(super) async fn take_body(
         &mut self,
         table: &Rc<Table>,
+        shape: Shape,
+        fields: &[(&'static str, Box<str>)],
+        indexed: Option<Candidates>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -156,7 +241,15 @@ impl Session<'_> {
         let mut intake = Intake::new(&core.limits);
         let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
-            Ok(source) => self.take_rows(table, source, terms, &mut intake).await,
+            Ok(source) => {
+                let destination = Destination {
+                    table,
+                    shape,
+                    fields,
+                    indexed,
+                };
+                self.take_rows(destination, source, terms, &mut intake).await
+            }
             Err(failure) => {
                 intake.failure = Some(failure);
                 Ok(())
@@ -170,13 +263,19 @@ impl Session<'_> {
 
     async fn take_rows(
         &mut self,
-        table: &Rc<Table>,
+        destination: Destination<'_>,
         mut source: Source,
         terms: Terms,
         intake: &mut Intake,
     ) -> io::Result<()> {
         let core = self.core;
-        let mut splitter = Splitter::new(&core.limits);
+        let Destination {
+            table,
+            shape,
+            fields,
+            indexed,
+        } = destination;
+        let mut splitter = Splitter::of(shape, &core.limits);
         let mut row = 0;
         self.expect_progress();
         while intake.failure.is_none() {
@@ -186,11 +285,30 @@ impl Session<'_> {
                     let mut at = rows.start;
                     while at < rows.end && intake.failure.is_none() {
                         let (text, _) = source.text(&self.buffer);
+                        let bytes = &text[at..rows.end];
+                        let (run, found) = match indexed {
+                            None => (bytes.len(), Ok(Rc::clone(table))),
+                            Some(candidates) => core.run_of_one_table(bytes, candidates, table),
+                        };
+                        let table = &match found {
+                            Ok(table) => table,
+                            Err(error) => {
+                                intake.failure = Some(Failure::Table(error));
+                                break;
+                            }
+                        };
                         let rest = RowsText {
-                            bytes: &text[at..rows.end],
+                            bytes: &bytes[..run],
                             form: rows.form,
                         };
-                        let pushed = core.push(table, &rest, 0, row, &mut intake.errors, terms);
+                        let errors = &mut intake.errors;
+                        let pushed = match shape {
+                            Shape::Lines => {
+                                let bytes = rest.bytes;
+                                core.push(table, &TextLines { bytes, fields }, 0, row, errors, terms)
+                            }
+                            Shape::Unknown | Shape::Objects => core.push(table, &rest, 0, row, errors, terms),
+                        };
                         at += pushed.consumed;
                         row += pushed.rows;
                         intake.accepted += pushed.accepted;

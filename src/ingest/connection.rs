@@ -1,5 +1,6 @@
 //! One HTTP/1.1 connection: requests in, rows to their table, replies out in order.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -10,18 +11,19 @@ use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
 use crate::http::head::{Framing, Head, Parse, parse_head};
-use crate::http::receive_buffer::ReceiveBuffer;
+use crate::http::receive_buffer::{Loan, ReceiveBuffer};
 use crate::http::reply::{CONTINUE, Envelope, Persistence};
 use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
+use crate::json::Shape;
 use crate::mapping::Reading;
-use crate::routing::{RequestFacts, RowFacts, split_checked};
+use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake, Terms};
-use super::dialect::{self, BodyForm, Dialect, Found, OWN};
+use super::dialect::{self, Asked, BodyForm, Dialect, Fixed, Found, OWN};
 use super::keyed::KeyedRequest;
 use super::port::Port;
 use super::table::Table;
@@ -48,6 +50,8 @@ pub(super) struct Session<'c> {
     pub(super) connection: Connection,
     pub(super) buffer: ReceiveBuffer,
     out: Vec<u8>,
+    /// Count what long replies in `out` take.
+    out_loans: Vec<Loan>,
     /// Replies that are not in `out` yet, oldest first: the first one waits for its ack level.
     replies: VecDeque<Reply>,
     uri: Box<uri::Scratch>,
@@ -85,7 +89,13 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        /// The routes its rows may take; none when it names its table.
+        candidates: Option<Candidates>,
+        /// Taken once.
+        asked: Cell<Asked>,
     },
+    /// It asks for what does not depend on rows.
+    Tell(Fixed),
     Refuse {
         status: Status,
         sentence: Sentence,
@@ -173,6 +183,7 @@ impl<'c> Session<'c> {
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
+            out_loans: Vec::new(),
             replies: VecDeque::new(),
             uri: Box::default(),
             progress_bytes: 0,
@@ -274,8 +285,14 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level) = match &plan.action {
-            Action::Ingest { table, level } => (Rc::clone(table), *level),
+        let (table, level, candidates, asked) = match &plan.action {
+            Action::Ingest {
+                table,
+                level,
+                candidates,
+                asked,
+            } => (Rc::clone(table), *level, *candidates, asked.take()),
+            Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -336,26 +353,65 @@ impl<'c> Session<'c> {
                 }
             },
         };
+        let constants = match plan.dialect.body() {
+            BodyForm::Rows => self.port.constants.with(asked.fields()),
+            _ => Some(self.port.constants),
+        };
+        let Some(constants) = constants else {
+            if let Some(waiter) = waiter {
+                core.acks.settle(waiter, 0);
+                core.acks.close(waiter);
+            }
+            let sentence =
+                "too many different values in the URLs of requests; put them into the entries themselves";
+            return self
+                .refuse(&plan, Status::BadRequest, &Sentence::Fixed(sentence))
+                .await;
+        };
         let started_ns = core.clock.now_ns();
+        let indexed = candidates.filter(|candidates| core.router.depends_on_rows(*candidates));
         let taken = match self.invite(&plan).await {
             Ok(()) => {
                 let terms = Terms {
                     waiting: waiter.map(|waiter| (waiter, level)),
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
-                        constants: self.port.constants,
+                        constants,
                     },
                 };
                 match ticket {
                     None => {
                         let (framing, encoding) = (plan.framing, plan.encoding);
+                        let fields = asked.fields();
                         let taken = match plan.dialect.body() {
-                            BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
+                            BodyForm::Rows => {
+                                let shape = Shape::Unknown;
+                                self.take_body(&table, shape, fields, None, framing, encoding, terms)
+                                    .await
+                            }
+                            BodyForm::Objects => {
+                                let shape = Shape::Objects;
+                                self.take_body(&table, shape, fields, indexed, framing, encoding, terms)
+                                    .await
+                            }
+                            BodyForm::Lines => {
+                                let shape = Shape::Lines;
+                                self.take_body(&table, shape, fields, None, framing, encoding, terms)
+                                    .await
+                            }
+                            BodyForm::Query => self.take_query(framing, encoding).await,
                             BodyForm::Message(form) => {
                                 self.take_message(form, &table, framing, encoding, terms).await
                             }
+                            BodyForm::Bulk => {
+                                let Asked::Bulk(asked) = &asked else {
+                                    unreachable!("a bulk request's dialect asks for one")
+                                };
+                                self.take_bulk(asked, &table, candidates, framing, encoding, terms)
+                                    .await
+                            }
                         };
-                        taken.map(|intake| (intake, None))
+                        taken.map(|intake| (Intake { asked, ..intake }, None))
                     }
                     Some(ticket) => self.take_keyed_body(&table, &plan, terms, level, ticket).await,
                 }
@@ -394,6 +450,25 @@ impl<'c> Session<'c> {
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Answers what does not depend on rows.
+    async fn tell(&mut self, plan: &Plan, fixed: &Fixed) -> io::Result<Next> {
+        if fixed.when_there_is_room && (!self.core.has_room() || self.core.log_error.get().is_some()) {
+            let sentence = Sentence::Fixed(BUSY);
+            return self.refuse(plan, Status::ServiceUnavailable, &sentence).await;
+        }
+        self.settle_all().await?;
+        self.core.replier.borrow().message_with(
+            &mut self.out,
+            plan.refusal_envelope(),
+            fixed.status,
+            fixed.content_type,
+            fixed.field,
+            |out| out.extend_from_slice(fixed.body.as_bytes()),
+        );
+        self.core.metrics.request(fixed.status.code());
+        self.discard(plan).await
     }
 
     /// Gives the answer a request with the same key had.
@@ -506,7 +581,10 @@ impl<'c> Session<'c> {
 
     /// Moves replies that reached their level into `out`, in order.
     fn reply_settled(&mut self) {
-        while let Some(front) = self.replies.front() {
+        // Of long replies one is in memory at a time, but for what is below.
+        while let Some(front) = self.replies.front()
+            && self.out.len() < OUT_BYTES
+        {
             let settled = match front.waiter {
                 None => 0,
                 Some(waiter) => match self.core.acks.state(waiter) {
@@ -536,6 +614,10 @@ impl<'c> Session<'c> {
         let core = self.core;
         loop {
             self.reply_settled();
+            if self.out.len() >= OUT_BYTES {
+                self.flush().await?;
+                continue;
+            }
             let Some(front) = self.replies.front() else { break };
             let waiter = front.waiter.expect("a reply that waits for nothing is settled");
             self.connection.watch().set_deadline(front.due_ms);
@@ -559,7 +641,7 @@ impl<'c> Session<'c> {
 
     /// Appends the reply of a request whose rows were taken. `refused` of them are dead letters now; `None` when its time
     /// was up before they were where it wants them.
-    fn answer(&mut self, reply: Reply, refused: Option<u64>) {
+    fn answer(&mut self, mut reply: Reply, refused: Option<u64>) {
         let core = self.core;
         if let Some(waiter) = reply.waiter {
             core.acks.close(waiter);
@@ -570,15 +652,16 @@ impl<'c> Session<'c> {
             }
             return self.answer_late(&reply);
         };
+        let took_ms = (core.clock.now_ns() - reply.started_ns) / 1_000_000;
         let answer = match reply.intake.answer(reply.level, refused) {
-            Ok(answer) => answer,
+            Ok(answer) => answer.after(took_ms),
             Err((status, sentence)) => {
                 let is_empty = reply.intake.failure.is_none();
                 let answered = is_empty.then(|| {
                     let replier = core.replier.borrow();
                     reply
                         .dialect
-                        .answer_empty(&replier, &mut self.out, reply.envelope)
+                        .answer_empty(&replier, &mut self.out, reply.envelope, &reply.intake)
                 });
                 return match answered.flatten() {
                     Some(status) => core.metrics.request(status.code()),
@@ -597,6 +680,9 @@ impl<'c> Session<'c> {
             &reply.intake,
         );
         core.metrics.request(status.code());
+        if let Some(bulk) = reply.intake.bulk.take() {
+            self.out_loans.push(bulk.loan);
+        }
         let measure = match reply.level {
             AckLevel::Memory => Measure::RequestMemory,
             AckLevel::Wal => Measure::RequestWal,
@@ -655,6 +741,8 @@ impl<'c> Session<'c> {
             .set_deadline(core.coarse_ms.get() + core.limits.reply_deadline_ms);
         self.connection.write_all(&self.out).await?;
         self.out.clear();
+        self.out.shrink_to(2 * OUT_BYTES);
+        self.out_loans.clear();
         Ok(())
     }
 
@@ -722,6 +810,7 @@ fn route(
     let (dialect, accept) = match dialect::find(head) {
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
+        Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
         Found::Nothing => {
             let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs";
             return (OWN, refuse(Status::NotFound, Sentence::Fixed(sentence)));
@@ -731,7 +820,7 @@ fn route(
         Ok(named) => named,
         Err(error) => return (dialect, refuse(error.status(), Sentence::Uri(error))),
     };
-    if head.method != "POST" {
+    if !dialect.takes(head.method) {
         return (dialect, Action::MethodNotAllowed);
     }
     if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
@@ -750,29 +839,32 @@ fn route(
         }
     };
     let action = match (core.table_of(port, head, named), accept) {
-        (Err(error), _) => refuse(
-            match error {
-                TableError::NotServed => Status::NotFound,
-                TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
-            },
-            Sentence::Table(error),
-        ),
+        (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok(table), None) => Action::Ingest { table, level },
+        (Ok((table, candidates)), None) => match dialect.asked(head) {
+            Ok(asked) => Action::Ingest {
+                table,
+                level,
+                candidates,
+                asked: Cell::new(asked),
+            },
+            Err(error) => refuse(error.status(), Sentence::Uri(error)),
+        },
     };
     (dialect, action)
 }
 
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one.
+    /// The table of a request: the one it names, else a route's, else its listener's, else the default one. With it the routes
+    /// that its rows may take.
     fn table_of(
         &self,
         port: &Port,
         head: &Head<'_>,
         named: uri::IngestPath<'_>,
-    ) -> Result<Rc<Table>, TableError> {
+    ) -> Result<(Rc<Table>, Option<Candidates>), TableError> {
         if named != uri::IngestPath::DEFAULT {
-            return self.table(named.database, named.table);
+            return Ok((self.table(named.database, named.table)?, None));
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -780,12 +872,13 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        match configured.or(port.table.as_deref()) {
+        let table = match configured.or(port.table.as_deref()) {
             None => self.table(None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
                 self.table(database, Some(table))
             }
-        }
+        };
+        Ok((table?, Some(candidates)))
     }
 }

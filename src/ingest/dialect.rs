@@ -3,8 +3,14 @@
 //! A dialect is one file: its paths, the form of its bodies, where it names a table, its replies. All else is the same for
 //! all of them.
 
+mod cribl;
+mod datadog;
+mod elasticsearch;
 mod otlp;
 mod own;
+mod splunk;
+
+use std::borrow::Cow;
 
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
@@ -14,6 +20,10 @@ use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
+use super::bulk::BulkAsked;
+use super::lines::LineFields;
+
+pub(super) use splunk::number_acks_from;
 
 /// A protocol in front of the rows.
 pub(super) trait Dialect: Sync {
@@ -23,6 +33,19 @@ pub(super) trait Dialect: Sync {
     /// What the keys of its rows mean.
     fn vocabulary(&self) -> Vocabulary {
         Vocabulary::Own
+    }
+
+    /// Methods that bring it rows.
+    fn takes(&self, method: &str) -> bool {
+        method == "POST"
+    }
+
+    /// What the request's head says beyond its table, for the body's taker and the reply.
+    ///
+    /// # Errors
+    /// It is not percent-encoded text.
+    fn asked(&self, _: &Head<'_>) -> Result<Asked, UriError> {
+        Ok(Asked::Nothing)
     }
 
     /// An `Idempotency-Key` makes a request safe to repeat.
@@ -47,7 +70,7 @@ pub(super) trait Dialect: Sync {
     ) -> Status;
 
     /// Appends the reply to a request without rows, if that is no mistake here.
-    fn answer_empty(&self, _: &Replier, _: &mut Vec<u8>, _: Envelope) -> Option<Status> {
+    fn answer_empty(&self, _: &Replier, _: &mut Vec<u8>, _: Envelope, _: &Intake) -> Option<Status> {
         None
     }
 
@@ -67,8 +90,61 @@ pub(super) trait Dialect: Sync {
 pub(super) enum BodyForm {
     /// Rows as JSON text, taken as they arrive.
     Rows,
+    /// As `Rows`, but several objects may stand on a line that others stand alone on.
+    Objects,
+    /// Lines of text, each a row.
+    Lines,
+    /// A question about other requests, received whole.
+    Query,
+    /// Elasticsearch's actions and documents, taken as they arrive.
+    Bulk,
     /// One message, received whole.
     Message(MessageForm),
+}
+
+/// What a head says for its dialect alone.
+#[derive(Default)]
+pub(super) enum Asked {
+    #[default]
+    Nothing,
+    Bulk(Box<BulkAsked>),
+    Splunk(Box<splunk::SplunkAsked>),
+    /// Fields of all its rows.
+    Fields(Box<LineFields>),
+}
+
+impl Asked {
+    /// Fields of all rows.
+    pub fn fields(&self) -> &[(&'static str, Box<str>)] {
+        match self {
+            Asked::Splunk(asked) => &asked.fields,
+            Asked::Fields(fields) => fields,
+            Asked::Nothing | Asked::Bulk(_) => &[],
+        }
+    }
+}
+
+/// A reply that needs no rows.
+pub(super) struct Fixed {
+    pub status: Status,
+    pub content_type: &'static str,
+    pub field: Option<(&'static str, &'static str)>,
+    pub body: Cow<'static, str>,
+    /// It is refused with 503 while the server is full.
+    pub when_there_is_room: bool,
+}
+
+impl Fixed {
+    /// 200 with a JSON body.
+    fn json(body: &'static str) -> Fixed {
+        Fixed {
+            status: Status::Ok,
+            content_type: "application/json",
+            field: None,
+            body: Cow::Borrowed(body),
+            when_there_is_room: false,
+        }
+    }
 }
 
 /// The messages that are understood.
@@ -84,6 +160,8 @@ pub(super) enum Found {
     Rows(&'static dyn Dialect),
     /// Its body is of a media type that the path does not take; those it takes.
     WrongMediaType(&'static dyn Dialect, &'static str),
+    /// It asks for what does not depend on rows.
+    Fixed(&'static dyn Dialect, Fixed),
     /// Nothing is at its path.
     Nothing,
 }
@@ -95,6 +173,10 @@ pub(super) static OWN: &dyn Dialect = &own::Own;
 pub(super) fn find(head: &Head<'_>) -> Found {
     own::find(head)
         .or_else(|| otlp::find(head))
+        .or_else(|| splunk::find(head))
+        .or_else(|| datadog::find(head))
+        .or_else(|| cribl::find(head))
+        .or_else(|| elasticsearch::find(head))
         .unwrap_or(Found::Nothing)
 }
 
@@ -118,6 +200,22 @@ fn table_by_query_or_header<'a>(
         None => Ok(IngestPath::DEFAULT),
         Some(name) => uri::table_name(name, scratch),
     }
+}
+
+/// Bytes of a parameter's value that is a field of rows, decoded.
+const FIELD_BYTES_MAX: usize = 4096;
+
+/// The parameters of these names that the query has, as fields.
+fn fields_of_query(head: &Head<'_>, names: &[&'static str]) -> Result<LineFields, UriError> {
+    let mut fields = LineFields::new();
+    let mut scratch = [0; FIELD_BYTES_MAX];
+    for name in names {
+        if let Some(value) = uri::query_parameter(head.query, name).filter(|value| !value.is_empty()) {
+            let value = uri::percent_decode(value, &mut scratch)?;
+            fields.push((name, value.into()));
+        }
+    }
+    Ok(fields)
 }
 
 /// The first reasons why rows were rejected, as one text.

@@ -6,9 +6,11 @@
 mod answer;
 mod awaiting;
 mod body;
+mod bulk;
 mod connection;
 mod dialect;
 mod keyed;
+mod lines;
 mod message;
 mod port;
 mod table;
@@ -34,6 +36,7 @@ use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
 use crate::http::receive_buffer::BufferPool;
 use crate::http::reply::Replier;
+use crate::http::status::Status;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
@@ -150,6 +153,8 @@ struct Core {
     wanted: Notify,
     to_writer: RefCell<Producer<Block>>,
     sequence: Cell<u64>,
+    /// Documents of bulk requests so far: they number the ids that are made for them.
+    documents: Cell<u64>,
     acks: AckTable,
     awaiting: RefCell<Awaiting>,
     key_store: KeyStore,
@@ -175,6 +180,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         ..
     } = config;
     let limits = config.limits;
+    dialect::number_acks_from(unix_s(&config.clock));
     let commit = || Box::new(Commit::with_capacity(limits.commit_bytes_max()));
     let core = Rc::new(Core {
         index: config.index,
@@ -204,6 +210,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         wanted: Notify::default(),
         to_writer: RefCell::new(config.to_writer),
         sequence: Cell::new(0),
+        documents: Cell::new(0),
         acks: AckTable::new(limits.acks_per_core),
         awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
         key_store: config.key_store,
@@ -671,6 +678,13 @@ enum TableError {
 }
 
 impl TableError {
+    fn status(self) -> Status {
+        match self {
+            TableError::NotServed => Status::NotFound,
+            TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
+        }
+    }
+
     fn sentence(self) -> &'static str {
         match self {
             TableError::NotServed => {

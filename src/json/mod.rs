@@ -13,7 +13,7 @@ pub use errors::{RejectCounts, RejectReason, RowError, RowErrors};
 pub use message::MessageParser;
 pub use parser::{Parsed, Parser, RowFault, RowFaultKind};
 pub use reader::{After, Irregular, Reader};
-pub use splitter::{BodyFault, RowForm, Rows, RowsText, Split, Splitter};
+pub use splitter::{BodyFault, RowForm, Rows, RowsText, Shape, Split, Splitter};
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,9 @@ pub struct Reading {
 #[derive(Clone, Copy, Default)]
 pub struct Constants(&'static [(&'static str, &'static str)]);
 
+/// Different constants from which on none are kept for requests: each has some fields of at most 4 KiB, 4 MiB in all.
+const KEPT_FOR_REQUESTS_MAX: usize = 256;
+
 static KEPT: Mutex<Vec<Constants>> = Mutex::new(Vec::new());
 
 impl Constants {
@@ -46,6 +49,38 @@ impl Constants {
         let constants = Constants(Vec::leak(pairs));
         kept.push(constants);
         constants
+    }
+
+    /// These and `fields`, which replace those of the same name; `None` when requests have brought as many different ones as
+    /// are kept for them.
+    pub fn with(self, fields: &[(&'static str, Box<str>)]) -> Option<Constants> {
+        if fields.is_empty() {
+            return Some(self);
+        }
+        let mut all: BTreeMap<String, String> = self
+            .0
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        all.extend(
+            fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (**value).to_owned())),
+        );
+        let is_same = |constants: &Constants| {
+            let pairs = all.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            constants.0.iter().copied().eq(pairs)
+        };
+        {
+            let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(constants) = kept.iter().find(|constants| is_same(constants)) {
+                return Some(*constants);
+            }
+            if kept.len() >= KEPT_FOR_REQUESTS_MAX {
+                return None;
+            }
+        }
+        Some(Constants::keep(&all))
     }
 
     /// Name and value of each.
