@@ -27,7 +27,7 @@ pub enum Encoding {
     Gzip,
     /// RFC 1950, or RFC 1951 without its wrapper as some clients send it.
     Deflate,
-    /// RFC 8878.
+    /// RFC 8878; also sent as `zstd1`.
     Zstd,
     /// One block, or framed; also sent as `x-snappy-framed`.
     Snappy,
@@ -43,6 +43,8 @@ impl Encoding {
             4 if is("gzip") => Some(Encoding::Gzip),
             3 if is("lz4") => Some(Encoding::Lz4),
             4 if is("zstd") => Some(Encoding::Zstd),
+            // Datadog's clients call it so.
+            5 if is("zstd1") => Some(Encoding::Zstd),
             6 if is("snappy") => Some(Encoding::Snappy),
             15 if is("x-snappy-framed") => Some(Encoding::Snappy),
             6 if is("x-gzip") => Some(Encoding::Gzip),

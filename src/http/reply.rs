@@ -546,7 +546,7 @@ mod tests {
             (
                 Status::UnsupportedMediaType,
                 "Accept-Encoding",
-                "gzip, deflate, zstd, identity",
+                "gzip, deflate, zstd, snappy, lz4, identity",
             ),
         ] {
             let mut out = Vec::new();

@@ -21,7 +21,7 @@ use crate::routing::Candidates;
 use crate::runtime;
 use crate::wal::log::LogError;
 
-use super::bulk::BulkTaken;
+use super::bulk::{BulkTaken, separator_bytes};
 use super::connection::Session;
 use super::dialect::Asked;
 use super::lines::TextLines;
@@ -312,6 +312,9 @@ impl Session<'_> {
                         at += pushed.consumed;
                         row += pushed.rows;
                         intake.accepted += pushed.accepted;
+                        if indexed.is_some() {
+                            at += separator_bytes(&text[at..rows.end]);
+                        }
                         if pushed.blocked && !self.wait_for_room(table).await {
                             intake.failure = Some(Failure::Log(core.log_error.get()));
                         }

@@ -12,7 +12,7 @@ use crate::elasticsearch::{Bulk, BulkReader, Items, Outcome};
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
 use crate::http::receive_buffer::Loan;
-use crate::json::{RejectReason, RowErrors, RowForm, RowsText};
+use crate::json::{RejectReason, RowErrors, RowForm, RowsText, object_end};
 use crate::routing::{Candidates, RowFacts, split_checked};
 use crate::runtime;
 
@@ -190,6 +190,12 @@ impl Session<'_> {
     }
 }
 
+/// Bytes of what stands between rows at the front of `text`.
+pub(super) fn separator_bytes(text: &[u8]) -> usize {
+    let is_separator = |byte: &&u8| byte.is_ascii_whitespace() || **byte == b',';
+    text.iter().take_while(is_separator).count()
+}
+
 /// What routes look at in a row.
 #[derive(Deserialize)]
 struct Indexed<'b> {
@@ -240,27 +246,25 @@ impl Core {
         fallback: &Rc<Table>,
     ) -> (usize, Result<Rc<Table>, TableError>) {
         let mut first: Option<Option<&str>> = None;
-        let mut at = 0;
+        let mut end = 0;
         loop {
-            at += text[at..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_whitespace() || **byte == b',')
-                .count();
-            let mut rows = serde_json::Deserializer::from_slice(&text[at..]).into_iter::<Indexed<'_>>();
-            let Some(Ok(row)) = rows.next() else {
-                // Without another that could be told apart.
-                at = text.len();
-                break;
-            };
-            let facts = RowFacts {
-                index: row.index.as_deref(),
-                ..RowFacts::default()
-            };
-            let table = self.router.table(candidates, facts);
-            if *first.get_or_insert(table) != table {
+            let start = end + separator_bytes(&text[end..]);
+            if start == text.len() {
+                end = start;
                 break;
             }
-            at += rows.byte_offset();
+            let next = start + object_end(&text[start..]);
+            if let Ok(row) = serde_json::from_slice::<Indexed<'_>>(&text[start..next]) {
+                let facts = RowFacts {
+                    index: row.index.as_deref(),
+                    ..RowFacts::default()
+                };
+                let table = self.router.table(candidates, facts);
+                if *first.get_or_insert(table) != table {
+                    break;
+                }
+            }
+            end = next;
         }
         let found = match first.flatten() {
             None => Ok(Rc::clone(fallback)),
@@ -269,7 +273,7 @@ impl Core {
                 self.table(database, Some(table))
             }
         };
-        (at, found)
+        (end, found)
     }
 
     /// Numbers of so many documents that no others of this core have.

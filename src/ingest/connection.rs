@@ -194,6 +194,10 @@ impl<'c> Session<'c> {
     async fn run(&mut self) -> io::Result<Next> {
         loop {
             self.reply_settled();
+            if self.out.len() >= OUT_BYTES {
+                self.flush().await?;
+                continue;
+            }
             let parsed = if self.replies.len() < self.core.limits.pipeline_max {
                 self.head()
             } else {
@@ -581,7 +585,7 @@ impl<'c> Session<'c> {
 
     /// Moves replies that reached their level into `out`, in order.
     fn reply_settled(&mut self) {
-        // Of long replies one is in memory at a time, but for what is below.
+        // Of long replies one is in memory at a time; the caller writes it and comes back.
         while let Some(front) = self.replies.front()
             && self.out.len() < OUT_BYTES
         {

@@ -11,6 +11,7 @@ mod splitter;
 
 pub use errors::{RejectCounts, RejectReason, RowError, RowErrors};
 pub use message::MessageParser;
+pub use outline::object_end;
 pub use parser::{Parsed, Parser, RowFault, RowFaultKind};
 pub use reader::{After, Irregular, Reader};
 pub use splitter::{BodyFault, RowForm, Rows, RowsText, Shape, Split, Splitter};
