@@ -14,5 +14,6 @@ COPY --from=build /src/target/release/ringhouse /usr/local/bin/ringhouse
 USER ringhouse
 VOLUME /var/lib/ringhouse
 EXPOSE 8080 8081
+# The admin pages are the container's own until there is a key for them: see docs/SECURITY.md.
 ENTRYPOINT ["ringhouse"]
-CMD ["serve", "--listen", "0.0.0.0:8080", "--admin", "0.0.0.0:8081", "--data-dir", "/var/lib/ringhouse"]
+CMD ["serve", "--listen", "0.0.0.0:8080", "--admin", "127.0.0.1:8081", "--data-dir", "/var/lib/ringhouse"]

@@ -9,8 +9,7 @@ use std::io::Write;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringhouse::http::{
-    BodyDecoder, DecoderPool, Encoding, Envelope, Framing, IngestReply, Parse, Persistence, Replier, Status,
-    parse_head,
+    BodyDecoder, DecoderPool, Encoding, Envelope, Framing, IngestReply, Parse, Replier, Status, parse_head,
 };
 use ringhouse::limits::Limits;
 
@@ -71,10 +70,7 @@ fn requests(c: &mut Criterion) {
 }
 
 fn reply(replier: &Replier, out: &mut Vec<u8>, accepted: u64) {
-    let envelope = Envelope {
-        persistence: Persistence::Keep,
-        without_body: false,
-    };
+    let envelope = Envelope::KEEP;
     let body = IngestReply {
         status: Status::Ok,
         accepted,

@@ -1,11 +1,13 @@
 //! The admin pages: is it alive, can it take a row, and what does it count.
 
 mod client;
+mod guard;
 mod listener;
 mod readiness;
 mod status;
 
 pub use client::{ExchangeError, FetchError, Reply, Request, exchange, fetch};
+pub use guard::Guard;
 pub use readiness::Readiness;
 
 use crate::dead_letter;
@@ -18,6 +20,7 @@ use crate::wal::segment::Budget;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -44,6 +47,8 @@ pub struct AdminState {
     pub dead_letters: Box<dyn Fn() -> dead_letter::Totals + Send + Sync>,
     /// Idempotency keys.
     pub keys: Keys,
+    /// Who may read the pages.
+    pub guard: Guard,
     /// Whether rows can be taken.
     pub readiness: Arc<Readiness>,
     /// What the server runs with.
@@ -119,7 +124,8 @@ fn start_bounded(
         .name("admin".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                if let Err(error) = axum::serve(listener, pages(state)).await {
+                let pages = pages(state).into_make_service_with_connect_info::<guard::Peer>();
+                if let Err(error) = axum::serve(listener, pages).await {
                     tracing::error!(%error, "the admin pages have ended");
                 }
             });
@@ -139,6 +145,7 @@ fn pages(state: Arc<AdminState>) -> Router {
                 "the pages are /livez, /readyz, /metrics, /histograms and /status",
             )
         })
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), guard::check))
         .with_state(state)
 }
 
@@ -220,6 +227,8 @@ async fn metrics_page(State(state): State<Arc<AdminState>>) -> Response {
         log: Arc::clone(&state.log),
         dead_letters: (state.dead_letters)(),
         keys: state.keys.clone(),
+        access: Arc::clone(&state.guard.access),
+        admin_refused: state.guard.refused(),
         ledger: (state.ledger)(),
         histograms: state.histograms.read_async(HISTOGRAM_PATIENCE).await,
         started_s: unix_ms(state.started.at) as f64 / 1e3,

@@ -3,6 +3,7 @@
 // The doc comments of arguments are their help texts, where `[env: NAME]` is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+use crate::access;
 use crate::ack::AckLevel;
 use crate::admin::{self, FetchError};
 use crate::bench::BenchCommand;
@@ -58,11 +59,16 @@ pub enum Command {
     /// Prints the DDL of the default table
     Schema(SchemaArgs),
     /// Prints the latency histograms of a running server
+    ///
+    /// Where its admin pages need a key, RINGHOUSE_TOKEN holds the token.
     Histograms(HistogramsArgs),
     /// Lists, shows, replays or drops the rows that ClickHouse refused for their content
     ///
     /// They are JSON lines under DIRECTORY/dead-letters. Every command may run beside a running server.
     DeadLetters(DeadLettersArgs),
+    /// Makes the keys under which requests are taken
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Measures what this program can do, beside what else there is, and counts what became of every row
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -92,9 +98,20 @@ pub struct SettingsArgs {
 
     /// Address of the admin pages [env: RINGHOUSE_ADMIN] [default: 127.0.0.1:8081]
     ///
-    /// They are /livez, /readyz, /metrics, /histograms and /status, and not protected: keep them off the internet.
+    /// They are /livez, /readyz, /metrics, /histograms and /status. On another address than loopback all but the first two
+    /// need a key with `admin = true`.
     #[arg(long, value_name = "ADDRESS", help_heading = "General")]
     pub admin: Option<SocketAddr>,
+
+    /// Whether the admin pages need a key [env: RINGHOUSE_ADMIN_REQUIRE_KEY] [default: unless they are on loopback]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "General")]
+    pub admin_require_key: Option<bool>,
+
+    /// File of the keys under which requests are taken [env: RINGHOUSE_KEYS_FILE] [default: whoever connects may send]
+    ///
+    /// `ringhouse keys new` makes one. It is read again when it changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub keys_file: Option<PathBuf>,
 
     /// When a request is answered [env: RINGHOUSE_ACK] [default: wal]
     ///
@@ -291,6 +308,8 @@ pub enum DeadLettersCommand {
     },
     /// Posts them to a running server and removes those it has inserted
     ///
+    /// Where it needs a key, RINGHOUSE_TOKEN holds the token.
+    ///
     /// Without a selection all of them. A row that is rejected again stays, with the new reason. A batch without an answer is
     /// sent again by the next replay, under the same Idempotency-Key: send it to the same server. Fails unless every row sent
     /// is in ClickHouse.
@@ -337,6 +356,48 @@ impl From<SelectionArgs> for dead_letter::Selection {
     }
 }
 
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Makes a key: prints its token, which is kept nowhere, and its section for the key file
+    New {
+        /// What to call it: letters, digits, `_`, `-` and `.`
+        #[arg(long, value_name = "NAME")]
+        name: String,
+
+        /// Tables it reaches, like `app_*`, `database.table` or `*.*`; repeat or separate by commas; all when absent
+        #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+        tables: Vec<String>,
+
+        /// For the admin pages, not for rows
+        #[arg(long, conflicts_with = "tables")]
+        admin: bool,
+
+        /// Append the section to this file, and print the token alone
+        #[arg(long, value_name = "FILE")]
+        append: Option<PathBuf>,
+    },
+    /// Reads a token from standard input and prints its hash for the key file
+    Hash,
+}
+
+/// The body of `keys`.
+///
+/// # Errors
+/// The key would not be taken, the file cannot be used, or standard input holds no token.
+pub fn keys(command: KeysCommand) -> Result<(), access::KeysError> {
+    let out = &mut io::stdout().lock();
+    match command {
+        KeysCommand::New {
+            name,
+            tables,
+            admin,
+            append,
+        } => access::new_key(&access::NewKey { name, tables, admin }, append.as_deref(), out),
+        KeysCommand::Hash => access::hash_token(&mut io::stdin().lock(), out),
+    }
+}
+
 /// Options of the hidden `embedded-engine`.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
@@ -365,6 +426,8 @@ impl SettingsArgs {
                 .collect(),
             route: Vec::new(),
             admin: self.admin,
+            admin_require_key: self.admin_require_key,
+            keys_file: self.keys_file,
             clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,
@@ -400,12 +463,34 @@ pub fn print_schema(args: &SchemaArgs) -> Result<(), PrintError> {
     print(&format!("{};\n", ddl.trim_end().trim_end_matches(';')))
 }
 
+/// The token that this program shows to a running server. By a variable only: every user of a machine sees its command lines.
+fn own_token() -> Result<Option<access::Token>, NoOwnToken> {
+    match std::env::var_os("RINGHOUSE_TOKEN").filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match access::Token::new(text.as_encoded_bytes()) {
+            Some(token) => Ok(Some(token)),
+            None => Err(NoOwnToken),
+        },
+    }
+}
+
+/// `RINGHOUSE_TOKEN` holds no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoOwnToken;
+
+impl fmt::Display for NoOwnToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RINGHOUSE_TOKEN holds no token: 1 to 256 visible ASCII characters")
+    }
+}
+
 /// The body of `histograms`: prints the page of a running server.
 ///
 /// # Errors
 /// The server does not answer, or standard output takes nothing.
 pub fn print_histograms(args: &HistogramsArgs) -> Result<(), PrintError> {
-    print(&admin::fetch(args.admin, &args.path()).map_err(PrintError::Fetch)?)
+    let token = own_token().map_err(PrintError::Token)?;
+    print(&admin::fetch(args.admin, &args.path(), token.as_ref()).map_err(PrintError::Fetch)?)
 }
 
 /// The body of `dead-letters`. Fails also without an error: when rows that were to be replayed stay.
@@ -426,6 +511,7 @@ pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError>
             let _ = writeln!(out, "dropped {} rows, {} bytes", removed.rows, removed.bytes);
         }
         DeadLettersCommand::Replay { selection, to } => {
+            let to = to.with_token(own_token().map_err(DeadLettersError::Token)?);
             let mut replayed = dead_letter::Replayed::default();
             let result = dead_letter::replay(&data_dir, &selection.into(), &to, &mut replayed);
             // Also when it stopped halfway; whoever closed the output does not want it.
@@ -444,6 +530,8 @@ pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError>
 pub enum DeadLettersError {
     /// Where the data directory is cannot be read.
     Config(ConfigError),
+    /// The token to show is none.
+    Token(NoOwnToken),
     /// The command failed.
     Command(dead_letter::CommandError),
 }
@@ -458,6 +546,7 @@ impl fmt::Display for DeadLettersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeadLettersError::Config(error) => error.fmt(f),
+            DeadLettersError::Token(error) => error.fmt(f),
             DeadLettersError::Command(error) => error.fmt(f),
         }
     }
@@ -478,6 +567,8 @@ fn print(text: &str) -> Result<(), PrintError> {
 pub enum PrintError {
     /// The table's name is none.
     Table(ConfigError),
+    /// The token to show is none.
+    Token(NoOwnToken),
     /// The running server gave no page.
     Fetch(FetchError),
     /// Standard output takes nothing.
@@ -488,6 +579,7 @@ impl fmt::Display for PrintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PrintError::Table(error) => error.fmt(f),
+            PrintError::Token(error) => error.fmt(f),
             PrintError::Fetch(error) => error.fmt(f),
             PrintError::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }

@@ -30,6 +30,10 @@ pub struct Settings {
     pub routes: Vec<RouteConfig>,
     /// Address of the admin pages.
     pub admin: SocketAddr,
+    /// The admin pages need a key with `admin = true`.
+    pub admin_require_key: bool,
+    /// Who may send, and what; whoever connects, and everything, when absent.
+    pub keys_file: Option<PathBuf>,
     /// Where rows go.
     pub clickhouse: ClickHouse,
     /// Create the default table when it does not exist.
@@ -208,7 +212,13 @@ impl Settings {
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
         let ack = written.ack.unwrap_or_default();
         let clickhouse = clickhouse(&written)?;
-        let listeners = listener::resolve(written.listener, written.listen, admin, ack)?;
+        let listeners = listener::resolve(
+            written.listener,
+            written.listen,
+            admin,
+            ack,
+            written.keys_file.is_some(),
+        )?;
         for (at, route) in written.route.iter().enumerate() {
             route
                 .check(at, &listeners)
@@ -222,6 +232,8 @@ impl Settings {
             listeners,
             routes: written.route,
             admin,
+            admin_require_key: written.admin_require_key.unwrap_or(!admin.ip().is_loopback()),
+            keys_file: written.keys_file,
             clickhouse,
             create_tables: written.create_tables.unwrap_or(embedded),
             tables: tables(written.tables, written.mapping)?,

@@ -25,6 +25,7 @@ pub mod ring;
 pub mod runtime;
 
 // Socket to rows.
+pub mod access;
 pub mod elasticsearch;
 pub mod http;
 pub mod ingest;

@@ -212,6 +212,10 @@ limits! {
     dead_letter_bytes_max: u64 = GIB, MIB..=1024 * GIB;
     /// One file of dead letters: what is deleted at once, and what a command rewrites while an append waits.
     dead_letter_file_bytes_max: u64 = 16 * MIB, 64 * KIB..=GIB;
+    /// Keys in the key file. Each core has a copy, and 64 bytes of counters for each.
+    keys_max: usize = 1_000, 1..=100_000;
+    /// The key file; a key with everything it can have takes some hundred bytes, its fields apart.
+    keys_file_bytes_max: u64 = MIB, 1024..=64 * MIB;
 }
 
 fn check_range(

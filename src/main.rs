@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
         Command::DeadLetters(args) => cli::dead_letters(args).map_err(Into::into),
+        Command::Keys(command) => cli::keys(command).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Bench(command) => bench::run(command),
         Command::EmbeddedEngine(args) => run_engine_child(&args.arguments),
     };

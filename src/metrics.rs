@@ -5,6 +5,7 @@ mod prometheus;
 pub use endpoint::EndpointMetrics;
 pub use prometheus::{CONTENT_TYPE, Sources, render};
 
+use crate::access::Refusal;
 use crate::wal::log::LogError;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,10 +77,13 @@ pub struct IngestMetrics {
     pub connections_accepted: Counter,
     /// Connections answered 503 and closed, because the core held its most.
     pub connections_refused: Counter,
+    /// Connections that did not begin with the PROXY protocol header they should.
+    pub proxy_headers_refused: Counter,
     /// Connections held now.
     pub connections_open: Gauge,
     requests: [Counter; STATUSES.len()],
     rejected: [Counter; REASONS.len()],
+    access_refused: [Counter; Refusal::LABELS.len()],
     /// Body bytes as they came over the wire (compressed, chunk framing not counted).
     pub bytes_wire: Counter,
     /// Body bytes after decompression.
@@ -130,6 +134,17 @@ impl IngestMetrics {
             .position(|known| *known == label)
             .unwrap_or(REASONS.len() - 1);
         self.rejected[at].add(rows);
+    }
+
+    /// Counts one request that was refused for who sent it.
+    pub fn refuse(&self, refusal: &Refusal) {
+        self.access_refused[refusal.index()].add(1);
+    }
+
+    /// Requests refused for who sent them, by reason.
+    pub fn access_refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = Refusal::LABELS.iter().zip(&self.access_refused);
+        counts.map(|(reason, count)| (*reason, count.get()))
     }
 
     /// Requests answered, by status, only those that occurred.

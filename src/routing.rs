@@ -34,13 +34,16 @@ pub struct RequestFacts<'a> {
     pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
 }
 
+/// The value of a label by its name.
+pub type Labels<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
 /// What is known of some rows of a request.
 #[derive(Clone, Copy, Default)]
 pub struct RowFacts<'a> {
     /// The index they name.
     pub index: Option<&'a str>,
     /// The value of a label of their stream.
-    pub label: Option<&'a dyn Fn(&str) -> Option<&'a str>>,
+    pub label: Option<&'a Labels<'a>>,
 }
 
 /// The routes that a request's rows may take, a bit each.

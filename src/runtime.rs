@@ -419,6 +419,14 @@ impl Connection {
         Ok(Connection::new(stream))
     }
 
+    /// Address of the other end.
+    ///
+    /// # Errors
+    /// The socket's: the other end may be gone already.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr().map_err(io::Error::from)
+    }
+
     /// The deadline shared with the core's tick.
     pub fn watch(&self) -> &Rc<Watch> {
         &self.watch

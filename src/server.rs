@@ -1,5 +1,6 @@
 //! `ringhouse serve`: starts the cores, prints where it listens, waits for a signal, drains.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::admin::{self, AdminState, Readiness, Started};
+use crate::access::{Access, NoKeyFile, Reloaded};
+use crate::admin::{self, AdminState, Guard, Readiness, Started};
 use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::control::{self, Control, ControlConfig};
 use crate::clickhouse::embedded::{Embedded, EmbeddedConfig, EmbeddedError};
@@ -50,6 +52,10 @@ pub enum ServeError {
     Embedded(EmbeddedError),
     /// The data directory cannot be used, or what is in it cannot be read.
     Durable(StartError),
+    /// The key file cannot be used.
+    Keys(NoKeyFile),
+    /// The admin pages would need a key, and no key opens them.
+    AdminWithoutKey(SocketAddr),
     /// The operating system gave no thread, no signal handler or no random bytes.
     System(io::Error),
 }
@@ -67,6 +73,13 @@ impl fmt::Display for ServeError {
             ServeError::Endpoint(error) => error.fmt(f),
             ServeError::Embedded(error) => error.fmt(f),
             ServeError::Durable(error) => error.fmt(f),
+            ServeError::Keys(error) => error.fmt(f),
+            ServeError::AdminWithoutKey(address) => write!(
+                f,
+                "the admin pages on {address} can be reached from elsewhere and no key opens them: make one with \
+                 `ringhouse keys new --name admin --admin --append FILE` and give FILE to --keys-file, keep the pages on \
+                 loopback with --admin, or open them to all with --admin-require-key=false"
+            ),
             ServeError::System(error) => write!(f, "the system refused what the server needs: {error}"),
         }
     }
@@ -79,6 +92,9 @@ const EXIT_SECOND_SIGNAL: i32 = 130;
 
 /// How often readiness is looked at.
 const READINESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often it is looked at whether the key file has changed.
+const KEYS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Connections the kernel queues for one core before it accepts them.
 const BACKLOG: i32 = 4096;
@@ -98,6 +114,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     raise_open_files();
     runtime::probe().map_err(ServeError::Runtime)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
+    let access = Arc::new(open_access(settings)?);
     let ports = bind_all(&settings.listeners, settings.topology.ingest.len())?;
     let admin_listener = bind(settings.admin)?;
     let durable = start::recover(settings).map_err(ServeError::Durable)?;
@@ -108,7 +125,9 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (events, inbox) = mpsc::channel();
     let listen = local_addresses(&ports).map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(settings, durable, &endpoints, &tables, &control, ports, &events)?;
+    let cores = Cores::start(
+        settings, durable, &endpoints, &tables, &control, &access, ports, &events,
+    )?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
@@ -125,6 +144,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
             keys: cores.keys.clone(),
             histograms: cores.histograms.clone(),
             ledger: Box::new(move || ledger_entries(&ledger)),
+            guard: Guard::new(Arc::clone(&access), settings.admin_require_key),
             readiness: Arc::clone(&readiness),
             limits: settings.limits,
             topology: settings.topology.clone(),
@@ -133,12 +153,14 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         }),
     )
     .map_err(ServeError::System)?;
-    forward_signals(events).map_err(ServeError::System)?;
+    forward_signals(events, access.has_keys()).map_err(ServeError::System)?;
     announce(settings, &listen, admin_address, &endpoints, embedded.as_ref());
     let server = Server {
         settings,
         control,
         cores,
+        access,
+        keys_looked_at: Cell::new(Instant::now()),
         readiness,
         started,
         inbox,
@@ -149,6 +171,42 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         embedded.stop();
     }
     Ok(code)
+}
+
+/// Reads the key file, if there is one, and says what is open to whom.
+///
+/// # Errors
+/// It cannot be used, or the admin pages would be open to all without having been told so.
+pub(crate) fn open_access(settings: &Settings) -> Result<Access, ServeError> {
+    let access = match &settings.keys_file {
+        None => Access::open(),
+        Some(path) => {
+            let cores = settings.topology.ingest.len();
+            Access::load(path.clone(), &settings.limits, cores).map_err(ServeError::Keys)?
+        }
+    };
+    if settings.admin_require_key && !access.has_admin_key() {
+        return Err(ServeError::AdminWithoutKey(settings.admin));
+    }
+    let is_open = |listener: &&ListenerSettings| {
+        !listener.require_key && listener.allow.is_none() && !listener.address.ip().is_loopback()
+    };
+    let mut open: Vec<&str> = settings
+        .listeners
+        .iter()
+        .filter(is_open)
+        .map(|one| one.name.as_str())
+        .collect();
+    if !settings.admin_require_key && !settings.admin.ip().is_loopback() {
+        open.push("admin");
+    }
+    if !open.is_empty() {
+        tracing::warn!(
+            listeners = open.join(", "),
+            "whoever reaches these addresses may use them: no key is asked for there (docs/SECURITY.md)"
+        );
+    }
+    Ok(access)
 }
 
 /// Every panic is a bug in the one thread whose rows it holds; going on without that thread would hide it. The control
@@ -297,12 +355,14 @@ struct Cores {
 }
 
 impl Cores {
+    #[expect(clippy::too_many_arguments, reason = "what its one caller has gathered")]
     fn start(
         settings: &Settings,
         durable: Durable,
         endpoints: &[Endpoint],
         tables: &[TableName],
         control: &Control,
+        access: &Arc<Access>,
         ports: Vec<Vec<TcpListener>>,
         events: &Sender<Event>,
     ) -> Result<Cores, ServeError> {
@@ -368,6 +428,7 @@ impl Cores {
             let config = IngestConfig {
                 index,
                 boot,
+                access: Arc::clone(access),
                 key_store: key_store.clone(),
                 budget: Arc::clone(&budget),
                 log: log::start(log, Arc::clone(&bell)).map_err(ServeError::System)?,
@@ -442,8 +503,13 @@ fn core_options(cpu: usize) -> CoreOptions {
     }
 }
 
-fn forward_signals(events: Sender<Event>) -> io::Result<()> {
+/// Sends signals to the main thread. SIGHUP is one of them only where there are keys to be read again: else it ends the
+/// process, as when its terminal is closed.
+fn forward_signals(events: Sender<Event>, has_keys: bool) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    if has_keys {
+        signals.add_signal(SIGHUP)?;
+    }
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -539,6 +605,9 @@ struct Server<'s> {
     settings: &'s Settings,
     control: Control,
     cores: Cores,
+    access: Arc<Access>,
+    /// When the key file was last looked at.
+    keys_looked_at: Cell<Instant>,
     readiness: Arc<Readiness>,
     started: Started,
     inbox: Receiver<Event>,
@@ -550,6 +619,7 @@ impl Server<'_> {
             self.look_around();
             match self.inbox.recv_timeout(READINESS_INTERVAL) {
                 Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
+                Ok(Event::Signal(SIGHUP)) => self.reload_keys(true),
                 Ok(Event::Signal(signal)) => return self.drain(signal),
                 Ok(Event::CoreDone) => unreachable!("a core runs until it is told to drain"),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -558,7 +628,20 @@ impl Server<'_> {
         }
     }
 
+    /// Reads the key file again if it has changed, or in any case.
+    fn reload_keys(&self, in_any_case: bool) {
+        match self.access.reload(in_any_case) {
+            Reloaded::Unchanged => {}
+            Reloaded::Read(keys) => tracing::info!(keys, "the key file was read again"),
+            Reloaded::Broken(error) => tracing::error!(%error, "the keys stay as they were"),
+        }
+    }
+
     fn look_around(&self) {
+        if self.keys_looked_at.get().elapsed() >= KEYS_INTERVAL {
+            self.keys_looked_at.set(Instant::now());
+            self.reload_keys(false);
+        }
         let state = self.control.readiness();
         self.readiness.set_clickhouse_reachable(state.connected);
         if let (Some(version), Some(endpoint)) = (&state.server_version, &state.endpoint) {
@@ -596,6 +679,7 @@ impl Server<'_> {
             {
                 Ok(Event::CoreDone) => running -= 1,
                 Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
+                Ok(Event::Signal(SIGHUP)) => {}
                 Ok(Event::Signal(_)) => {
                     self.print_ledger();
                     std::process::exit(EXIT_SECOND_SIGNAL);

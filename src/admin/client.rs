@@ -1,5 +1,6 @@
 //! Asks a running server one thing over HTTP.
 
+use crate::access::Token;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,16 +12,21 @@ const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Time the server may take to accept, and between two pieces of the page.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Fetches `path` (with its query) and returns the page. Blocks the thread.
+/// Fetches `path` (with its query) and returns the page; `token` is an admin key's, where one is needed. Blocks the thread.
 ///
 /// # Errors
 /// Nobody listens there, or what answers is no admin page.
-pub fn fetch(admin: SocketAddr, path: &str) -> Result<String, FetchError> {
+pub fn fetch(admin: SocketAddr, path: &str, token: Option<&Token>) -> Result<String, FetchError> {
+    let authorization = token.map(Token::authorization);
+    let headers: Vec<_> = authorization
+        .iter()
+        .map(|value| ("Authorization", value.as_str()))
+        .collect();
     let request = Request {
         method: "GET",
         host: &admin.to_string(),
         path,
-        headers: &[],
+        headers: &headers,
         body: b"",
     };
     match exchange(admin, &request, PATIENCE) {

@@ -47,6 +47,7 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
                 totals,
             }]
         }),
+        guard: Guard::new(Arc::new(crate::access::Access::open()), false),
         readiness: Arc::new(Readiness::new(ack)),
         limits: Limits::default(),
         topology: Topology {
@@ -79,7 +80,7 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
 impl Server {
     /// Status and page.
     fn get(&self, path: &str) -> (u16, String) {
-        match fetch(self.address, path) {
+        match fetch(self.address, path, None) {
             Ok(page) => (200, page),
             Err(FetchError::Refused { status, page }) => (status, page),
             Err(error) => panic!("{path}: {error}"),
@@ -99,7 +100,7 @@ impl Server {
         let recorders = &mut self.recorders;
         let address = self.address;
         std::thread::scope(|scope| {
-            let page = scope.spawn(move || fetch(address, path));
+            let page = scope.spawn(move || fetch(address, path, None));
             while !page.is_finished() {
                 recorders.iter_mut().for_each(Recorder::publish);
                 std::thread::sleep(Duration::from_millis(1));
@@ -446,7 +447,7 @@ fn tells_what_is_wrong_with_a_server_that_is_none() {
         (b"HTTP/1.1 503 Away\r\n\r\nlater", "answered 503: later"),
     ] {
         let told = std::thread::scope(|scope| {
-            let told = scope.spawn(move || fetch(address, "/livez").unwrap_err().to_string());
+            let told = scope.spawn(move || fetch(address, "/livez", None).unwrap_err().to_string());
             let (mut peer, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             assert!(peer.read(&mut request).unwrap() > 0);
@@ -457,6 +458,6 @@ fn tells_what_is_wrong_with_a_server_that_is_none() {
         assert!(told.contains(sentence), "{told}");
     }
     drop(listener);
-    let told = fetch(address, "/livez").unwrap_err().to_string();
+    let told = fetch(address, "/livez", None).unwrap_err().to_string();
     assert!(told.contains("is `ringhouse serve` running"), "{told}");
 }

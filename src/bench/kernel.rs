@@ -25,7 +25,7 @@ use clap::Args;
 use perf_event::events::Hardware;
 use serde::Serialize;
 
-use self::inputs::otlp_requests;
+use self::inputs::{otlp_requests, with_resource};
 use self::peer::{clickhouse_rs_blocks, serde_json_values};
 use super::environment::Environment;
 use super::median;
@@ -308,10 +308,24 @@ fn contestants(input: &Input) -> Vec<Contestant<'_>> {
     );
     if input.table == Table::Default {
         let requests = otlp_requests(text, OTLP_ROWS);
+        let lines = with_resource(text);
+        let chunks = self::chunks(&lines, limits);
+        let mut core = Core::new(input.table, limits);
+        enter(
+            "resource",
+            "the kernel's work for lines that bring their resource and scope as well",
+            Box::new(move || {
+                let before = core.finish();
+                for &(start, end) in &chunks {
+                    core.push(&lines[start..end]);
+                }
+                core.finish() - before
+            }),
+        );
         let mut core = Core::new(input.table, limits);
         enter(
             "otlp",
-            "the same as OTLP records in protobuf, with a resource and a scope: requests to sealed blocks",
+            "the same rows as OTLP records in protobuf: requests to sealed blocks",
             Box::new(move || {
                 let before = core.finish();
                 requests.iter().for_each(|request| core.push_otlp(request));

@@ -143,7 +143,10 @@ impl Expected {
         }
         let text = String::from_utf8_lossy(reply.body);
         // A 503, or Elasticsearch's 429, also answers a request whose rows are held but late: those may not be sent again.
-        if matches!(reply.status, 429 | 503) && self.body.refuses(reply.body) && !text.contains("may still be inserted") {
+        if matches!(reply.status, 429 | 503)
+            && self.body.refuses(reply.body)
+            && !text.contains("may still be inserted")
+        {
             return Verdict::Refused;
         }
         let shown: String = text.trim_end().chars().take(300).collect();

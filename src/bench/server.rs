@@ -135,7 +135,7 @@ impl Server {
             let output = fs::read_to_string(self.directory.path().join("stdout.txt")).ok()?;
             self.address = announced(&output, "ringhouse: listening on http://")?;
             self.admin = announced(&output, "ringhouse: admin on http://")?;
-            admin::fetch(self.admin, "/readyz").ok()?;
+            admin::fetch(self.admin, "/readyz", None).ok()?;
             // It takes rows for a table that it has yet to create.
             self.clickhouse.run(&exists).ok().map(Ok)
         });
@@ -188,7 +188,7 @@ impl Server {
             let cores = status["cores"].as_array()?;
             cores.iter().map(|core| core["rows_accepted"].as_u64()).collect()
         };
-        admin::fetch(self.admin, "/status")
+        admin::fetch(self.admin, "/status", None)
             .ok()
             .and_then(rows)
             .unwrap_or_default()

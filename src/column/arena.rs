@@ -81,6 +81,20 @@ impl Arena {
         }
     }
 
+    /// Appends what is there from `start` on, so many times.
+    pub(super) fn repeat(&mut self, start: usize, times: usize) {
+        let (end, bytes) = (self.len, self.len - start);
+        self.reserve(bytes * times);
+        self.len += bytes * times;
+        // Twice as much each time: few large copies in place of many small ones.
+        let mut done = end;
+        while done < self.len {
+            let more = (done - start).min(self.len - done);
+            self.bytes.copy_within(start..start + more, done);
+            done += more;
+        }
+    }
+
     #[inline]
     fn reserve(&mut self, more: usize) {
         if self.bytes.len() - self.len < more {
@@ -159,6 +173,20 @@ mod tests {
             expected.extend_from_slice(&text[..len]);
         }
         assert_eq!(arena.as_slice(), expected);
+    }
+
+    #[test]
+    fn what_is_repeated_stands_there_as_often() {
+        let mut arena = Arena::default();
+        arena.put(b"head");
+        let start = arena.len();
+        arena.put(b"abc");
+        arena.repeat(start, 0);
+        assert_eq!(arena.as_slice(), b"headabc");
+        arena.repeat(start, 6);
+        assert_eq!(arena.as_slice(), b"headabcabcabcabcabcabcabc");
+        arena.repeat(arena.len(), 9);
+        assert_eq!(arena.len(), 4 + 7 * 3);
     }
 
     #[test]

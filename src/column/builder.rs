@@ -23,6 +23,14 @@ pub(super) trait Builder: Debug {
     /// Appends `rows` defaults.
     fn append_defaults(&mut self, rows: usize);
     fn rows(&self) -> usize;
+    /// Where the next value begins, in a measure of the builder's own, if it can repeat values.
+    fn end(&self) -> Option<usize> {
+        None
+    }
+    /// Appends the last `rows` values `times` more times; they begin at `start`, which `end` gave before them.
+    fn repeat(&mut self, _start: usize, _rows: usize, _times: usize) {
+        unreachable!("a builder without an end is not asked to repeat")
+    }
     /// Bytes that `for_each_piece` will emit.
     fn wire_bytes(&self) -> usize;
     /// Remembers the present rows for `rollback`.

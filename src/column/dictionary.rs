@@ -161,6 +161,15 @@ impl Dictionary {
         self.keys.len()
     }
 
+    /// Appends the keys from the `start`th on, so many times.
+    pub(super) fn repeat(&mut self, start: usize, times: usize) {
+        let end = self.keys.len();
+        self.keys.reserve((end - start) * times);
+        for _ in 0..times {
+            self.keys.extend_from_within(start..end);
+        }
+    }
+
     pub(super) fn wire_bytes(&self) -> usize {
         if self.keys.is_empty() {
             0

@@ -79,6 +79,14 @@ impl Builder for TextDictionary {
         self.dictionary.rows()
     }
 
+    fn end(&self) -> Option<usize> {
+        Some(self.dictionary.rows())
+    }
+
+    fn repeat(&mut self, start: usize, _rows: usize, times: usize) {
+        self.dictionary.repeat(start, times);
+    }
+
     fn wire_bytes(&self) -> usize {
         self.dictionary.wire_bytes()
     }

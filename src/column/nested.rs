@@ -234,8 +234,33 @@ impl Maps {
     }
 }
 
-impl Builder for Maps {
-    fn append(&mut self, tape: &[Node<'_>], values: &[u32], on_error: &mut dyn FnMut(usize, ValueError)) {
+/// Rows of one value from which on copying what was built for the first is worth a call for it alone.
+const RUN_MIN: usize = 4;
+
+impl Maps {
+    /// Appends rows that all have the object at `index`, which many records share: the first is built, the others are copied.
+    /// Both parts can repeat, and take anything.
+    fn append_run(&mut self, tape: &[Node<'_>], index: u32, rows: usize) {
+        let (keys, values) = (self.keys.end(), self.values.end());
+        let (keys, values) = keys.zip(values).expect("both can repeat");
+        let before = self.keys.rows();
+        self.append_each(tape, &[index], &mut |_, _| {
+            unreachable!("what can repeat takes every value as text")
+        });
+        let parts = self.keys.rows() - before;
+        self.keys.repeat(keys, parts, rows - 1);
+        self.values.repeat(values, parts, rows - 1);
+        for row in 2..=rows {
+            self.offsets.push(before + row * parts);
+        }
+    }
+
+    fn append_each(
+        &mut self,
+        tape: &[Node<'_>],
+        values: &[u32],
+        on_error: &mut dyn FnMut(usize, ValueError),
+    ) {
         self.gathered_keys.clear();
         self.gathered_values.clear();
         self.ends.clear();
@@ -267,6 +292,39 @@ impl Builder for Maps {
         self.keys.append(tape, &self.gathered_keys, &mut on_part_error);
         self.values
             .append(tape, &self.gathered_values, &mut on_part_error);
+    }
+}
+
+/// How many of the first values are one object.
+fn run_of(values: &[u32]) -> usize {
+    match values {
+        [0, ..] | [] => 0,
+        [first, rest @ ..] => 1 + rest.iter().take_while(|value| *value == first).count(),
+    }
+}
+
+impl Builder for Maps {
+    fn append(&mut self, tape: &[Node<'_>], values: &[u32], on_error: &mut dyn FnMut(usize, ValueError)) {
+        let mut single = 0;
+        let mut at = 0;
+        while at < values.len() {
+            let run = run_of(&values[at..]);
+            // A value of the wrong type is every row's error.
+            let is_object = run >= RUN_MIN && matches!(tape[values[at] as usize], Node::Object { .. });
+            if !is_object || self.keys.end().is_none() || self.values.end().is_none() {
+                at += run.max(1);
+                continue;
+            }
+            self.append_each(tape, &values[single..at], &mut |row, error| {
+                on_error(single + row, error)
+            });
+            self.append_run(tape, values[at], run);
+            at += run;
+            single = at;
+        }
+        self.append_each(tape, &values[single..], &mut |row, error| {
+            on_error(single + row, error)
+        });
     }
 
     fn append_defaults(&mut self, rows: usize) {

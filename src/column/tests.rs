@@ -632,6 +632,44 @@ fn nested_types_are_gathered_over_rows() {
     check("SimpleAggregateFunction(max, UInt8)", "[3]", &["3"]);
 }
 
+/// Records share their resource's attributes: one object on the tape for many rows.
+#[test]
+fn rows_that_share_an_object_have_the_bytes_of_rows_with_one_each() {
+    for type_name in [
+        "Map(String, String)",
+        "Map(LowCardinality(String), String)",
+        "Map(LowCardinality(String), LowCardinality(String))",
+        "Map(String, UInt8)",
+    ] {
+        let json = r#"[{"a":"1","b":"2"},{"c":"3"},7,{"long name":"12"}]"#;
+        let rows = [
+            0usize, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 3, 3, 3, 3, 0,
+        ];
+        with_values(json, |tape, values| {
+            let value = |row: &usize| values.get(*row).copied().unwrap_or(0);
+            let indexes: Vec<u32> = rows.iter().map(value).collect();
+            let append = |column: &mut Column, indexes: &[u32], first: usize, errors: &mut Vec<usize>| {
+                let append = Append {
+                    tape,
+                    values: indexes,
+                    now_ns: 0,
+                };
+                column.append(&append, &mut |row, _| errors.push(first + row));
+            };
+            let mut together = Column::new(&spec(type_name), &limits());
+            let mut one_by_one = Column::new(&spec(type_name), &limits());
+            let (mut bad, mut bad_each) = (Vec::new(), Vec::new());
+            append(&mut together, &indexes, 0, &mut bad);
+            for (row, index) in indexes.iter().enumerate() {
+                append(&mut one_by_one, &[*index], row, &mut bad_each);
+            }
+            assert_eq!(bad, bad_each, "{type_name}");
+            assert!(bad.len() >= 5, "7 is no map");
+            assert_eq!(bytes_of(&mut together), bytes_of(&mut one_by_one), "{type_name}");
+        });
+    }
+}
+
 #[test]
 fn json_columns_carry_each_object_as_text() {
     check(

@@ -74,6 +74,15 @@ impl Builder for Strings {
         self.rows
     }
 
+    fn end(&self) -> Option<usize> {
+        Some(self.arena.len())
+    }
+
+    fn repeat(&mut self, start: usize, rows: usize, times: usize) {
+        self.arena.repeat(start, times);
+        self.rows += rows * times;
+    }
+
     fn wire_bytes(&self) -> usize {
         self.arena.len()
     }

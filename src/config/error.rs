@@ -1,5 +1,6 @@
 //! Why a configuration cannot be run with. Always the operator's to fix; no message holds a secret.
 
+use crate::access::AllowListError;
 use crate::clickhouse::endpoint::EndpointError;
 use crate::limits::LimitError;
 use crate::topology::TopologyError;
@@ -57,6 +58,10 @@ pub enum ConfigError {
     ListenerName(String),
     /// A listener without an address.
     ListenerAddress(String),
+    /// A listener whose requests need a key, without a file of them.
+    RequireKeyWithoutKeys(String),
+    /// The list of addresses of a listener is none.
+    Allow(String, AllowListError),
     /// Too many constant fields, or too long ones.
     ListenerFields {
         /// The listener.
@@ -132,7 +137,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// An error of the TOML reader, told by line and key. Its own text would show the whole line, which may hold a
     /// password.
-    pub(super) fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
+    pub(crate) fn malformed(text: &str, error: &toml::de::Error) -> ConfigError {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         // No further than a bare key goes: without a `=` the rest of the line would follow.
@@ -205,6 +210,11 @@ impl fmt::Display for ConfigError {
             ConfigError::ListenerAddress(name) => {
                 write!(f, "listener.{name} has no address; give it one like address = \"0.0.0.0:4318\"")
             }
+            ConfigError::RequireKeyWithoutKeys(name) => write!(
+                f,
+                "listener.{name} has require_key = true, but there are no keys; name their file with keys_file"
+            ),
+            ConfigError::Allow(name, error) => write!(f, "listener.{name}: allow: {error}"),
             ConfigError::ListenerFields {
                 listener,
                 fields_max,

@@ -1,6 +1,7 @@
 //! Listeners: what is spoken where, and what becomes of the rows that come in there.
 
 use super::{ConfigError, is_identifier};
+use crate::access::AllowList;
 use crate::ack::AckLevel;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,11 +71,26 @@ pub struct ListenerWritten {
     /// Constant fields of every row that comes in here; they replace the row's own of the same name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
+    /// Whether requests need a key; they do when there is a key file.
+    pub require_key: Option<bool>,
+    /// Networks and addresses requests are taken from; all when absent.
+    pub allow: Option<Vec<String>>,
+    /// Connections come from a proxy that sends a PROXY protocol header first.
+    pub proxy_protocol: Option<bool>,
 }
 
 impl ListenerWritten {
     /// Every key of the section.
-    pub const KEYS: &'static [&'static str] = &["protocol", "address", "table", "ack", "fields"];
+    pub const KEYS: &'static [&'static str] = &[
+        "protocol",
+        "address",
+        "table",
+        "ack",
+        "fields",
+        "require_key",
+        "allow",
+        "proxy_protocol",
+    ];
 
     /// This layer's listener over the `lower` one of the same name.
     pub fn over(self, lower: ListenerWritten) -> ListenerWritten {
@@ -88,6 +104,9 @@ impl ListenerWritten {
             } else {
                 self.fields
             },
+            require_key: self.require_key.or(lower.require_key),
+            allow: self.allow.or(lower.allow),
+            proxy_protocol: self.proxy_protocol.or(lower.proxy_protocol),
         }
     }
 
@@ -99,6 +118,7 @@ impl ListenerWritten {
         self,
         name: String,
         default_ack: AckLevel,
+        has_keys: bool,
     ) -> Result<ListenerSettings, ConfigError> {
         if !is_identifier(&name) {
             return Err(ConfigError::ListenerName(name));
@@ -110,8 +130,16 @@ impl ListenerWritten {
         let Some(address) = self.address else {
             return Err(ConfigError::ListenerAddress(name));
         };
+        if self.require_key == Some(true) && !has_keys {
+            return Err(ConfigError::RequireKeyWithoutKeys(name));
+        }
+        let allow = self.allow.as_deref().map(AllowList::parse).transpose();
+        let allow = allow.map_err(|error| ConfigError::Allow(name.clone(), error))?;
         Ok(ListenerSettings {
             name,
+            require_key: self.require_key.unwrap_or(has_keys),
+            allow,
+            proxy_protocol: self.proxy_protocol.unwrap_or(false),
             protocol: self.protocol.unwrap_or_default(),
             address,
             table: self.table,
@@ -156,6 +184,12 @@ pub struct ListenerSettings {
     pub ack: AckLevel,
     /// Constant fields of every row.
     pub fields: BTreeMap<String, String>,
+    /// Requests need a key.
+    pub require_key: bool,
+    /// Where requests are taken from; everywhere when absent.
+    pub allow: Option<AllowList>,
+    /// Each connection begins with a PROXY protocol header, which says whose it is.
+    pub proxy_protocol: bool,
 }
 
 impl From<&ListenerSettings> for ListenerWritten {
@@ -166,6 +200,9 @@ impl From<&ListenerSettings> for ListenerWritten {
             table: settings.table.clone(),
             ack: Some(settings.ack),
             fields: settings.fields.clone(),
+            require_key: Some(settings.require_key),
+            allow: settings.allow.as_ref().map(AllowList::to_texts),
+            proxy_protocol: Some(settings.proxy_protocol),
         }
     }
 }
@@ -222,6 +259,7 @@ pub(super) fn resolve(
     listen: Option<SocketAddr>,
     admin: SocketAddr,
     default_ack: AckLevel,
+    has_keys: bool,
 ) -> Result<Vec<ListenerSettings>, ConfigError> {
     let mut main = written.remove(MAIN_LISTENER).unwrap_or_default();
     if main.protocol.is_some_and(|protocol| protocol != Protocol::Http) {
@@ -230,9 +268,9 @@ pub(super) fn resolve(
     main.address = listen
         .or(main.address)
         .or(Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
-    let mut listeners = vec![main.resolve(MAIN_LISTENER.to_owned(), default_ack)?];
+    let mut listeners = vec![main.resolve(MAIN_LISTENER.to_owned(), default_ack, has_keys)?];
     for (name, listener) in written {
-        listeners.push(listener.resolve(name, default_ack)?);
+        listeners.push(listener.resolve(name, default_ack, has_keys)?);
     }
     // Port 0 is a port of the system's choice: two of them never collide.
     for (at, listener) in listeners.iter().enumerate() {

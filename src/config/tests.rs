@@ -140,6 +140,7 @@ fn lists_the_keys_the_file_has() {
     let mut settings =
         resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'\n[[route]]\npath = '/x'\ntable = 'y'")
             .unwrap();
+    settings.keys_file = Some("k".into());
     let embedded = Written::from(&settings);
     settings.clickhouse = ClickHouse::Remote {
         urls: vec![Secret::new("tcp://a")],
@@ -632,5 +633,71 @@ fn takes_listeners_from_every_layer_and_checks_each() {
     }
     for text in ["a", "a=b", "a=htp://127.0.0.1:1", "a=http://x"] {
         text.parse::<NamedListener>().unwrap_err();
+    }
+}
+
+#[test]
+fn asks_for_keys_where_there_are_some_unless_told_otherwise() {
+    let settings = resolve(
+        "keys_file = '/k'\n[listener.open]\naddress = '127.0.0.1:1'\nrequire_key = false\n\
+         [listener.proxied]\naddress = '127.0.0.1:2'\nproxy_protocol = true\nallow = ['::ffff:10.0.0.0/104', '::1']",
+    )
+    .unwrap();
+    let asks: Vec<_> = settings
+        .listeners
+        .iter()
+        .map(|listener| {
+            (
+                listener.name.as_str(),
+                listener.require_key,
+                listener.proxy_protocol,
+            )
+        })
+        .collect();
+    assert_eq!(
+        asks,
+        [
+            ("http", true, false),
+            ("open", false, false),
+            ("proxied", true, true)
+        ]
+    );
+    let allow = settings.listeners[2].allow.as_ref().unwrap();
+    assert_eq!(allow.to_texts(), ["10.0.0.0/8", "::1/128"]);
+    let again = Written::from_toml(&settings.to_toml()).unwrap();
+    assert_eq!(Settings::resolve(again, None, &CPUS).unwrap(), settings);
+    assert!(!resolve("").unwrap().listeners[0].require_key);
+
+    for (admin, asks) in [
+        ("127.0.0.1:1", false),
+        ("[::1]:1", false),
+        ("0.0.0.0:1", true),
+        ("[::]:1", true),
+    ] {
+        assert_eq!(
+            resolve(&format!("admin = '{admin}'")).unwrap().admin_require_key,
+            asks,
+            "{admin}"
+        );
+        let told = format!("admin = '{admin}'\nadmin_require_key = {}", !asks);
+        assert_eq!(resolve(&told).unwrap().admin_require_key, !asks, "{admin}");
+    }
+    for (toml, sentence) in [
+        (
+            "[listener.http]\nrequire_key = true",
+            "listener.http has require_key = true, but there are no keys",
+        ),
+        (
+            "[listener.http]\nallow = []",
+            "listener.http: allow: an empty list",
+        ),
+        ("[listener.http]\nallow = ['10.1.2.3/8']", "write 10.0.0.0/8"),
+        (
+            "[listener.http]\nproxy_protocl = true",
+            "did you mean `listener.http.proxy_protocol`?",
+        ),
+    ] {
+        let refused = refusal(toml);
+        assert!(refused.contains(sentence), "{toml}: {refused}");
     }
 }

@@ -29,6 +29,10 @@ pub struct Written {
     pub route: Vec<RouteConfig>,
     /// Address of the admin pages.
     pub admin: Option<SocketAddr>,
+    /// Whether the admin pages need a key; they do unless they are on loopback.
+    pub admin_require_key: Option<bool>,
+    /// File of the keys under which requests are taken.
+    pub keys_file: Option<PathBuf>,
     /// URLs of ClickHouse: the replicas of one shard.
     pub clickhouse: Option<Urls>,
     /// Password of ClickHouse; environment only, a file would be copied around with it.
@@ -143,6 +147,8 @@ impl Written {
         "listener",
         "route",
         "admin",
+        "admin_require_key",
+        "keys_file",
         "clickhouse",
         "clickhouse_password_file",
         "embedded",
@@ -219,6 +225,8 @@ impl Written {
                 })?,
             route: Vec::new(),
             admin: source.get("RINGHOUSE_ADMIN")?,
+            admin_require_key: source.get("RINGHOUSE_ADMIN_REQUIRE_KEY")?,
+            keys_file: source.get("RINGHOUSE_KEYS_FILE")?,
             clickhouse: source.get("RINGHOUSE_CLICKHOUSE")?,
             clickhouse_password: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD")?,
             clickhouse_password_file: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD_FILE")?,
@@ -273,6 +281,8 @@ impl Written {
                 self.route
             },
             admin: self.admin.or(lower.admin),
+            admin_require_key: self.admin_require_key.or(lower.admin_require_key),
+            keys_file: self.keys_file.or(lower.keys_file),
             clickhouse: self.clickhouse.or(if embedded { None } else { lower.clickhouse }),
             clickhouse_password: password,
             clickhouse_password_file: password_file,
@@ -305,6 +315,8 @@ impl From<&Settings> for Written {
                 .collect(),
             route: settings.routes.clone(),
             admin: Some(settings.admin),
+            admin_require_key: Some(settings.admin_require_key),
+            keys_file: settings.keys_file.clone(),
             create_tables: Some(settings.create_tables),
             data_dir: Some(settings.data_dir.clone()),
             ingest_cores: Some(CoreChoice::List(settings.topology.ingest.clone())),

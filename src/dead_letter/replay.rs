@@ -22,6 +22,7 @@ use super::SETTLED_WORDS;
 use super::commands::Selection;
 use super::directory::{Directory, Fate, remove_if_there};
 use super::line::Line;
+use crate::access::Token;
 use crate::admin::{self, ExchangeError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -50,9 +51,19 @@ const NOTE_FILE: &str = "replay.json";
 pub struct Target {
     /// Host and port.
     authority: String,
+    /// Of the key that rows are sent under. Boxed, for a target is part of every error.
+    token: Option<Box<Token>>,
 }
 
 impl Target {
+    /// The same place, with the token of a key to show there.
+    pub fn with_token(self, token: Option<Token>) -> Target {
+        Target {
+            token: token.map(Box::new),
+            ..self
+        }
+    }
+
     /// Host and port.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -77,7 +88,10 @@ impl FromStr for Target {
             }
             _ => format!("{authority}:80"),
         };
-        Ok(Target { authority })
+        Ok(Target {
+            authority,
+            token: None,
+        })
     }
 }
 
@@ -255,14 +269,17 @@ impl<'a> Replay<'a> {
     fn deliver(&mut self, address: SocketAddr, batch: &Batch, files: &[u64]) -> Result<(), ReplayError> {
         self.note(&batch.note)?;
         let path = format!("/ingest/{}?ack=inserted", encode_path(&batch.note.table));
+        let authorization = self.to.token.as_deref().map(Token::authorization);
+        let mut headers = vec![
+            ("Content-Type", "application/x-ndjson"),
+            ("Idempotency-Key", batch.note.key.as_str()),
+        ];
+        headers.extend(authorization.as_deref().map(|value| ("Authorization", value)));
         let request = admin::Request {
             method: "POST",
             host: &self.to.authority,
             path: &path,
-            headers: &[
-                ("Content-Type", "application/x-ndjson"),
-                ("Idempotency-Key", &batch.note.key),
-            ],
+            headers: &headers,
             body: &batch.body,
         };
         let reply = admin::exchange(address, &request, PATIENCE).map_err(|error| ReplayError::NoAnswer {

@@ -46,6 +46,8 @@ pub enum Outcome {
     Name,
     /// No table takes documents of its index.
     NoTable,
+    /// The request's key does not reach the table of its index.
+    Forbidden,
     /// The server was full by then: worth sending again.
     Full,
 }
@@ -56,6 +58,7 @@ impl Outcome {
         match self {
             Outcome::Created => 201,
             Outcome::Rejected(_) | Outcome::Unsupported | Outcome::Name => 400,
+            Outcome::Forbidden => 403,
             Outcome::NoTable => 404,
             Outcome::Full => 429,
         }

@@ -72,7 +72,8 @@ pub fn find(method: &str, path: &str) -> Option<Probe> {
 
 /// The reply to a request for the index of this name itself, percent-encoded: every index is there.
 pub fn index(method: &str, name: &str) -> Option<Probe> {
-    let is_name = !name.is_empty() && !name.starts_with(['_', '.', '-', '+']) && !name.contains(['/', '"', '\\']);
+    let is_name =
+        !name.is_empty() && !name.starts_with(['_', '.', '-', '+']) && !name.contains(['/', '"', '\\']);
     let body = match method {
         _ if !is_name => return None,
         "GET" | "HEAD" => format!(r#"{{"{name}":{{"aliases":{{}},"mappings":{{}},"settings":{{}}}}}}"#),

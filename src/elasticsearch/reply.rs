@@ -210,6 +210,10 @@ fn error_of(outcome: Outcome) -> (&'static str, &'static str) {
             "index_not_found_exception",
             "no table takes documents of this index",
         ),
+        Outcome::Forbidden => (
+            "security_exception",
+            "the key does not reach the table of this index",
+        ),
         Outcome::Full => (
             "es_rejected_execution_exception",
             "the server holds as many rows as it can; send this item again later",

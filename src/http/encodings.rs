@@ -101,7 +101,10 @@ impl fmt::Display for InflateError {
                 write!(f, "Bytes follow the end of the {} data.", encoding.token())
             }
             InflateError::BlockTooLong { bytes_max } => {
-                write!(f, "The body is one block of snappy longer than {bytes_max} bytes; send it framed.")
+                write!(
+                    f,
+                    "The body is one block of snappy longer than {bytes_max} bytes; send it framed."
+                )
             }
             InflateError::PoolExhausted => {
                 f.write_str("Too many compressed bodies are being received; try again later.")

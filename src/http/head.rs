@@ -66,16 +66,24 @@ impl<'b> Head<'b> {
     ///
     /// Walks the head again: meant for headers few requests have.
     pub fn header(&self, name: &str) -> Option<&'b [u8]> {
+        let mut headers = self.headers();
+        let (_, value) = headers.find(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(value)
+    }
+
+    /// Name as sent and value without surrounding blanks of every header, in the order they were sent.
+    ///
+    /// Walks the head again.
+    pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
         let mut rest = self.fields;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
+        std::iter::from_fn(move || {
+            let end = memchr::memchr(b'\n', rest)?;
             let (line, next) = rest.split_at(end + 1);
+            // The empty line behind the last header has none.
             let colon = memchr::memchr(b':', line)?;
-            if line[..colon].eq_ignore_ascii_case(name.as_bytes()) {
-                return Some(line[colon + 1..].trim_ascii());
-            }
             rest = next;
-        }
-        None
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
     }
 
     /// What the reply needs to know of this request.
@@ -83,6 +91,7 @@ impl<'b> Head<'b> {
         Envelope {
             persistence: self.persistence,
             without_body: self.method == "HEAD",
+            rate_limit: None,
         }
     }
 }

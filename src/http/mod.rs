@@ -1,12 +1,13 @@
 //! HTTP/1.1 as plain functions over slices: no socket, no clock, no allocation per request.
 //!
-//! The files stand in the order a request meets them: bytes gather in a [`receive_buffer`], a [`head`] is
-//! parsed in place, its path is read by [`uri`], its body runs through [`body`] ([`chunked`] framing, then
+//! The files stand in the order a request meets them: bytes gather in a [`receive_buffer`], a proxy says whose they are
+//! ([`proxy_protocol`]), a [`head`] is parsed in place, its path is read by [`uri`], its body runs through [`body`] ([`chunked`] framing, then
 //! the content codings of [`encodings`]), and [`reply`] appends the answer with its [`status`] and [`date`].
 
 pub mod receive_buffer;
 
 pub mod head;
+pub mod proxy_protocol;
 pub mod uri;
 
 pub mod body;

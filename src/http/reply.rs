@@ -4,6 +4,7 @@
 //! of four numbers and words. Nothing is allocated once `out` has grown to its working size.
 
 use std::fmt::{self, Write};
+use std::io;
 
 use crate::http::date::{DATE_BYTES, imf_fixdate};
 use crate::http::status::Status;
@@ -29,13 +30,72 @@ pub struct Envelope {
     pub persistence: Persistence,
     /// The request was a HEAD: same header, no body (RFC 9110 section 9.3.2).
     pub without_body: bool,
+    /// The quota a 429 is about.
+    pub rate_limit: Option<RateLimit>,
 }
 
+/// What a client is told of a quota it has used up, beside `Retry-After`: the fields `RateLimit-Policy` and `RateLimit` of
+/// draft-ietf-httpapi-ratelimit-headers-10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Name of the policy: letters only.
+    pub policy: &'static str,
+    /// Quota unit, when it is not the default, requests.
+    pub unit: Option<&'static str>,
+    /// Units allowed within the window.
+    pub quota: u64,
+    /// The window, in seconds.
+    pub window_s: u64,
+    /// Units left of it.
+    pub remaining: u64,
+    /// Seconds until the request would pass. Also the reply's `Retry-After`, as section 5 of the draft asks.
+    pub reset_s: u64,
+}
+
+impl RateLimit {
+    /// Appends the fields; each begins with the line end of the one before.
+    fn put(&self, out: &mut Vec<u8>) {
+        let RateLimit {
+            policy,
+            unit,
+            quota,
+            window_s,
+            remaining,
+            reset_s,
+        } = self;
+        let mut put = |text: fmt::Arguments<'_>| {
+            io::Write::write_fmt(out, text).expect("a Vec takes all");
+        };
+        put(format_args!("\r\nRetry-After: {reset_s}"));
+        put(format_args!(
+            "\r\nRateLimit-Policy: \"{policy}\";q={quota};w={window_s}"
+        ));
+        if let Some(unit) = unit {
+            put(format_args!(";qu=\"{unit}\""));
+        }
+        put(format_args!(
+            "\r\nRateLimit: \"{policy}\";r={remaining};t={reset_s}"
+        ));
+    }
+}
+
+/// The ways to send a token that every client knows, as a 401 must name them (RFC 9110 section 11.6.1). Browsers ask people
+/// for the second.
+pub const CHALLENGE: &str = "Bearer realm=\"ringhouse\", Basic realm=\"ringhouse\", charset=\"UTF-8\"";
+
 impl Envelope {
+    /// For a request of HTTP/1.1 that says nothing of its connection.
+    pub const KEEP: Envelope = Envelope {
+        persistence: Persistence::Keep,
+        without_body: false,
+        rate_limit: None,
+    };
+
     /// For a request that could not be read, or whose body is not read to its end.
     pub const CLOSE: Envelope = Envelope {
         persistence: Persistence::Close,
         without_body: false,
+        rate_limit: None,
     };
 
     /// The same reply, but the last one on its connection.
@@ -105,7 +165,7 @@ impl Replier {
         let start = match (reply.status, envelope.persistence) {
             (Status::Ok, Persistence::Keep) => begin_rendered(out, &self.ok),
             (Status::Accepted, Persistence::Keep) => begin_rendered(out, &self.accepted),
-            (status, persistence) => self.begin(out, status, persistence, Extra::None),
+            (status, _) => self.begin(out, status, envelope, Extra::None),
         };
         ingest_body(out, reply, errors);
         finish(out, start, envelope);
@@ -114,14 +174,15 @@ impl Replier {
     /// Appends the reply that an earlier request with the same Idempotency-Key had, marked
     /// `Idempotent-Replayed: true`. `body` is its whole JSON body.
     pub fn replay(&self, out: &mut Vec<u8>, envelope: Envelope, status: Status, body: &[u8]) {
-        let start = self.begin(out, status, envelope.persistence, Extra::Replayed);
+        let start = self.begin(out, status, envelope, Extra::Replayed);
         out.extend_from_slice(body);
         finish(out, start, envelope);
     }
 
     /// Appends `{"error":"sentence"}`.
     ///
-    /// 429 and 503 carry Retry-After, 415 names the encodings that are taken.
+    /// 429 and 503 carry Retry-After, a 429 also what the envelope says of the quota; 401 names the ways to send a token, 415
+    /// the encodings that are taken.
     pub fn error(&self, out: &mut Vec<u8>, envelope: Envelope, status: Status, sentence: impl fmt::Display) {
         self.sentence(out, envelope, status, Extra::None, sentence);
     }
@@ -172,15 +233,8 @@ impl Replier {
         field: Option<(&'static str, &'static str)>,
         put: impl FnOnce(&mut Vec<u8>),
     ) {
-        let start = self.begin(
-            out,
-            status,
-            envelope.persistence,
-            Extra::Message {
-                content_type,
-                field,
-            },
-        );
+        let extra = Extra::Message { content_type, field };
+        let start = self.begin(out, status, envelope, extra);
         put(out);
         finish(out, start, envelope);
     }
@@ -193,7 +247,7 @@ impl Replier {
         extra: Extra,
         sentence: impl fmt::Display,
     ) {
-        let start = self.begin(out, status, envelope.persistence, extra);
+        let start = self.begin(out, status, envelope, extra);
         out.extend_from_slice(b"{\"error\":\"");
         // Only a Display that fails by itself can fail here; what it wrote before is the sentence then.
         let _ = write!(
@@ -208,12 +262,12 @@ impl Replier {
     }
 
     /// Writes the header up to the place of Content-Length's digits and the blank line.
-    fn begin(&self, out: &mut Vec<u8>, status: Status, persistence: Persistence, extra: Extra) -> Start {
-        self.header(out, status, persistence, extra);
+    fn begin(&self, out: &mut Vec<u8>, status: Status, envelope: Envelope, extra: Extra) -> Start {
+        self.header(out, status, envelope, extra);
         begin_rendered(out, b"")
     }
 
-    fn header(&self, out: &mut Vec<u8>, status: Status, persistence: Persistence, extra: Extra) {
+    fn header(&self, out: &mut Vec<u8>, status: Status, envelope: Envelope, extra: Extra) {
         out.extend_from_slice(status.line().as_bytes());
         let content_type = match extra {
             Extra::Message { content_type, .. } => content_type,
@@ -223,7 +277,7 @@ impl Replier {
         out.extend_from_slice(content_type.as_bytes());
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(&self.date);
-        match persistence {
+        match envelope.persistence {
             Persistence::Keep => {}
             Persistence::KeepHttp10 => out.extend_from_slice(b"\r\nConnection: keep-alive"),
             Persistence::Close => out.extend_from_slice(b"\r\nConnection: close"),
@@ -247,6 +301,13 @@ impl Replier {
                 out.extend_from_slice(media_type.as_bytes());
             }
             (_, Extra::Replayed) => out.extend_from_slice(b"\r\nIdempotent-Replayed: true"),
+            (Status::TooManyRequests, _) if envelope.rate_limit.is_some() => {
+                envelope.rate_limit.iter().for_each(|limit| limit.put(out));
+            }
+            (Status::Unauthorized, _) => {
+                out.extend_from_slice(b"\r\nWWW-Authenticate: ");
+                out.extend_from_slice(CHALLENGE.as_bytes());
+            }
             (Status::ServiceUnavailable | Status::TooManyRequests, _) => {
                 out.extend_from_slice(b"\r\nRetry-After: ");
                 out.extend_from_slice(itoa::Buffer::new().format(self.retry_after_s).as_bytes());
@@ -264,8 +325,8 @@ impl Replier {
         let (mut ok, mut accepted) = (std::mem::take(&mut self.ok), std::mem::take(&mut self.accepted));
         ok.clear();
         accepted.clear();
-        self.header(&mut ok, Status::Ok, Persistence::Keep, Extra::None);
-        self.header(&mut accepted, Status::Accepted, Persistence::Keep, Extra::None);
+        self.header(&mut ok, Status::Ok, Envelope::KEEP, Extra::None);
+        self.header(&mut accepted, Status::Accepted, Envelope::KEEP, Extra::None);
         (self.ok, self.accepted) = (ok, accepted);
     }
 }
@@ -410,10 +471,7 @@ mod tests {
 
     use super::*;
 
-    const KEEP: Envelope = Envelope {
-        persistence: Persistence::Keep,
-        without_body: false,
-    };
+    const KEEP: Envelope = Envelope::KEEP;
 
     /// Reads one reply the way a client does; returns status, headers and body, and checks the framing.
     fn read(bytes: &[u8]) -> (u16, Vec<(String, String)>, Value) {
@@ -441,6 +499,53 @@ mod tests {
 
     fn header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
         headers.iter().find(|h| h.0 == name).map(|h| h.1.as_str())
+    }
+
+    #[test]
+    fn a_429_says_when_to_come_again_and_what_the_quota_is() {
+        let replier = Replier::new(0, 7);
+        let told = |rate_limit| {
+            let mut out = Vec::new();
+            let envelope = Envelope { rate_limit, ..KEEP };
+            replier.error(&mut out, envelope, Status::TooManyRequests, "later");
+            let (status, headers, _) = read(&out);
+            assert_eq!(status, 429);
+            ["Retry-After", "RateLimit-Policy", "RateLimit"]
+                .map(|name| header(&headers, name).map(str::to_owned))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let limit = RateLimit {
+            policy: "requests",
+            unit: None,
+            quota: 100,
+            window_s: 10,
+            remaining: 0,
+            reset_s: 3,
+        };
+        let policy = some("\"requests\";q=100;w=10");
+        assert_eq!(
+            told(Some(limit)),
+            [some("3"), policy, some("\"requests\";r=0;t=3")]
+        );
+        let bytes = RateLimit {
+            policy: "bytes",
+            unit: Some("content-bytes"),
+            ..limit
+        };
+        let policy = some("\"bytes\";q=100;w=10;qu=\"content-bytes\"");
+        assert_eq!(told(Some(bytes)), [some("3"), policy, some("\"bytes\";r=0;t=3")]);
+        assert_eq!(told(None), [some("7"), None, None]);
+    }
+
+    #[test]
+    fn a_401_names_the_ways_to_send_a_token() {
+        let mut out = Vec::new();
+        Replier::new(0, 1).error(&mut out, KEEP, Status::Unauthorized, "no key");
+        let (status, headers, _) = read(&out);
+        assert_eq!(
+            (status, header(&headers, "WWW-Authenticate")),
+            (401, Some(CHALLENGE))
+        );
     }
 
     #[test]
@@ -659,7 +764,7 @@ mod tests {
             let replier = Replier::new(unix_s, 1);
             let reply = IngestReply { status, accepted, rejected, ack: "wal" };
             let mut out = Vec::new();
-            let envelope = Envelope { persistence, without_body: false };
+            let envelope = Envelope { persistence, ..KEEP };
             replier.ingest(&mut out, envelope, &reply, errors.iter().map(|(row, text)| (*row, text.as_str())));
             let listed: Vec<_> =
                 errors.iter().map(|(row, reason)| json!({"row": row, "reason": reason})).collect();

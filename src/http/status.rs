@@ -10,6 +10,10 @@ pub enum Status {
     Accepted = 202,
     /// The request or all of its rows are malformed.
     BadRequest = 400,
+    /// No key, or none that is known.
+    Unauthorized = 401,
+    /// A key that does not reach this.
+    Forbidden = 403,
     /// Path or table that is not served.
     NotFound = 404,
     /// Known path, other method.
@@ -55,10 +59,12 @@ impl Status {
     }
 
     /// Every status, in the order of the codes.
-    pub const ALL: [Status; 18] = [
+    pub const ALL: [Status; 20] = [
         Status::Ok,
         Status::Accepted,
         Status::BadRequest,
+        Status::Unauthorized,
+        Status::Forbidden,
         Status::NotFound,
         Status::MethodNotAllowed,
         Status::RequestTimeout,
@@ -92,6 +98,8 @@ impl Status {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
             Status::Accepted => "HTTP/1.1 202 Accepted\r\n",
             Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
+            Status::Unauthorized => "HTTP/1.1 401 Unauthorized\r\n",
+            Status::Forbidden => "HTTP/1.1 403 Forbidden\r\n",
             Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
             Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\n",
             Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",

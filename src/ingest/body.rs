@@ -17,12 +17,11 @@ use crate::http::status::Status;
 use crate::json::{BodyFault, RowErrors, RowsText, Shape, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::routing::Candidates;
 use crate::runtime;
 use crate::wal::log::LogError;
 
 use super::bulk::{BulkTaken, separator_bytes};
-use super::connection::Session;
+use super::connection::{Paths, Session};
 use super::dialect::Asked;
 use super::lines::TextLines;
 use super::message::Malformed;
@@ -131,7 +130,7 @@ struct Destination<'a> {
     /// Fields of all lines of text.
     fields: &'a [(&'static str, Box<str>)],
     /// The routes that choose among tables by the index each row names.
-    indexed: Option<Candidates>,
+    indexed: Option<Paths<'a>>,
 }
 
 /// Where the text of the body comes from.
@@ -232,7 +231,7 @@ impl Session<'_> {
         table: &Rc<Table>,
         shape: Shape,
         fields: &[(&'static str, Box<str>)],
-        indexed: Option<Candidates>,
+        indexed: Option<Paths<'_>>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -288,7 +287,7 @@ impl Session<'_> {
                         let bytes = &text[at..rows.end];
                         let (run, found) = match indexed {
                             None => (bytes.len(), Ok(Rc::clone(table))),
-                            Some(candidates) => core.run_of_one_table(bytes, candidates, table),
+                            Some(paths) => core.run_of_one_table(bytes, paths, table),
                         };
                         let table = &match found {
                             Ok(table) => table,
@@ -393,6 +392,9 @@ impl Session<'_> {
                 };
                 self.buffer.consume(step.consumed);
                 self.core.metrics.bytes_wire.add(step.consumed as u64);
+                if let Some(bill) = &self.bill {
+                    bill.bytes_came(step.consumed as u64, core);
+                }
                 content.filled(step.produced);
                 self.core.metrics.bytes_decoded.add(step.produced as u64);
                 *done = step.done;

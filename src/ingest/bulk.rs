@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 
+use crate::catalog::Lookup;
 use crate::elasticsearch::filter::Filter;
 use crate::elasticsearch::reply::IdMaker;
 use crate::elasticsearch::{Bulk, BulkReader, Items, Outcome};
@@ -13,11 +14,11 @@ use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
 use crate::http::receive_buffer::Loan;
 use crate::json::{RejectReason, RowErrors, RowForm, RowsText, object_end};
-use crate::routing::{Candidates, RowFacts, split_checked};
+use crate::routing::{RowFacts, split_checked};
 use crate::runtime;
 
 use super::body::{Failure, Intake, Source, Terms};
-use super::connection::Session;
+use super::connection::{Paths, Session};
 use super::table::Table;
 use super::{Core, TableError};
 
@@ -50,7 +51,7 @@ impl Session<'_> {
         &mut self,
         asked: &BulkAsked,
         table: &Rc<Table>,
-        candidates: Option<Candidates>,
+        paths: Option<Paths<'_>>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -70,7 +71,7 @@ impl Session<'_> {
         let none = intake.errors.counts();
         let received = match self.source(framing, encoding) {
             Ok(source) => {
-                self.take_documents(table, candidates, source, terms, &mut intake, &mut taken)
+                self.take_documents(table, paths, source, terms, &mut intake, &mut taken)
                     .await
             }
             Err(failure) => {
@@ -92,7 +93,7 @@ impl Session<'_> {
     async fn take_documents(
         &mut self,
         table: &Rc<Table>,
-        candidates: Option<Candidates>,
+        paths: Option<Paths<'_>>,
         mut source: Source,
         terms: Terms,
         intake: &mut Intake,
@@ -114,7 +115,7 @@ impl Session<'_> {
             }
             while tables.len() < items.indexes() {
                 let index = items.index_name(tables.len() as u16);
-                tables.push(core.table_of_index(candidates, index, table));
+                tables.push(core.table_of_index(paths, index, table));
             }
             match found {
                 Bulk::Documents {
@@ -207,19 +208,21 @@ struct Indexed<'b> {
 fn outcome_of(error: TableError) -> Outcome {
     match error {
         TableError::NotServed => Outcome::NoTable,
+        TableError::OutOfReach => Outcome::Forbidden,
         TableError::NotYetKnown | TableError::TooManyOpen => Outcome::Full,
     }
 }
 
 impl Core {
-    /// The table of an index, when its request names none: that of a route, else the served one of its name, else `fallback`.
+    /// The table of an index, when its request names none: that of a route, else the one of its name, if that is served and in
+    /// reach, else `fallback`.
     pub(super) fn table_of_index(
         &self,
-        candidates: Option<Candidates>,
+        paths: Option<Paths<'_>>,
         index: &str,
         fallback: &Rc<Table>,
     ) -> Result<Rc<Table>, TableError> {
-        let Some(candidates) = candidates.filter(|_| !index.is_empty()) else {
+        let Some(Paths { candidates, key }) = paths.filter(|_| !index.is_empty()) else {
             return Ok(Rc::clone(fallback));
         };
         let facts = RowFacts {
@@ -228,12 +231,15 @@ impl Core {
         };
         if let Some(name) = self.router.table(candidates, facts) {
             let (database, table) = split_checked(name);
-            return self.table(database, Some(table));
+            return self.table_in_reach(key, (database, Some(table)));
         }
-        match self.catalog.lookup(None, Some(index)) {
-            // Any name may come here: it is no reason to read the tables anew.
-            crate::catalog::Lookup::Found(_) => self.table(None, Some(index)),
-            _ => Ok(Rc::clone(fallback)),
+        // Any name may come here: it is no reason to read the tables anew.
+        if !matches!(self.catalog.lookup(None, Some(index)), Lookup::Found(_)) {
+            return Ok(Rc::clone(fallback));
+        }
+        match self.table_in_reach(key, (None, Some(index))) {
+            Err(TableError::OutOfReach) => Ok(Rc::clone(fallback)),
+            found => found,
         }
     }
 
@@ -242,7 +248,7 @@ impl Core {
     pub(super) fn run_of_one_table(
         &self,
         text: &[u8],
-        candidates: Candidates,
+        Paths { candidates, key }: Paths<'_>,
         fallback: &Rc<Table>,
     ) -> (usize, Result<Rc<Table>, TableError>) {
         let mut first: Option<Option<&str>> = None;
@@ -270,7 +276,7 @@ impl Core {
             None => Ok(Rc::clone(fallback)),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                self.table(database, Some(table))
+                self.table_in_reach(key, (database, Some(table)))
             }
         };
         (end, found)

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::{Key, Refusal};
 use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
@@ -26,6 +28,7 @@ use super::body::{BUSY, Intake, Terms};
 use super::dialect::{self, Asked, BodyForm, Dialect, Fixed, Found, OWN};
 use super::keyed::KeyedRequest;
 use super::port::Port;
+use super::sender::{self, Bill};
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
 
@@ -47,6 +50,10 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
     port: Rc<Port>,
+    /// Address of whoever sends here; `None` when a proxy does not tell.
+    from: Option<IpAddr>,
+    /// Of the request whose body is being received, when it came under a key.
+    pub(super) bill: Option<Bill>,
     pub(super) connection: Connection,
     pub(super) buffer: ReceiveBuffer,
     out: Vec<u8>,
@@ -89,6 +96,7 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        key: Option<Rc<Key>>,
         /// The routes its rows may take; none when it names its table.
         candidates: Option<Candidates>,
         /// Taken once.
@@ -106,6 +114,7 @@ enum Action {
 }
 
 enum Sentence {
+    Access(Refusal),
     Fixed(&'static str),
     Uri(uri::UriError),
     Table(TableError),
@@ -115,6 +124,7 @@ enum Sentence {
 impl std::fmt::Display for Sentence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Sentence::Access(refusal) => refusal.fmt(f),
             Sentence::Fixed(text) => f.write_str(text),
             Sentence::Uri(error) => error.fmt(f),
             Sentence::Table(error) => f.write_str(error.sentence()),
@@ -144,7 +154,7 @@ enum Next {
 /// Serves requests until either side ends the connection.
 pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
     let mut session = Session::new(core, port, connection);
-    match session.run().await {
+    match session.serve().await {
         Ok(Next::Linger) => session.linger().await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
@@ -180,6 +190,8 @@ impl<'c> Session<'c> {
         Session {
             core,
             port,
+            from: None,
+            bill: None,
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
@@ -189,6 +201,11 @@ impl<'c> Session<'c> {
             progress_bytes: 0,
             head_since_ms: None,
         }
+    }
+
+    async fn serve(&mut self) -> io::Result<Next> {
+        self.from = sender::address(self.core, &self.port, &mut self.connection).await?;
+        self.run().await
     }
 
     async fn run(&mut self) -> io::Result<Next> {
@@ -270,7 +287,7 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
-                let (dialect, action) = route(core, &self.port, &head, &mut self.uri);
+                let (dialect, action) = route(core, &self.port, self.from, &head, &mut self.uri);
                 let plan = Plan {
                     dialect,
                     action,
@@ -289,13 +306,14 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level, candidates, asked) = match &plan.action {
+        let (table, level, key, candidates, asked) = match &plan.action {
             Action::Ingest {
                 table,
                 level,
+                key,
                 candidates,
                 asked,
-            } => (Rc::clone(table), *level, *candidates, asked.take()),
+            } => (Rc::clone(table), *level, key, *candidates, asked.take()),
             Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
@@ -324,6 +342,18 @@ impl<'c> Session<'c> {
             return self
                 .refuse(&plan, Status::ServiceUnavailable, &Sentence::Fixed(BUSY))
                 .await;
+        }
+        // Last of what time mends: a request that is not taken for want of room costs its sender nothing.
+        self.bill = None;
+        if let Some(key) = key {
+            match Bill::open(core, key, plan.framing) {
+                Ok(bill) => self.bill = Some(bill),
+                Err(refusal) => {
+                    return self
+                        .refuse(&plan, refusal.status(), &Sentence::Access(refusal))
+                        .await;
+                }
+            }
         }
         let ticket = match &plan.idempotency_key {
             None => None,
@@ -357,9 +387,10 @@ impl<'c> Session<'c> {
                 }
             },
         };
+        let constants = sender::constants(core, &self.port, key.as_deref());
         let constants = match plan.dialect.body() {
-            BodyForm::Rows => self.port.constants.with(asked.fields()),
-            _ => Some(self.port.constants),
+            BodyForm::Rows => constants.over(asked.fields()),
+            _ => Some(constants),
         };
         let Some(constants) = constants else {
             if let Some(waiter) = waiter {
@@ -373,7 +404,11 @@ impl<'c> Session<'c> {
                 .await;
         };
         let started_ns = core.clock.now_ns();
-        let indexed = candidates.filter(|candidates| core.router.depends_on_rows(*candidates));
+        let paths = candidates.map(|candidates| Paths {
+            candidates,
+            key: key.as_deref(),
+        });
+        let indexed = paths.filter(|paths| core.router.depends_on_rows(paths.candidates));
         let taken = match self.invite(&plan).await {
             Ok(()) => {
                 let terms = Terms {
@@ -411,7 +446,7 @@ impl<'c> Session<'c> {
                                 let Asked::Bulk(asked) = &asked else {
                                     unreachable!("a bulk request's dialect asks for one")
                                 };
-                                self.take_bulk(asked, &table, candidates, framing, encoding, terms)
+                                self.take_bulk(asked, &table, paths, framing, encoding, terms)
                                     .await
                             }
                         };
@@ -431,6 +466,9 @@ impl<'c> Session<'c> {
             core.wanted.notify();
         }
         let (intake, keyed) = taken?;
+        if let Some(bill) = self.bill.take() {
+            bill.rows_accepted(intake.accepted);
+        }
         let broken = intake.failure.is_some();
         let envelope = if broken {
             plan.envelope.closing()
@@ -501,7 +539,12 @@ impl<'c> Session<'c> {
     /// Answers a request whose body is not wanted.
     async fn refuse(&mut self, plan: &Plan, status: Status, sentence: &Sentence) -> io::Result<Next> {
         self.settle_all().await?;
-        self.error_in(plan.dialect, plan.refusal_envelope(), status, sentence);
+        let mut envelope = plan.refusal_envelope();
+        if let Sentence::Access(refusal) = sentence {
+            self.core.metrics.refuse(refusal);
+            envelope.rate_limit = refusal.over_quota().map(Into::into);
+        }
+        self.error_in(plan.dialect, envelope, status, sentence);
         self.discard(plan).await
     }
 
@@ -807,11 +850,18 @@ impl Plan {
 fn route(
     core: &Core,
     port: &Port,
+    from: Option<IpAddr>,
     head: &Head<'_>,
     scratch: &mut uri::Scratch,
 ) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
-    let (dialect, accept) = match dialect::find(head) {
+    let refuse_sender = |refusal: Refusal| refuse(refusal.status(), Sentence::Access(refusal));
+    let found = dialect::find(head);
+    let key = match sender::admit(core, port, from, head) {
+        Ok(key) => key,
+        Err(refusal) => return (found.dialect(), refuse_sender(refusal)),
+    };
+    let (dialect, accept) = match found {
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
         Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
@@ -842,13 +892,16 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let action = match (core.table_of(port, head, named), accept) {
+    let (named, candidates) = core.table_of(port, key.as_deref(), head, named);
+    let action = match (core.table_in_reach(key.as_deref(), named), accept) {
+        (Err(TableError::OutOfReach), _) => refuse_sender(Refusal::TableNotAllowed),
         (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok((table, candidates)), None) => match dialect.asked(head) {
+        (Ok(table), None) => match dialect.asked(head) {
             Ok(asked) => Action::Ingest {
                 table,
                 level,
+                key,
                 candidates,
                 asked: Cell::new(asked),
             },
@@ -858,17 +911,44 @@ fn route(
     (dialect, action)
 }
 
+/// What decides on the tables of rows which do not all go to one.
+#[derive(Clone, Copy)]
+pub(super) struct Paths<'k> {
+    pub candidates: Candidates,
+    pub key: Option<&'k Key>,
+}
+
 impl Core {
-    /// The table of a request: the one it names, else a route's, else its listener's, else the default one. With it the routes
-    /// that its rows may take.
-    fn table_of(
+    /// The table `database.table` (missing parts are the default table's), if the key reaches it.
+    pub(super) fn table_in_reach(
         &self,
-        port: &Port,
+        key: Option<&Key>,
+        (database, table): (Option<&str>, Option<&str>),
+    ) -> Result<Rc<Table>, TableError> {
+        if let Some(key) = key {
+            let default = self.catalog.default_table();
+            // Before it is looked for: whether a table exists is told to those who reach it.
+            let reached = key.reach(
+                database.unwrap_or(&default.database),
+                table.unwrap_or(&default.table),
+                &default.database,
+            );
+            reached.map_err(|_| TableError::OutOfReach)?;
+        }
+        self.table(database, table)
+    }
+
+    /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
+    /// default one. With them the routes that its rows may take.
+    fn table_of<'a>(
+        &'a self,
+        port: &'a Port,
+        key: Option<&'a Key>,
         head: &Head<'_>,
-        named: uri::IngestPath<'_>,
-    ) -> Result<(Rc<Table>, Option<Candidates>), TableError> {
+        named: uri::IngestPath<'a>,
+    ) -> ((Option<&'a str>, Option<&'a str>), Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return Ok((self.table(named.database, named.table)?, None));
+            return ((named.database, named.table), None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -876,13 +956,14 @@ impl Core {
             header: &|name| head.header(name),
         });
         let configured = self.router.table(candidates, RowFacts::default());
-        let table = match configured.or(port.table.as_deref()) {
-            None => self.table(None, None),
+        let of_key = key.and_then(|key| key.table.as_deref());
+        let table = match configured.or(of_key).or(port.table.as_deref()) {
+            None => (None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                self.table(database, Some(table))
+                (database, Some(table))
             }
         };
-        Ok((table?, Some(candidates)))
+        (table, Some(candidates))
     }
 }

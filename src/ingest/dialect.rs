@@ -166,6 +166,16 @@ pub(super) enum Found {
     Nothing,
 }
 
+impl Found {
+    /// The dialect a refusal is put in.
+    pub(super) fn dialect(&self) -> &'static dyn Dialect {
+        match self {
+            Found::Rows(dialect) | Found::WrongMediaType(dialect, _) | Found::Fixed(dialect, _) => *dialect,
+            Found::Nothing => OWN,
+        }
+    }
+}
+
 /// The dialect of requests of which too little is known.
 pub(super) static OWN: &dyn Dialect = &own::Own;
 

@@ -13,18 +13,21 @@ mod keyed;
 mod lines;
 mod message;
 mod port;
+mod sender;
 mod table;
 
 pub(crate) use keyed::unix_ms;
 pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::access::{Access, CoreKeys};
 use crate::ack::AckTable;
 use crate::block::{Block, BlockId, Settlement};
 use crate::catalog::{Catalog, Lookup};
@@ -40,7 +43,7 @@ use crate::http::status::Status;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
-use crate::mapping::Mappings;
+use crate::mapping::{Constants, Mappings};
 use crate::metrics::IngestMetrics;
 use crate::ring::{Consumer, Producer};
 use crate::routing::Router;
@@ -77,6 +80,8 @@ pub struct IngestConfig {
     pub recorder: Recorder,
     /// Names this process in its blocks.
     pub boot: u64,
+    /// Who may send.
+    pub access: Arc<Access>,
     /// Idempotency keys.
     pub key_store: KeyStore,
     /// What waits in the log of all cores.
@@ -157,6 +162,9 @@ struct Core {
     documents: Cell<u64>,
     acks: AckTable,
     awaiting: RefCell<Awaiting>,
+    api_keys: CoreKeys,
+    /// Constants of a listener under those of a key, by where the two are.
+    constants: RefCell<HashMap<[usize; 2], Constants>>,
     key_store: KeyStore,
     budget: Arc<Budget>,
     keyed: KeyedRequests,
@@ -213,6 +221,8 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         documents: Cell::new(0),
         acks: AckTable::new(limits.acks_per_core),
         awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
+        api_keys: CoreKeys::new(config.access),
+        constants: RefCell::default(),
         key_store: config.key_store,
         budget: config.budget,
         keyed: KeyedRequests::default(),
@@ -673,6 +683,8 @@ enum TableError {
     NotServed,
     /// ClickHouse has not been reached yet, or does not have the configured table yet: 503.
     NotYetKnown,
+    /// The request's key does not reach it: 403.
+    OutOfReach,
     /// Every slot for open tables holds rows: 503.
     TooManyOpen,
 }
@@ -681,6 +693,7 @@ impl TableError {
     fn status(self) -> Status {
         match self {
             TableError::NotServed => Status::NotFound,
+            TableError::OutOfReach => Status::Forbidden,
             TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
         }
     }
@@ -693,6 +706,7 @@ impl TableError {
             TableError::NotYetKnown => {
                 "the table's columns are not known yet: ClickHouse has not answered, or does not have the table; try again"
             }
+            TableError::OutOfReach => "the key does not reach this table",
             TableError::TooManyOpen => "too many tables are being written to at once; try again",
         }
     }

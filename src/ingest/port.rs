@@ -1,5 +1,6 @@
 //! What a listener means for what comes in by it.
 
+use crate::access::AllowList;
 use crate::ack::AckLevel;
 use crate::config::ListenerSettings;
 use crate::mapping::Constants;
@@ -12,6 +13,12 @@ pub(super) struct Port {
     pub table: Option<String>,
     /// Ack level of requests that name none.
     pub ack: AckLevel,
+    /// Requests need a key.
+    pub require_key: bool,
+    /// Where requests are taken from; everywhere when absent.
+    pub allow: Option<AllowList>,
+    /// Connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Constant fields of every row.
     pub constants: Constants,
 }
@@ -22,6 +29,9 @@ impl Port {
             name: settings.name.clone(),
             table: settings.table.clone(),
             ack: settings.ack,
+            require_key: settings.require_key,
+            allow: settings.allow.clone(),
+            proxy_protocol: settings.proxy_protocol,
             constants: Constants::keep(&settings.fields),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Vocabulary;
@@ -22,8 +23,11 @@ pub struct Reading {
 #[derive(Clone, Copy, Default)]
 pub struct Constants(&'static [(&'static str, &'static str)]);
 
-/// Different constants from which on none are kept for requests: each has some fields of at most 4 KiB, 4 MiB in all.
+/// Different constants that are kept for requests: each has some fields of at most 4 KiB, 4 MiB in all.
 const KEPT_FOR_REQUESTS_MAX: usize = 256;
+
+/// Those kept so far.
+static KEPT_FOR_REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
 static KEPT: Mutex<Vec<Constants>> = Mutex::new(Vec::new());
 
@@ -51,36 +55,48 @@ impl Constants {
         constants
     }
 
-    /// These and `fields`, which replace those of the same name; `None` when requests have brought as many different ones as
-    /// are kept for them.
-    pub fn with(self, fields: &[(&'static str, Box<str>)]) -> Option<Constants> {
+    /// These and `fields`, of which those of the same name are replaced; `None` when requests have brought as many different ones
+    /// as are kept for them.
+    pub fn over(self, fields: &[(&'static str, Box<str>)]) -> Option<Constants> {
         if fields.is_empty() {
             return Some(self);
         }
-        let mut all: BTreeMap<String, String> = self
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (**value).to_owned()));
+        let own = self
             .0
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        all.extend(
-            fields
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (**value).to_owned())),
-        );
-        let is_same = |constants: &Constants| {
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let all: BTreeMap<String, String> = fields.chain(own).collect();
+        let is_same = |constants: &&Constants| {
             let pairs = all.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             constants.0.iter().copied().eq(pairs)
         };
         {
             let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(constants) = kept.iter().find(|constants| is_same(constants)) {
+            if let Some(constants) = kept.iter().find(is_same) {
                 return Some(*constants);
             }
-            if kept.len() >= KEPT_FOR_REQUESTS_MAX {
-                return None;
-            }
+        }
+        // Relaxed: it counts, and orders nothing. Two threads at once may keep the same ones and count twice.
+        if KEPT_FOR_REQUESTS.fetch_add(1, Ordering::Relaxed) >= KEPT_FOR_REQUESTS_MAX {
+            KEPT_FOR_REQUESTS.fetch_sub(1, Ordering::Relaxed);
+            return None;
         }
         Some(Constants::keep(&all))
+    }
+
+    /// These and the `upper` ones, which replace those of the same name.
+    pub fn under(self, upper: Constants) -> Constants {
+        let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let both = own(self.0).into_iter().chain(own(upper.0));
+        Constants::keep(&both.collect())
     }
 
     /// Name and value of each.

@@ -1,6 +1,7 @@
 //! Every counter as Prometheus text.
 
 use super::{EndpointMetrics, IngestMetrics, LedgerEntry, TableMetrics, WriterMetrics};
+use crate::access::{Access, Key};
 use crate::dead_letter;
 use crate::histogram::{HistogramSet, Measure};
 use crate::idempotency::Keys;
@@ -32,6 +33,10 @@ pub struct Sources {
     pub dead_letters: dead_letter::Totals,
     /// Idempotency keys.
     pub keys: Keys,
+    /// API keys.
+    pub access: Arc<Access>,
+    /// Requests for admin pages that were refused, by reason.
+    pub admin_refused: Vec<(&'static str, u64)>,
     /// The ledger now.
     pub ledger: Vec<LedgerEntry>,
     /// Latencies of all cores.
@@ -65,6 +70,7 @@ impl Collector for Sources {
             [(UNLABELLED, self.started_s)],
         )?;
         self.encode_ingest(&mut page)?;
+        self.encode_access(&mut page)?;
         self.encode_writer(&mut page)?;
         self.encode_ledger(&mut page)?;
         self.encode_stores(&mut page)?;
@@ -212,6 +218,55 @@ impl Sources {
             "Unix time of the core's last tick.",
             Some(Unit::Seconds),
             heartbeats,
+        )
+    }
+
+    fn encode_access(&self, page: &mut Page<'_>) -> fmt::Result {
+        let label = |core: String, (reason, count): (&str, u64)| {
+            ([("core", core), ("reason", reason.to_owned())], count)
+        };
+        let of_cores = self.cores().flat_map(|(index, core)| {
+            core.access_refused()
+                .map(move |refused| label(index.to_string(), refused))
+        });
+        let of_admin = self
+            .admin_refused
+            .iter()
+            .map(|refused| label("admin".to_owned(), *refused));
+        page.counter(
+            "access_refused",
+            "Requests refused for who sent them, by reason.",
+            None,
+            of_cores.chain(of_admin),
+        )?;
+        page.counter(
+            "proxy_headers_refused",
+            "Connections that did not begin with the PROXY protocol header they should.",
+            None,
+            self.per_core(|core| core.proxy_headers_refused.get()),
+        )?;
+        let keys = self.access.keys();
+        let per_key = |value: fn((u64, u64, u64)) -> u64| {
+            let value = move |key: &Key| ([("key", key.name.to_string())], value(key.usage.totals()));
+            keys.iter().map(value).collect::<Vec<_>>()
+        };
+        page.counter(
+            "key_requests",
+            "Requests whose body was read, by key.",
+            None,
+            per_key(|(requests, _, _)| requests),
+        )?;
+        page.counter(
+            "key_received",
+            "Body bytes as they came, by key.",
+            Some(Unit::Bytes),
+            per_key(|(_, bytes, _)| bytes),
+        )?;
+        page.counter(
+            "key_rows",
+            "Rows accepted, by key.",
+            None,
+            per_key(|(_, _, rows)| rows),
         )
     }
 

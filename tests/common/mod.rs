@@ -324,8 +324,12 @@ impl Server {
     /// At ack level `inserted` unless `arguments` say otherwise: what was answered can be read back then.
     fn spawn(data: &Path, output: PathBuf, log: PathBuf, arguments: &[&str]) -> Server {
         let mut command = Command::new(BINARY);
-        command.args(["serve", "--admin", "127.0.0.1:0"]);
-        let usual = [("--listen", "127.0.0.1:0"), ("--ack", "inserted")];
+        command.arg("serve");
+        let usual = [
+            ("--listen", "127.0.0.1:0"),
+            ("--admin", "127.0.0.1:0"),
+            ("--ack", "inserted"),
+        ];
         for (flag, value) in usual.iter().filter(|(flag, _)| !arguments.contains(flag)) {
             command.args([flag, value]);
         }
@@ -376,6 +380,15 @@ impl Server {
         self.admin_port = wait_for(self, "ringhouse: admin on ")?;
         self.clickhouse_port = announced(self, "ringhouse: clickhouse at ").unwrap_or(0);
         Ok(())
+    }
+
+    /// The port of a further listener, which it printed before the admin pages'.
+    pub fn port_of(&self, listener: &str) -> u16 {
+        let output = fs::read_to_string(&self.output).unwrap();
+        let start = format!("ringhouse: {listener} on ");
+        let line = output.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no listener {listener}: {output}"));
+        line.rsplit(':').next().unwrap().parse().unwrap()
     }
 
     pub fn wait_until_ready(&self) {

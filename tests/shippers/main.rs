@@ -147,11 +147,7 @@ fn rows() -> Vec<Value> {
         row["seq"] = json!(seq);
         // A level is not what every line has, and a time is to be told from the receive time.
         row["level"] = json!(["info", "warn", "error"][seq % 3]);
-        row["timestamp"] = json!(format!(
-            "2026-01-02T03:{:02}:{:02}.250Z",
-            seq / 60 % 60,
-            seq % 60
-        ));
+        row["timestamp"] = json!(format!("2026-01-02T03:{:02}:{:02}.250Z", seq / 60 % 60, seq % 60));
     }
     rows
 }
@@ -283,7 +279,10 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
             .sql("SELECT Body FROM otel_logs WHERE startsWith(Body, 'handler ') ORDER BY toUInt64(splitByChar(' ', Body)[2]) FORMAT JSONCompactEachRow");
         for (body, row) in bodies.lines().zip(&rows) {
             let body: Value = serde_json::from_str(body).unwrap();
-            assert_eq!(body[0], format!("handler {} {}", row["seq"], row["message"].as_str().unwrap()));
+            assert_eq!(
+                body[0],
+                format!("handler {} {}", row["seq"], row["message"].as_str().unwrap())
+            );
         }
     }
 
@@ -323,7 +322,10 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
         }
     }
     let name = "splunk-logging";
-    if Language::JavaScript.send("splunk", &server, name, &rows).is_some() {
+    if Language::JavaScript
+        .send("splunk", &server, name, &rows)
+        .is_some()
+    {
         let there = found(&server, name);
         assert_eq!(there.len(), rows.len());
         for (found, row) in there.into_iter().zip(&rows).step_by(40) {
@@ -397,11 +399,13 @@ fn bulk_replies_have_an_item_for_each_action_and_documents_go_where_their_index_
         "/elastic/_bulk?filter_path=errors,items.*.error",
         "/elasticsearch/_bulk?filter_path=errors%2Citems.*.error",
     ] {
-        let accept = [(
-            "Accept",
-            "application/vnd.elasticsearch+json; compatible-with=8",
-        )];
-        let (reply, value) = post(&server, target, &accept, b"{\"create\":{}}\n{\"message\":\"p\"}\n");
+        let accept = [("Accept", "application/vnd.elasticsearch+json; compatible-with=8")];
+        let (reply, value) = post(
+            &server,
+            target,
+            &accept,
+            b"{\"create\":{}}\n{\"message\":\"p\"}\n",
+        );
         assert_eq!((reply.status, value), (200, json!({"errors": false})));
         let media_type = "application/vnd.elasticsearch+json;compatible-with=8";
         assert_eq!(header(&reply.head, "content-type"), Some(media_type));
@@ -457,7 +461,10 @@ fn while_the_log_is_full_bulk_clients_are_told_429_and_hec_clients_503() {
     assert_eq!(reply.status, 503);
     assert!(reply.body.contains("\"code\":18"), "{reply:?}");
     let (reply, value) = post(&server, "/api/v2/logs", &[], b"[{\"message\":\"x\"}]");
-    assert_eq!((reply.status, &value["errors"][0]["status"]), (503, &json!("503")));
+    assert_eq!(
+        (reply.status, &value["errors"][0]["status"]),
+        (503, &json!("503"))
+    );
     let (reply, _) = post(&server, "/cribl/_bulk", &[], b"{\"_raw\":\"x\"}\n");
     assert_eq!(reply.status, 503);
     common::signal(engine, rustix::process::Signal::CONT);
@@ -510,7 +517,10 @@ fn hec_takes_events_back_to_back_lines_and_questions() {
         &[],
         b"{not json\r\n\n \xff 127.0.0.1 GET /\nlast",
     );
-    assert_eq!((reply.status, &value), (200, &json!({"text": "Success", "code": 0})));
+    assert_eq!(
+        (reply.status, &value),
+        (200, &json!({"text": "Success", "code": 0}))
+    );
     assert_eq!(
         server.sql(
             "SELECT Body, LogAttributes['sourcetype'], toUnixTimestamp64Milli(Timestamp) FROM otel_logs
@@ -559,7 +569,12 @@ fn hec_events_go_to_the_tables_of_their_indexes() {
 #[test]
 fn datadog_and_cribl_bodies_are_answered_as_their_senders_expect() {
     let server = Server::embedded(&["--create-tables"]);
-    let (reply, value) = post(&server, "/api/v2/logs?ddtags=env:x", &[], b"[{\"message\":\"a\"}]");
+    let (reply, value) = post(
+        &server,
+        "/api/v2/logs?ddtags=env:x",
+        &[],
+        b"[{\"message\":\"a\"}]",
+    );
     assert_eq!((reply.status, value), (202, json!({})));
     let (reply, value) = post(
         &server,
@@ -572,7 +587,12 @@ fn datadog_and_cribl_bodies_are_answered_as_their_senders_expect() {
         server.sql("SELECT Body, ServiceName, LogAttributes['ddsource'], LogAttributes['ddtags'] FROM otel_logs ORDER BY Body FORMAT TSV"),
         "a\t\t\tenv:x\nb\tweb\tnginx\t\nc\tweb\tnginx\t"
     );
-    let (reply, value) = post(&server, "/api/v2/logs", &[], b"[{\"message\":\"bad\",\"date\":\"never\"}]");
+    let (reply, value) = post(
+        &server,
+        "/api/v2/logs",
+        &[],
+        b"[{\"message\":\"bad\",\"date\":\"never\"}]",
+    );
     assert_eq!(
         (reply.status, &value["errors"][0]["title"]),
         (400, &json!("Bad Request"))
@@ -581,10 +601,7 @@ fn datadog_and_cribl_bodies_are_answered_as_their_senders_expect() {
     assert_eq!((reply.status, reply.body.as_str()), (200, "{\"valid\":true}"));
     let lines = b"{\"_raw\":\"r1\",\"_time\":1750000000.5,\"host\":\"h\"}\n{\"_raw\":\"r2\"}\n";
     let (reply, value) = post(&server, "/cribl/_bulk", &[], lines);
-    assert_eq!(
-        (reply.status, value),
-        (200, json!({"success": true, "items": 2}))
-    );
+    assert_eq!((reply.status, value), (200, json!({"success": true, "items": 2})));
     assert_eq!(
         server.sql("SELECT count() FROM otel_logs WHERE Body IN ('r1', 'r2')"),
         "2"

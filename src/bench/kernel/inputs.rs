@@ -102,6 +102,25 @@ pub fn plain(rows: u64) -> Input {
     })
 }
 
+/// Lines that bring what their OTLP records bring besides: the attributes of their resource, and the name of their scope.
+///
+/// # Panics
+/// When a line is no object.
+pub fn with_resource(text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len() * 5 / 4);
+    for line in text.trim_ascii_end().split(|byte| *byte == b'\n') {
+        let row: Value = serde_json::from_slice(line).expect("a line is an object");
+        let object = line.strip_suffix(b"}").expect("a line is an object");
+        lines.extend_from_slice(object);
+        let resource = format!(
+            ",\"ResourceAttributes\":{{\"service.name\":{}}},\"ScopeName\":\"bench\"}}\n",
+            row["service"]
+        );
+        lines.extend_from_slice(resource.as_bytes());
+    }
+    lines
+}
+
 /// Lines that go to the default table as OTLP requests of so many rows: what the columns have names for in their fields, the
 /// rest among the attributes.
 ///

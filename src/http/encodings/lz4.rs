@@ -3,7 +3,7 @@
 use twox_hash::XxHash32;
 
 use super::piece::{Pieces, inflated};
-use super::{Encoding, Inflated, InflateError};
+use super::{Encoding, InflateError, Inflated};
 
 #[derive(Debug)]
 pub(super) struct Lz4 {
@@ -26,12 +26,19 @@ enum State {
     Magic,
     /// The flags, which say how long the descriptor is.
     Flags,
-    Descriptor { bytes: usize },
+    Descriptor {
+        bytes: usize,
+    },
     BlockSize,
-    Block { bytes: usize, is_compressed: bool },
+    Block {
+        bytes: usize,
+        is_compressed: bool,
+    },
     ContentChecksum,
     SkippableSize,
-    Skip { bytes: usize },
+    Skip {
+        bytes: usize,
+    },
 }
 
 const MAGIC: u32 = 0x184d_2204;
@@ -108,7 +115,11 @@ impl Lz4 {
     }
 
     fn block_checksum_bytes(&self) -> usize {
-        if self.flags & FLAG_BLOCK_CHECKSUM != 0 { 4 } else { 0 }
+        if self.flags & FLAG_BLOCK_CHECKSUM != 0 {
+            4
+        } else {
+            0
+        }
     }
 
     /// Takes the piece that was collected; what comes next.
@@ -159,20 +170,14 @@ impl Lz4 {
                     0 if self.checksum.is_some() => Ok(State::ContentChecksum),
                     0 => Ok(State::Magic),
                     _ if bytes > self.block_bytes_max => Err(malformed("a block of it is too long")),
-                    _ => Ok(State::Block {
-                        bytes,
-                        is_compressed,
-                    }),
+                    _ => Ok(State::Block { bytes, is_compressed }),
                 }
             }
             State::ContentChecksum => match self.checksum.take().map(|sum| sum.finish_32()) {
                 Some(sum) if sum == number() => Ok(State::Magic),
                 _ => Err(malformed("its checksum does not match")),
             },
-            State::Block {
-                bytes,
-                is_compressed,
-            } => self.inflate_block(bytes, is_compressed),
+            State::Block { bytes, is_compressed } => self.inflate_block(bytes, is_compressed),
             State::Skip { .. } => unreachable!("nothing of it is collected"),
         }
     }
@@ -197,11 +202,18 @@ impl Lz4 {
 
     fn inflate_block(&mut self, bytes: usize, is_compressed: bool) -> Result<State, InflateError> {
         let (data, sum) = self.pieces.input().split_at(bytes);
-        if sum.first_chunk().is_some_and(|sum| u32::from_le_bytes(*sum) != XxHash32::oneshot(0, data)) {
+        if sum
+            .first_chunk()
+            .is_some_and(|sum| u32::from_le_bytes(*sum) != XxHash32::oneshot(0, data))
+        {
             return Err(malformed("its checksum does not match"));
         }
         let window = &self.window;
-        let room = if is_compressed { self.block_bytes_max } else { bytes };
+        let room = if is_compressed {
+            self.block_bytes_max
+        } else {
+            bytes
+        };
         let content = self.pieces.make(room, |input, output| match is_compressed {
             true => lz4_flex::block::decompress_into_with_dict(&input[..bytes], output, window)
                 .map_err(|_| malformed("its data is corrupt")),

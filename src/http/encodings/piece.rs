@@ -44,7 +44,11 @@ impl Pieces {
         bytes_max: usize,
         make: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, E>,
     ) -> Result<&[u8], E> {
-        debug_assert_eq!(self.given, self.output.len(), "output is given out before more is made");
+        debug_assert_eq!(
+            self.given,
+            self.output.len(),
+            "output is given out before more is made"
+        );
         self.given = 0;
         self.output.resize(bytes_max, 0);
         let made = make(&self.input, &mut self.output);

@@ -3,7 +3,7 @@
 //! Which of them it is the first bytes tell. Sources: the framing format's and the block format's descriptions of Snappy 1.1.
 
 use super::piece::{Pieces, inflated};
-use super::{Encoding, Inflated, InflateError};
+use super::{Encoding, InflateError, Inflated};
 
 #[derive(Debug)]
 pub(super) struct Snappy {
@@ -76,10 +76,11 @@ impl Snappy {
                 bytes_max: self.block_bytes_max,
             });
         }
-        self.pieces.make(bytes, |input, output| {
-            snap::raw::Decoder::new().decompress(input, output)
-        })
-        .map_err(|_| malformed("its data is corrupt"))?;
+        self.pieces
+            .make(bytes, |input, output| {
+                snap::raw::Decoder::new().decompress(input, output)
+            })
+            .map_err(|_| malformed("its data is corrupt"))?;
         self.pieces.forget_input();
         self.state = State::BlockMade;
         Ok(())
@@ -142,10 +143,7 @@ impl Snappy {
                         bytes => State::Skip { bytes },
                     };
                 }
-                State::Data {
-                    bytes,
-                    is_compressed,
-                } => {
+                State::Data { bytes, is_compressed } => {
                     let (taken, is_whole) = self.pieces.collect(rest, bytes);
                     read += taken;
                     if is_whole {
@@ -214,9 +212,7 @@ impl Snappy {
             }
         })?;
         // Masked, as the framing format says.
-        let masked = crc32c::crc32c(content)
-            .rotate_right(15)
-            .wrapping_add(0xa282_ead8);
+        let masked = crc32c::crc32c(content).rotate_right(15).wrapping_add(0xa282_ead8);
         match masked == checksum {
             true => Ok(()),
             false => Err(malformed("its checksum does not match")),

@@ -21,9 +21,18 @@ const PRODUCT: (&str, &str) = ("X-elastic-product", "Elasticsearch");
 
 /// The media types that ask for the form of a version, and are answered as they ask.
 const COMPATIBLE: [(&str, &str); 3] = [
-    ("compatible-with=9", "application/vnd.elasticsearch+json;compatible-with=9"),
-    ("compatible-with=8", "application/vnd.elasticsearch+json;compatible-with=8"),
-    ("compatible-with=7", "application/vnd.elasticsearch+json;compatible-with=7"),
+    (
+        "compatible-with=9",
+        "application/vnd.elasticsearch+json;compatible-with=9",
+    ),
+    (
+        "compatible-with=8",
+        "application/vnd.elasticsearch+json;compatible-with=8",
+    ),
+    (
+        "compatible-with=7",
+        "application/vnd.elasticsearch+json;compatible-with=7",
+    ),
 ];
 
 /// Finds it by the path; asked last, because at the root any path may be an index's.

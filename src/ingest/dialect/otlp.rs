@@ -110,6 +110,8 @@ impl Dialect for Otlp {
 /// `google.rpc.Code` of an HTTP status.
 fn rpc_code(status: Status) -> u8 {
     match status {
+        Status::Unauthorized => 16,
+        Status::Forbidden => 7,
         Status::NotFound => 5,
         Status::RequestTimeout => 4,
         Status::ContentTooLarge | Status::TooManyRequests => 8,

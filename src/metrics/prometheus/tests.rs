@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::Access;
 use crate::ledger::Totals;
 use crate::metrics::{BreakerState, REASONS, STATUSES};
 use crate::wal::log::LogError;
@@ -154,6 +155,8 @@ fn sources(cores: usize) -> Sources {
             dropped_rows: 1,
         },
         keys: crate::idempotency::Keys::new(10, 1 << 20, 1000),
+        access: Arc::new(Access::open()),
+        admin_refused: vec![("missing", 4)],
         log: Arc::new(Budget::new(1_000, 8)),
         ledger: Vec::new(),
         histograms: HistogramSet::new(),

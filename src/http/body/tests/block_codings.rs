@@ -108,10 +108,7 @@ fn frames_on_end_and_frames_to_skip_are_one_body() {
     let skippable = b"\x5a\x2a\x4d\x18\x03\0\0\0abc";
     for frame in lz4_frames(b"line\n") {
         let raw = [&frame[..], skippable, &frame].concat();
-        assert_eq!(
-            inflate(Encoding::Lz4, &raw).as_deref(),
-            Ok(&b"line\nline\n"[..])
-        );
+        assert_eq!(inflate(Encoding::Lz4, &raw).as_deref(), Ok(&b"line\nline\n"[..]));
     }
     // Padding, a chunk to skip, and the identifier again.
     let framed = snappy_framed(b"line\n");
@@ -160,7 +157,11 @@ fn rejects_what_is_neither() {
         let error = inflate(Encoding::Snappy, raw).expect_err("it is no snappy");
         assert_eq!(error.status(), Status::BadRequest);
     }
-    for raw in [&b"{\"message\":\"x\"}"[..], b"\x02\x21\x4c\x18\0\0\0\0", b"\x04\x22\x4d\x18\x41\x40\0"] {
+    for raw in [
+        &b"{\"message\":\"x\"}"[..],
+        b"\x02\x21\x4c\x18\0\0\0\0",
+        b"\x04\x22\x4d\x18\x41\x40\0",
+    ] {
         let error = inflate(Encoding::Lz4, raw).expect_err("it is no LZ4 frame");
         assert_eq!(error.status(), Status::BadRequest);
     }
