@@ -123,14 +123,16 @@ pub(super) struct Terms {
     pub reading: Reading,
 }
 
-/// Where rows go.
-struct Destination<'a> {
-    table: &'a Rc<Table>,
-    shape: Shape,
+/// What rows come in, and where they go.
+pub(super) struct Destination<'a> {
+    /// That of rows which no route of `indexed` takes.
+    pub table: &'a Rc<Table>,
+    /// What their body is.
+    pub shape: Shape,
     /// Fields of all lines of text.
-    fields: &'a [(&'static str, Box<str>)],
-    /// The routes that choose among tables by the index each row names.
-    indexed: Option<Paths<'a>>,
+    pub fields: &'a [(&'static str, Box<str>)],
+    /// What chooses among tables by the index each row names.
+    pub indexed: Option<Paths<'a>>,
 }
 
 /// Where the text of the body comes from.
@@ -222,16 +224,13 @@ impl Session<'_> {
         }
     }
 
-    /// Takes a body into `table`. Rows that were accepted before a failure stay accepted.
+    /// Takes a body of rows. Those that were accepted before a failure stay accepted.
     ///
     /// # Errors
     /// When the connection broke; nobody can be answered then.
     pub(super) async fn take_body(
         &mut self,
-        table: &Rc<Table>,
-        shape: Shape,
-        fields: &[(&'static str, Box<str>)],
-        indexed: Option<Paths<'_>>,
+        destination: Destination<'_>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -240,15 +239,7 @@ impl Session<'_> {
         let mut intake = Intake::new(&core.limits);
         let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
-            Ok(source) => {
-                let destination = Destination {
-                    table,
-                    shape,
-                    fields,
-                    indexed,
-                };
-                self.take_rows(destination, source, terms, &mut intake).await
-            }
+            Ok(source) => self.take_rows(destination, source, terms, &mut intake).await,
             Err(failure) => {
                 intake.failure = Some(failure);
                 Ok(())

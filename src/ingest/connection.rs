@@ -24,7 +24,7 @@ use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
-use super::body::{BUSY, Intake, Terms};
+use super::body::{BUSY, Destination, Intake, Terms};
 use super::dialect::{self, Asked, BodyForm, Dialect, Fixed, Found, OWN};
 use super::keyed::KeyedRequest;
 use super::port::Port;
@@ -421,22 +421,24 @@ impl<'c> Session<'c> {
                 match ticket {
                     None => {
                         let (framing, encoding) = (plan.framing, plan.encoding);
-                        let fields = asked.fields();
+                        let rows = |shape, indexed| Destination {
+                            table: &table,
+                            shape,
+                            fields: asked.fields(),
+                            indexed,
+                        };
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => {
-                                let shape = Shape::Unknown;
-                                self.take_body(&table, shape, fields, None, framing, encoding, terms)
-                                    .await
+                                let rows = rows(Shape::Unknown, None);
+                                self.take_body(rows, framing, encoding, terms).await
                             }
                             BodyForm::Objects => {
-                                let shape = Shape::Objects;
-                                self.take_body(&table, shape, fields, indexed, framing, encoding, terms)
-                                    .await
+                                let rows = rows(Shape::Objects, indexed);
+                                self.take_body(rows, framing, encoding, terms).await
                             }
                             BodyForm::Lines => {
-                                let shape = Shape::Lines;
-                                self.take_body(&table, shape, fields, None, framing, encoding, terms)
-                                    .await
+                                let rows = rows(Shape::Lines, None);
+                                self.take_body(rows, framing, encoding, terms).await
                             }
                             BodyForm::Query => self.take_query(framing, encoding).await,
                             BodyForm::Message(form) => {

@@ -82,7 +82,7 @@ def splunk_handler():
     from splunk_handler import SplunkHandler
 
     handler = SplunkHandler(
-        host="127.0.0.1", port=port, token="t", index="main", hostname="web-1", source="script", protocol="http",
+        host="127.0.0.1", port=port, token="t", index="main", hostname="web-1", source="script", protocol="http", verify=False,
         flush_interval=0.2, sourcetype="text", queue_size=0, retry_count=0,
     )
     log(handler, lambda row: f"{name} {row['seq']} {row['message']}")
