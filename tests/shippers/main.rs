@@ -326,12 +326,23 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
         .send("splunk", &server, name, &rows)
         .is_some()
     {
-        let there = found(&server, name);
+        let there = server.sql(
+            "SELECT Body, SeverityText, toUnixTimestamp64Milli(Timestamp), LogAttributes['source'] FROM otel_logs
+             WHERE startsWith(Body, 'splunk-logging ') ORDER BY Timestamp FORMAT JSONCompactEachRow",
+        );
+        let there: Vec<Value> = there
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(there.len(), rows.len());
-        for (found, row) in there.into_iter().zip(&rows).step_by(40) {
-            let mut found = without(found, &["service", "level"]);
-            found["attributes"].as_object_mut().unwrap().remove("severity");
-            assert_eq!(found, event_of(row, json!({})));
+        for (found, row) in there.iter().zip(&rows) {
+            let body = format!(
+                "splunk-logging {} {}",
+                row["seq"],
+                row["message"].as_str().unwrap()
+            );
+            let time = (1_750_000_000 + row["seq"].as_i64().unwrap()) * 1000 + 250;
+            assert_eq!(*found, json!([body, "info", time.to_string(), "script"]));
         }
     }
     assert_no_failures(&server);
@@ -432,6 +443,34 @@ fn bulk_replies_have_an_item_for_each_action_and_documents_go_where_their_index_
 }
 
 #[test]
+fn bodies_in_snappy_and_lz4_are_taken_as_they_are_sent() {
+    let server = Server::embedded(&["--create-tables"]);
+    let body: String = (0..2000)
+        .map(|row| format!("{{\"create\":{{}}}}\n{{\"message\":\"m\",\"row\":{row}}}\n"))
+        .collect();
+    let block = snap::raw::Encoder::new().compress_vec(body.as_bytes()).unwrap();
+    let mut framed = snap::write::FrameEncoder::new(Vec::new());
+    framed.write_all(body.as_bytes()).unwrap();
+    let mut lz4 = lz4::EncoderBuilder::new().build(Vec::new()).unwrap();
+    lz4.write_all(body.as_bytes()).unwrap();
+    for (encoding, body) in [
+        ("snappy", block),
+        ("x-snappy-framed", framed.into_inner().unwrap()),
+        ("lz4", lz4.finish().0),
+    ] {
+        let headers = [("Content-Encoding", encoding)];
+        let (reply, value) = post(&server, "/_bulk?filter_path=errors", &headers, &body);
+        assert_eq!(
+            (reply.status, value),
+            (200, json!({"errors": false})),
+            "{encoding}"
+        );
+    }
+    let there = server.sql("SELECT count(), uniqExact(LogAttributes['row']) FROM otel_logs");
+    assert_eq!(there, "6000\t2000");
+}
+
+#[test]
 fn more_actions_than_a_reply_may_have_items_are_refused() {
     let server = Server::embedded(&["--create-tables", "--limit", "bulk_items_max=3"]);
     let pair = "{\"create\":{}}\n{\"message\":\"x\"}\n";
@@ -471,6 +510,95 @@ fn while_the_log_is_full_bulk_clients_are_told_429_and_hec_clients_503() {
     common::eventually("room", || {
         (post(&server, "/_bulk", &[], pair).0.status == 200).then_some(())
     });
+}
+
+#[test]
+fn documents_that_find_the_log_full_are_told_429_and_no_others() {
+    let limits = [
+        "wal_blocks_max=16",
+        "batch_rows_max=100",
+        // Rows of one piece go into one batch.
+        "chunk_bytes=4096",
+        "wal_buffer_bytes=4096",
+        "ack_deadline_ms=2000",
+    ];
+    let limits = limits.map(|limit| ["--limit", limit]);
+    let arguments = [&["--create-tables"][..], limits.as_flattened()].concat();
+    let server = Server::embedded(&arguments);
+    let engine = server.engine_pid();
+    common::signal(engine, rustix::process::Signal::STOP);
+    let body: String = (0..20_000)
+        .map(|row| format!("{{\"create\":{{}}}}\n{{\"message\":\"m\",\"row\":{row}}}\n"))
+        .collect();
+    let (reply, value) = post(&server, "/_bulk?ack=memory", &[], body.as_bytes());
+    common::signal(engine, rustix::process::Signal::CONT);
+    assert_eq!((reply.status, &value["errors"]), (200, &json!(true)));
+    let statuses: Vec<u64> = value["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["create"]["status"].as_u64().unwrap())
+        .collect();
+    assert_eq!(statuses.len(), 20_000);
+    let taken = statuses.iter().take_while(|status| **status == 201).count();
+    assert!(taken > 0 && taken < 20_000, "{taken} taken");
+    assert!(statuses[taken..].iter().all(|status| *status == 429));
+    let held = common::eventually("what was taken", || {
+        let held = server.sql("SELECT count(), max(toUInt64(LogAttributes['row'])) FROM otel_logs");
+        held.starts_with(&format!("{taken}\t")).then_some(held)
+    });
+    assert_eq!(held, format!("{taken}\t{}", taken - 1));
+}
+
+#[test]
+fn keys_reach_the_tables_of_indexes_as_any_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys.toml");
+    let config = directory.path().join("ringhouse.toml");
+    let made = Command::new(common::BINARY)
+        .args(["keys", "new", "--name", "web", "--append"])
+        .arg(&keys)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let token = String::from_utf8(made.stdout).unwrap();
+    let text = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, format!("{text}tables = [\"otel_logs\", \"by_name\"]\n")).unwrap();
+    fs::write(&config, "[[route]]\nindex = 'routed'\ntable = 'secret'\n").unwrap();
+    let (keys, config) = (keys.display().to_string(), config.display().to_string());
+    let server = Server::embedded(&["--create-tables", "--keys-file", &keys, "--config", &config]);
+    let authorization = format!("Bearer {}", token.trim_end());
+    let headers = [("Authorization", authorization.as_str())];
+    for table in ["secret", "by_name"] {
+        server.sql(&format!("CREATE TABLE {table} AS otel_logs"));
+    }
+    common::eventually("the new tables", || {
+        let reply = http("POST", server.port, "/ingest/by_name?ack=memory", &headers, b"").unwrap();
+        (reply.status == 400).then_some(())
+    });
+    let body: String = ["routed", "by_name", "secret"]
+        .map(|index| format!("{{\"create\":{{\"_index\":\"{index}\"}}}}\n{{\"message\":\"{index}\"}}\n"))
+        .concat();
+    let (_, value) = post(
+        &server,
+        "/_bulk?filter_path=items.*.status",
+        &headers,
+        body.as_bytes(),
+    );
+    let statuses = [403, 201, 201].map(|status| json!({"create": {"status": status}}));
+    assert_eq!(value["items"], json!(statuses));
+    for (table, bodies) in [("secret", ""), ("by_name", "by_name"), ("otel_logs", "secret")] {
+        let sql = format!("SELECT arrayStringConcat(groupArray(Body)) FROM {table}");
+        assert_eq!(server.sql(&sql), bodies, "{table}");
+    }
+    let events = b"{\"event\":\"x\",\"index\":\"routed\"}";
+    let (reply, value) = post(&server, "/services/collector", &headers, events);
+    assert_eq!((reply.status, &value["code"]), (403, &json!(4)));
+    let (reply, value) = post(&server, "/_bulk", &[], body.as_bytes());
+    assert_eq!(
+        (reply.status, &value["error"]["type"]),
+        (401, &json!("security_exception"))
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ async function splunk() {
   logger.error = (error) => { throw new Error(error); };
   for (const row of rows) {
     logger.send({
-      message: { message: row.message, client: name, seq: row.seq },
+      message: `${name} ${row.seq} ${row.message}`,
       metadata: { time: 1_750_000_000.25 + row.seq, host: 'web-1', source: 'script', sourcetype: '_json', index: 'main' },
     });
   }
