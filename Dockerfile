@@ -5,9 +5,9 @@ COPY . .
 RUN cargo build --release --locked --bin ringhouse
 
 FROM debian:bookworm-slim
-# curl is the health check's.
+# curl is the health check's, ca-certificates whom `tcps://` trusts.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends curl \
+    && apt-get install --yes --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/ringhouse ringhouse
 COPY --from=build /src/target/release/ringhouse /usr/local/bin/ringhouse

@@ -15,6 +15,7 @@ use crate::histogram::{self, Measure, Reader};
 use crate::idempotency::Keys;
 use crate::limits::Limits;
 use crate::metrics::{self, IngestMetrics, LedgerEntry, Sources, WriterMetrics};
+use crate::tls::Certificates;
 use crate::topology::Topology;
 use crate::wal::segment::Budget;
 use axum::Router;
@@ -86,15 +87,20 @@ const HEARTBEAT_AGE_MAX_MS: u64 = 1_000;
 /// A tick comes every 100 ms; a core that is late by two more leaves its last copy.
 const HISTOGRAM_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Serves the pages on a thread of its own until the process ends.
+/// Serves the pages on a thread of its own until the process ends, through TLS when there are certificates.
 ///
 /// A core that hangs cannot take the pages with it: telling which one does is what they are for.
 ///
 /// # Errors
 /// The listener or the thread cannot be set up.
-pub fn start(listener: TcpListener, state: impl Into<Arc<AdminState>>) -> io::Result<JoinHandle<()>> {
+pub fn start(
+    listener: TcpListener,
+    certificates: Option<Arc<Certificates>>,
+    state: impl Into<Arc<AdminState>>,
+) -> io::Result<JoinHandle<()>> {
     start_bounded(
         listener,
+        certificates,
         state.into(),
         listener::CONNECTIONS,
         listener::EXCHANGE_DEADLINE,
@@ -103,6 +109,7 @@ pub fn start(listener: TcpListener, state: impl Into<Arc<AdminState>>) -> io::Re
 
 fn start_bounded(
     listener: TcpListener,
+    certificates: Option<Arc<Certificates>>,
     state: Arc<AdminState>,
     connections: usize,
     exchange_deadline: Duration,
@@ -116,6 +123,7 @@ fn start_bounded(
         let _entered = runtime.enter();
         listener::Bounded::new(
             tokio::net::TcpListener::from_std(listener)?,
+            certificates,
             connections,
             exchange_deadline,
         )

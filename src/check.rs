@@ -10,12 +10,14 @@ use crate::schema::{TableName, TableSchema};
 use crate::server;
 
 /// Prints the settings as a configuration file on standard output and, when ClickHouse answers, a report on its
-/// tables on standard error. Failure: the keys are none, a listed table is missing or cannot be served, or the URL is none. A
+/// tables on standard error. Failure: the keys are none, certificates cannot be used, a listed table is missing or cannot be served,
+/// or the URL is none. A
 /// ClickHouse that does not answer is reported and no failure: the server would start all the same.
 pub fn check(settings: &Settings) -> ExitCode {
     // Whoever closed the output does not want it.
     let _ = io::stdout().write_all(settings.to_toml().as_bytes());
-    if let Err(error) = server::open_access(settings) {
+    let usable = server::open_access(settings).and_then(|_| server::load_certificates(settings));
+    if let Err(error) = usable {
         eprintln!("ringhouse: {error}");
         return ExitCode::FAILURE;
     }

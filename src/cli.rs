@@ -112,6 +112,17 @@ pub struct SettingsArgs {
     /// `ringhouse keys new` makes one. It is read again when it changes, and on SIGHUP.
     #[arg(long, value_name = "FILE", help_heading = "General")]
     pub keys_file: Option<PathBuf>,
+    /// Certificate chain (PEM) of the admin pages: they are shown through TLS [env: RINGHOUSE_ADMIN_TLS_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub admin_tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate (PEM) [env: RINGHOUSE_ADMIN_TLS_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub admin_tls_key: Option<PathBuf>,
+
+    /// Authorities (PEM) one of which must vouch for whoever reads them [env: RINGHOUSE_ADMIN_TLS_CLIENT_CA]
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub admin_tls_client_ca: Option<PathBuf>,
 
     /// When a request is answered [env: RINGHOUSE_ACK] [default: wal]
     ///
@@ -153,6 +164,13 @@ pub struct SettingsArgs {
     /// File that holds nothing but ClickHouse's password [env: RINGHOUSE_CLICKHOUSE_PASSWORD_FILE]
     #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
     pub clickhouse_password_file: Option<PathBuf>,
+
+    /// File of the authorities that may vouch for ClickHouse [env: RINGHOUSE_CLICKHOUSE_CA] [default: the system's]
+    ///
+    /// PEM; for addresses that begin with tcps://, the native protocol inside TLS, port 9440 unless they name another. It
+    /// is read again when it changes.
+    #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
+    pub clickhouse_ca: Option<PathBuf>,
 
     /// Run a ClickHouse of our own as a child process, on loopback [env: RINGHOUSE_EMBEDDED]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "ClickHouse")]
@@ -428,9 +446,13 @@ impl SettingsArgs {
             admin: self.admin,
             admin_require_key: self.admin_require_key,
             keys_file: self.keys_file,
+            admin_tls_cert: self.admin_tls_cert,
+            admin_tls_key: self.admin_tls_key,
+            admin_tls_client_ca: self.admin_tls_client_ca,
             clickhouse: (!self.clickhouse.is_empty()).then(|| self.clickhouse.into_iter().collect()),
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,
+            clickhouse_ca: self.clickhouse_ca,
             embedded: self.embedded,
             embedded_tcp_port: self.embedded_tcp_port,
             embedded_http_port: self.embedded_http_port,

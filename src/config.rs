@@ -13,6 +13,7 @@ pub use written::{LogFormat, ROUTES_MAX, RouteConfig, TableConfig, Written, set_
 use crate::ack::AckLevel;
 use crate::clickhouse::endpoint::Endpoint;
 use crate::limits::Limits;
+use crate::tls::ServerFiles;
 use crate::topology::Topology;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub admin_require_key: bool,
     /// Who may send, and what; whoever connects, and everything, when absent.
     pub keys_file: Option<PathBuf>,
+    /// What the admin pages prove themselves with; `None` shows them without TLS.
+    pub admin_tls: Option<ServerFiles>,
     /// Where rows go.
     pub clickhouse: ClickHouse,
     /// Create the default table when it does not exist.
@@ -63,6 +66,8 @@ pub enum ClickHouse {
         urls: Vec<Secret>,
         /// Password from its own file or variable; stands above the URLs'.
         password: Option<Secret>,
+        /// File of the authorities that `tcps://` servers must be vouched for by; the system's when `None`.
+        ca: Option<PathBuf>,
     },
     /// A child process of ours, listening on loopback.
     Embedded {
@@ -81,7 +86,9 @@ impl ClickHouse {
     /// As [`Settings::resolve`] for these addresses.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         match self {
-            ClickHouse::Remote { urls, password } => urls::endpoints(urls, password.as_ref()),
+            ClickHouse::Remote { urls, password, ca } => {
+                urls::endpoints(urls, password.as_ref(), ca.as_deref())
+            }
             ClickHouse::Embedded { .. } => Ok(Vec::new()),
         }
     }
@@ -210,6 +217,12 @@ impl Settings {
         let admin = written
             .admin
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
+        let admin_tls = listener::server_files(
+            written.admin_tls_cert.clone(),
+            written.admin_tls_key.clone(),
+            written.admin_tls_client_ca.clone(),
+        )
+        .map_err(ConfigError::AdminTls)?;
         let ack = written.ack.unwrap_or_default();
         let clickhouse = clickhouse(&written)?;
         let listeners = listener::resolve(
@@ -234,6 +247,7 @@ impl Settings {
             admin,
             admin_require_key: written.admin_require_key.unwrap_or(!admin.ip().is_loopback()),
             keys_file: written.keys_file,
+            admin_tls,
             clickhouse,
             create_tables: written.create_tables.unwrap_or(embedded),
             tables: tables(written.tables, written.mapping)?,
@@ -304,8 +318,9 @@ fn clickhouse(written: &Written) -> Result<ClickHouse, ConfigError> {
             Some(urls) => urls.as_slice().to_vec(),
             None => vec![Secret::new(CLICKHOUSE_URL)],
         };
-        urls::endpoints(&urls, password.as_ref())?;
-        return Ok(ClickHouse::Remote { urls, password });
+        let ca = written.clickhouse_ca.clone();
+        urls::endpoints(&urls, password.as_ref(), ca.as_deref())?;
+        return Ok(ClickHouse::Remote { urls, password, ca });
     }
     let tcp_port = written.embedded_tcp_port.unwrap_or(EMBEDDED_TCP_PORT);
     let http_port = written.embedded_http_port.unwrap_or(EMBEDDED_HTTP_PORT);

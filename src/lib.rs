@@ -23,6 +23,7 @@ pub mod doorbell;
 pub mod offload;
 pub mod ring;
 pub mod runtime;
+pub mod tls;
 
 // Socket to rows.
 pub mod access;

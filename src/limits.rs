@@ -95,6 +95,8 @@ macro_rules! limits {
 limits! {
     /// Connections one ingest core holds at once; one more is answered 503 and closed.
     connections_per_core: usize = 4096, 1..=1_000_000;
+    /// TLS connections among them; one more is closed. Each may take 96 KiB for what is on its way through the session.
+    tls_connections_per_core: usize = 1024, 0..=1_000_000;
     /// Receive buffer of a connection between requests and for small requests.
     receive_buffer_bytes: usize = 8 * 1024, 1024..=MIB;
     /// Receive buffer of a connection that is taking a body larger than the small buffer.

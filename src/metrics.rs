@@ -79,6 +79,8 @@ pub struct IngestMetrics {
     pub connections_refused: Counter,
     /// Connections that did not begin with the PROXY protocol header they should.
     pub proxy_headers_refused: Counter,
+    /// TLS connections whose handshake came to nothing.
+    pub tls_handshakes_failed: Counter,
     /// Connections held now.
     pub connections_open: Gauge,
     requests: [Counter; STATUSES.len()],

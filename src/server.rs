@@ -33,6 +33,7 @@ use crate::routing::Router;
 use crate::runtime::{self, CoreOptions};
 use crate::schema::TableName;
 use crate::start::{self, Durable, StartError};
+use crate::tls::{self, Certificates, Follower, ServerFiles, TlsError};
 use crate::wal::data_dir::DataDir;
 use crate::wal::log::{self, Log, LogConfig};
 use crate::wal::segment::Budget;
@@ -46,6 +47,8 @@ pub enum ServeError {
     Runtime(io::Error),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The certificates of a listener, by its name, cannot be used.
+    Tls(String, TlsError),
     /// A ClickHouse URL is none.
     Endpoint(ConfigError),
     /// The embedded engine cannot be provided or does not start.
@@ -70,6 +73,7 @@ impl fmt::Display for ServeError {
                     "cannot listen on {address}: {error}; choose another address for this listener or the admin pages"
                 )
             }
+            ServeError::Tls(listener, error) => write!(f, "listener {listener}: {error}"),
             ServeError::Endpoint(error) => error.fmt(f),
             ServeError::Embedded(error) => error.fmt(f),
             ServeError::Durable(error) => error.fmt(f),
@@ -113,6 +117,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     abort_on_panic();
     raise_open_files();
     runtime::probe().map_err(ServeError::Runtime)?;
+    let (certificates, admin_certificates) = load_certificates(settings)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
     let access = Arc::new(open_access(settings)?);
     let ports = bind_all(&settings.listeners, settings.topology.ingest.len())?;
@@ -125,14 +130,28 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (events, inbox) = mpsc::channel();
     let listen = local_addresses(&ports).map_err(ServeError::System)?;
     let admin_address = admin_listener.local_addr().map_err(ServeError::System)?;
-    let cores = Cores::start(
-        settings, durable, &endpoints, &tables, &control, &access, ports, &events,
-    )?;
+    let followed: Vec<_> = certificates
+        .iter()
+        .chain([&admin_certificates])
+        .flatten()
+        .cloned()
+        .collect();
+    let start = Start {
+        settings,
+        endpoints: &endpoints,
+        tables: &tables,
+        control: &control,
+        access: &access,
+        certificates: certificates.into(),
+        events: &events,
+    };
+    let cores = Cores::start(&start, durable, ports)?;
     let started = Started::now();
     let readiness = Arc::new(Readiness::new(settings.ack));
     let ledger = Arc::clone(&cores.ledger);
     admin::start(
         admin_listener,
+        admin_certificates,
         Arc::new(AdminState {
             ingest: cores.ingest_metrics.clone(),
             writer: Arc::clone(&cores.writer_metrics),
@@ -153,7 +172,7 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         }),
     )
     .map_err(ServeError::System)?;
-    forward_signals(events, access.has_keys()).map_err(ServeError::System)?;
+    forward_signals(events).map_err(ServeError::System)?;
     announce(settings, &listen, admin_address, &endpoints, embedded.as_ref());
     let server = Server {
         settings,
@@ -164,6 +183,10 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
         readiness,
         started,
         inbox,
+        follower: match followed.is_empty() {
+            true => None,
+            false => Some(Follower::start(followed).map_err(ServeError::System)?),
+        },
     };
     let code = server.run();
     // The engine outlives the cores: what they drained is in it.
@@ -248,6 +271,30 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
             bound => return bound.map_err(|error| ServeError::Listen(address, error)),
         }
     }
+}
+
+/// What the listeners prove themselves with, in their order, and the admin pages; `None` for those without TLS.
+type AllCertificates = (Vec<Option<Arc<Certificates>>>, Option<Arc<Certificates>>);
+
+/// Reads the certificates of all listeners and of the admin pages.
+///
+/// # Errors
+/// The first whose files cannot be used.
+pub(crate) fn load_certificates(settings: &Settings) -> Result<AllCertificates, ServeError> {
+    let load = |name: &str, files: &Option<ServerFiles>, alpn: &[&str]| match files {
+        None => Ok(None),
+        Some(files) => match Certificates::load(files.clone(), alpn) {
+            Ok(certificates) => Ok(Some(Arc::new(certificates))),
+            Err(error) => Err(ServeError::Tls(name.to_owned(), error)),
+        },
+    };
+    let listeners = settings.listeners.iter();
+    Ok((
+        listeners
+            .map(|listener| load(&listener.name, &listener.tls, listener.protocol.alpn()))
+            .collect::<Result<_, _>>()?,
+        load("admin", &settings.admin_tls, tls::HTTP_1)?,
+    ))
 }
 
 /// The listening sockets of every ingest core: one for each listener, in their order.
@@ -354,18 +401,28 @@ struct Cores {
     histograms: Reader,
 }
 
+/// What the cores are started with.
+struct Start<'s> {
+    settings: &'s Settings,
+    endpoints: &'s [Endpoint],
+    tables: &'s [TableName],
+    control: &'s Control,
+    access: &'s Arc<Access>,
+    certificates: Arc<[Option<Arc<Certificates>>]>,
+    events: &'s Sender<Event>,
+}
+
 impl Cores {
-    #[expect(clippy::too_many_arguments, reason = "what its one caller has gathered")]
-    fn start(
-        settings: &Settings,
-        durable: Durable,
-        endpoints: &[Endpoint],
-        tables: &[TableName],
-        control: &Control,
-        access: &Arc<Access>,
-        ports: Vec<Vec<TcpListener>>,
-        events: &Sender<Event>,
-    ) -> Result<Cores, ServeError> {
+    fn start(start: &Start<'_>, durable: Durable, ports: Vec<Vec<TcpListener>>) -> Result<Cores, ServeError> {
+        let Start {
+            settings,
+            endpoints,
+            tables,
+            control,
+            access,
+            ref certificates,
+            events,
+        } = *start;
         let limits = settings.limits;
         let clock = Clock::start();
         let count = ports.len();
@@ -434,6 +491,7 @@ impl Cores {
                 log: log::start(log, Arc::clone(&bell)).map_err(ServeError::System)?,
                 limits,
                 listeners: Arc::clone(&listeners),
+                certificates: Arc::clone(certificates),
                 router: Arc::clone(&router),
                 catalog: Arc::clone(control.catalog()),
                 mappings: Arc::clone(&mappings),
@@ -503,13 +561,8 @@ fn core_options(cpu: usize) -> CoreOptions {
     }
 }
 
-/// Sends signals to the main thread. SIGHUP is one of them only where there are keys to be read again: else it ends the
-/// process, as when its terminal is closed.
-fn forward_signals(events: Sender<Event>, has_keys: bool) -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
-    if has_keys {
-        signals.add_signal(SIGHUP)?;
-    }
+fn forward_signals(events: Sender<Event>) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -537,13 +590,24 @@ fn announce(
         .map(|(listener, address)| {
             format!(
                 "ringhouse: {} on {}://{address}\n",
-                listener.name, listener.protocol
+                listener.name,
+                listener.scheme()
             )
         })
         .collect();
+    let scheme = settings.listeners[0].scheme();
+    let admin_scheme = if settings.admin_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let trust = match settings.listeners[0].tls {
+        Some(_) => " --cacert CA.pem",
+        None => "",
+    };
     let mut text = format!(
-        "ringhouse: listening on http://{listen}\n{further}\
-         ringhouse: admin on http://{admin} (/livez /readyz /metrics /histograms /status)\n\
+        "ringhouse: listening on {scheme}://{listen}\n{further}\
+         ringhouse: admin on {admin_scheme}://{admin} (/livez /readyz /metrics /histograms /status)\n\
          ringhouse: clickhouse at {}\n\
          ringhouse: {}\n\
          ringhouse: at most {} MiB of memory for {} ingest cores\n",
@@ -557,7 +621,7 @@ fn announce(
         settings.topology.ingest.len(),
     );
     text.push_str(&format!(
-        "\nPost a log:   curl -d '{{\"level\":\"info\",\"service\":\"me\",\"message\":\"hello\"}}' http://{listen}/ingest\n"
+        "\nPost a log:   curl{trust} -d '{{\"level\":\"info\",\"service\":\"me\",\"message\":\"hello\"}}' {scheme}://{listen}/ingest\n"
     ));
     if let Some(http_port) = embedded.map(Embedded::http_port).filter(|port| *port != 0) {
         // HTTP clients of the embedded engine start in another database than `default`.
@@ -611,6 +675,8 @@ struct Server<'s> {
     readiness: Arc<Readiness>,
     started: Started,
     inbox: Receiver<Event>,
+    /// Looks after the certificates, when a listener has any.
+    follower: Option<Follower>,
 }
 
 impl Server<'_> {
@@ -619,12 +685,23 @@ impl Server<'_> {
             self.look_around();
             match self.inbox.recv_timeout(READINESS_INTERVAL) {
                 Ok(Event::Signal(SIGUSR1)) => self.dump_histograms(),
-                Ok(Event::Signal(SIGHUP)) => self.reload_keys(true),
+                Ok(Event::Signal(SIGHUP)) => self.read_files_again(),
                 Ok(Event::Signal(signal)) => return self.drain(signal),
                 Ok(Event::CoreDone) => unreachable!("a core runs until it is told to drain"),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread holds a sender"),
             }
+        }
+    }
+
+    /// What SIGHUP asks for.
+    fn read_files_again(&self) {
+        if let Some(follower) = &self.follower {
+            follower.force();
+        }
+        self.reload_keys(true);
+        if self.follower.is_none() && !self.access.has_keys() {
+            tracing::info!("SIGHUP reads certificates and keys again, and there are none");
         }
     }
 

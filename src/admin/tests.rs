@@ -69,7 +69,7 @@ fn serve_bounded(ack: AckLevel, connections: usize, exchange_deadline: Duration)
     state.readiness.set_table_known(true);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    start_bounded(listener, state.clone(), connections, exchange_deadline).unwrap();
+    start_bounded(listener, None, state.clone(), connections, exchange_deadline).unwrap();
     Server {
         address,
         state,

@@ -22,6 +22,7 @@ use crate::catalog::Catalog;
 use crate::clickhouse::endpoint::Endpoint;
 use crate::clickhouse::endpoints::{Endpoints, Round};
 use crate::clickhouse::known_tables::{KnownTable, KnownTables};
+use crate::clickhouse::relay;
 use crate::limits::Limits;
 use crate::schema::{QuotedName, RawColumn, Schema, TableName, TableSchema, shares_deduplication};
 
@@ -553,7 +554,21 @@ struct Session {
 impl Session {
     async fn open(endpoint: &Endpoint, limits: &Limits) -> Result<Session, ControlError> {
         let deadline = Duration::from_millis(limits.connect_deadline_ms);
-        let options = Options::from_str(&format!("tcp://{}", endpoint.authority()))?
+        let opened = tokio::time::timeout(deadline, Session::open_within(endpoint, deadline));
+        opened.await.map_err(|_| {
+            ControlError::Connection(format!("no answer within {} ms", limits.connect_deadline_ms))
+        })?
+    }
+
+    async fn open_within(endpoint: &Endpoint, deadline: Duration) -> Result<Session, ControlError> {
+        let authority = match &endpoint.tls {
+            None => endpoint.authority(),
+            Some(trust) => relay::open(endpoint, trust, deadline)
+                .await
+                .map_err(|reason| ControlError::Connection(shortened(&reason)))?
+                .to_string(),
+        };
+        let options = Options::from_str(&format!("tcp://{authority}"))?
             .username(&endpoint.user)
             .password(endpoint.password.expose())
             // Not the endpoint's database: it may be one we are about to create.
@@ -563,11 +578,7 @@ impl Session {
             .ping_before_query(false)
             .send_retries(0)
             .connection_timeout(deadline);
-        let handle = tokio::time::timeout(deadline, Pool::new(options).get_handle())
-            .await
-            .map_err(|_| {
-                ControlError::Connection(format!("no answer within {} ms", limits.connect_deadline_ms))
-            })??;
+        let handle = Pool::new(options).get_handle().await?;
         Ok(Session { handle })
     }
 

@@ -1,10 +1,15 @@
-//! Where ClickHouse is and who we are there: `tcp://user:password@host:port/database`.
+//! Where ClickHouse is and who we are there: `tcp://user:password@host:port/database`, `tcps://` through TLS.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::tls::Trust;
+
 /// The native protocol's port when the address names none.
 const PORT_DEFAULT: u16 = 9000;
+
+/// The same inside TLS (`tcp_port_secure`).
+const TLS_PORT_DEFAULT: u16 = 9440;
 
 /// A password: kept out of every log line, panic message and status page by having no way to print itself.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct Endpoint {
     pub password: Secret,
     /// Database of tables that are named without one.
     pub database: String,
+    /// Who may vouch for the server; `None` speaks to it without TLS.
+    pub tls: Option<Trust>,
 }
 
 impl Endpoint {
@@ -54,6 +61,7 @@ impl Endpoint {
             user: "default".to_owned(),
             password: Secret::default(),
             database: "default".to_owned(),
+            tls: None,
         }
     }
 
@@ -69,7 +77,7 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("tcp://")?;
+        f.write_str(if self.tls.is_some() { "tcps://" } else { "tcp://" })?;
         if self.user != "default" {
             write!(f, "{}@", encode(&self.user))?;
         }
@@ -84,11 +92,11 @@ impl fmt::Display for Endpoint {
 /// Why a text is not an endpoint. No variant carries the text: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointError {
-    /// It does not begin with `tcp://`.
+    /// It begins with neither `tcp://` nor `tcps://`.
     Scheme,
     /// It begins with `http://` or `https://`: the port of the HTTP interface speaks another protocol.
     Http,
-    /// It names TLS (`tls://`, `tcps://`, `clickhouses://`), which the native session does not speak.
+    /// It names TLS by another word than `tcps://` (`tls://`, `clickhouses://`).
     Tls,
     /// Nothing stands where the host should.
     HostMissing,
@@ -113,7 +121,7 @@ impl fmt::Display for EndpointError {
             EndpointError::Http => {
                 "the ClickHouse address must be the native protocol's (tcp://host:9000), not the HTTP interface's"
             }
-            EndpointError::Tls => "TLS to ClickHouse is not supported; use tcp:// through a private network or a tunnel",
+            EndpointError::Tls => "write the address of a ClickHouse that speaks TLS as tcps://user:password@host:9440/database",
             EndpointError::HostMissing => "the ClickHouse address names no host",
             EndpointError::Host => "the host in the ClickHouse address is not a host name or address",
             EndpointError::Port => "the port in the ClickHouse address is not a number from 1 to 65535",
@@ -136,12 +144,14 @@ impl FromStr for Endpoint {
     /// Parses `tcp://[user[:password]@]host[:port][/database]`; user, password and database are percent-decoded.
     ///
     /// Defaults are ClickHouse's own: user `default`, no password, port 9000, database `default`. The last `@` ends
-    /// the account, so that an unencoded `@` in a password still works.
+    /// the account, so that an unencoded `@` in a password still works. With `tcps://` the port is 9440, and the system's
+    /// authorities are trusted.
     fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
-        let rest = match text.split_once("://") {
-            Some(("tcp" | "clickhouse", rest)) => rest,
+        let (tls, rest) = match text.split_once("://") {
+            Some(("tcp" | "clickhouse", rest)) => (None, rest),
+            Some(("tcps", rest)) => (Some(Trust::system()), rest),
             Some(("http" | "https", _)) => return Err(EndpointError::Http),
-            Some(("tls" | "tcps" | "clickhouses", _)) => return Err(EndpointError::Tls),
+            Some(("tls" | "clickhouses", _)) => return Err(EndpointError::Tls),
             _ => return Err(EndpointError::Scheme),
         };
         let (account, location) = match rest.rsplit_once('@') {
@@ -161,12 +171,18 @@ impl FromStr for Endpoint {
             return Err(EndpointError::Database);
         }
         let (host, port) = split_authority(authority)?;
+        let usual_port = if tls.is_some() {
+            TLS_PORT_DEFAULT
+        } else {
+            PORT_DEFAULT
+        };
         Ok(Endpoint {
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(usual_port),
             user: or_default(decode(user)?),
             password: Secret(decode(password)?),
             database: or_default(decode(database)?),
+            tls,
         })
     }
 }
@@ -179,7 +195,7 @@ fn or_default(text: String) -> String {
     }
 }
 
-fn split_authority(authority: &str) -> Result<(&str, u16), EndpointError> {
+fn split_authority(authority: &str) -> Result<(&str, Option<u16>), EndpointError> {
     let (host, port) = if let Some(inside) = authority.strip_prefix('[') {
         let (host, after) = inside.split_once(']').ok_or(EndpointError::Host)?;
         host.parse::<std::net::Ipv6Addr>()
@@ -203,9 +219,9 @@ fn split_authority(authority: &str) -> Result<(&str, u16), EndpointError> {
         return Err(EndpointError::Host);
     }
     let port = match port {
-        None => PORT_DEFAULT,
+        None => None,
         Some(text) => match text.parse::<u16>() {
-            Ok(port) if port > 0 && text.bytes().all(|b| b.is_ascii_digit()) => port,
+            Ok(port) if port > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Some(port),
             _ => return Err(EndpointError::Port),
         },
     };
@@ -281,6 +297,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tcps_address_is_one_of_tls_and_has_its_port() {
+        let e = parse("tcps://u:p@h/d");
+        assert_eq!((e.port, &e.tls), (9440, &Some(Trust::system())));
+        assert_eq!(e.to_string(), "tcps://u@h:9440/d");
+        assert_eq!(parse("tcps://[::1]:9000").authority(), "[::1]:9000");
+        let plain = parse("tcp://u:p@h:9440/d");
+        assert_eq!(plain.tls, None);
+        assert_ne!(e, plain);
+    }
+
+    #[test]
     fn accepts_unencoded_colons_and_ats_in_a_password() {
         assert_eq!(parse("tcp://u:a:b@c@host").password.expose(), "a:b@c");
     }
@@ -331,7 +358,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(tcp://)?\\PC{0,40}") {
+        fn no_text_panics(text in "(tcps?://)?\\PC{0,40}") {
             let _ = text.parse::<Endpoint>();
         }
     }

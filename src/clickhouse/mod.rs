@@ -1,7 +1,7 @@
 //! ClickHouse as this program meets it: native protocol, endpoints, schema reading, the embedded engine.
 //!
 //! `wire`, `frame`, `packet` and `session` are the insert path: sans-IO, built here, driven by the
-//! writer core. `endpoint`, `control` and `embedded` are the control plane; `endpoints` serves
+//! writer core. `endpoint`, `control`, `relay` and `embedded` are the control plane; `endpoints` serves
 //! both.
 
 pub mod error;
@@ -15,3 +15,4 @@ pub mod control;
 pub mod embedded;
 pub mod endpoint;
 pub mod endpoints;
+mod relay;

@@ -3,6 +3,7 @@
 use crate::access::AllowListError;
 use crate::clickhouse::endpoint::EndpointError;
 use crate::limits::LimitError;
+use crate::tls::TlsError;
 use crate::topology::TopologyError;
 use std::fmt;
 use std::io;
@@ -73,6 +74,10 @@ pub enum ConfigError {
         /// Bytes of a value.
         value_bytes_max: usize,
     },
+    /// A listener with some of the files TLS needs and not this one, by its key.
+    ListenerTls(String, &'static str),
+    /// The admin pages have some of the files TLS needs and not this one, by its key without `admin_`.
+    AdminTls(&'static str),
     /// The main listener is told to speak something else.
     MainListener,
     /// A route that names no condition, one table that is none, or too many routes.
@@ -99,6 +104,10 @@ pub enum ConfigError {
     ClickHouseTwice(String),
     /// The addresses name two databases.
     ClickHouseDatabases(String, String),
+    /// TLS with ClickHouse cannot be set up.
+    ClickHouseTls(TlsError),
+    /// `clickhouse_ca` beside addresses none of which is `tcps://`.
+    ClickHouseCaUnused,
     /// A key that means something only beside `embedded`.
     NeedsEmbedded(&'static str),
     /// The embedded engine must listen on the native protocol.
@@ -225,6 +234,14 @@ impl fmt::Display for ConfigError {
                 "listener.{listener}.fields: at most {fields_max}, with names of 1 to {name_bytes_max} bytes and values of at most \
                  {value_bytes_max}"
             ),
+            ConfigError::ListenerTls(name, missing) => write!(
+                f,
+                "listener.{name} has no {missing}; TLS needs tls_cert and tls_key, two PEM files"
+            ),
+            ConfigError::AdminTls(missing) => write!(
+                f,
+                "there is no admin_{missing}; TLS for the admin pages needs admin_tls_cert and admin_tls_key, two PEM files"
+            ),
             ConfigError::MainListener => {
                 f.write_str("listener.http is the main listener and speaks HTTP; give another protocol a listener of another name")
             }
@@ -250,6 +267,11 @@ impl fmt::Display for ConfigError {
                 f,
                 "clickhouse names the databases `{first}` and `{other}`; replicas of one shard hold the same tables, so \
                  all addresses must name one database"
+            ),
+            ConfigError::ClickHouseTls(error) => write!(f, "clickhouse: {error}; clickhouse_ca names a file of authorities"),
+            ConfigError::ClickHouseCaUnused => f.write_str(
+                "clickhouse_ca means something only for an address that begins with tcps://; without it the connection is \
+                 not encrypted",
             ),
             ConfigError::NeedsEmbedded(key) => {
                 write!(f, "{key} means something only together with `embedded`")

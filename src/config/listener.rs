@@ -3,10 +3,12 @@
 use super::{ConfigError, is_identifier};
 use crate::access::AllowList;
 use crate::ack::AckLevel;
+use crate::tls::{self, ServerFiles};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The listener that `listen` gives an address to, and that is always there.
@@ -24,6 +26,13 @@ pub enum Protocol {
 impl Protocol {
     /// All of them, by the names they are written with.
     pub const NAMES: &'static [(&'static str, Protocol)] = &[("http", Protocol::Http)];
+
+    /// What a TLS listener offers by ALPN, the preferred one first; with none, ALPN is not answered.
+    pub fn alpn(self) -> &'static [&'static str] {
+        match self {
+            Protocol::Http => tls::HTTP_1,
+        }
+    }
 
     /// Its name as it is written.
     pub fn name(self) -> &'static str {
@@ -77,6 +86,12 @@ pub struct ListenerWritten {
     pub allow: Option<Vec<String>>,
     /// Connections come from a proxy that sends a PROXY protocol header first.
     pub proxy_protocol: Option<bool>,
+    /// Certificate chain (PEM): the listener speaks TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// Authorities one of which every client's certificate must be of (PEM).
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 impl ListenerWritten {
@@ -90,6 +105,9 @@ impl ListenerWritten {
         "require_key",
         "allow",
         "proxy_protocol",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
     ];
 
     /// This layer's listener over the `lower` one of the same name.
@@ -107,13 +125,16 @@ impl ListenerWritten {
             require_key: self.require_key.or(lower.require_key),
             allow: self.allow.or(lower.allow),
             proxy_protocol: self.proxy_protocol.or(lower.proxy_protocol),
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
+            tls_client_ca: self.tls_client_ca.or(lower.tls_client_ca),
         }
     }
 
     /// The listener as it is run.
     ///
     /// # Errors
-    /// No address, or a name that is none.
+    /// No address, a name that is none, or half of what TLS needs.
     pub(super) fn resolve(
         self,
         name: String,
@@ -135,6 +156,10 @@ impl ListenerWritten {
         }
         let allow = self.allow.as_deref().map(AllowList::parse).transpose();
         let allow = allow.map_err(|error| ConfigError::Allow(name.clone(), error))?;
+        let tls = match server_files(self.tls_cert, self.tls_key, self.tls_client_ca) {
+            Ok(tls) => tls,
+            Err(missing) => return Err(ConfigError::ListenerTls(name, missing)),
+        };
         Ok(ListenerSettings {
             name,
             require_key: self.require_key.unwrap_or(has_keys),
@@ -145,6 +170,7 @@ impl ListenerWritten {
             table: self.table,
             ack: self.ack.unwrap_or(default_ack),
             fields: self.fields,
+            tls,
         })
     }
 }
@@ -169,6 +195,27 @@ fn check_fields(listener: &str, fields: &BTreeMap<String, String>) -> Result<(),
     })
 }
 
+/// What TLS needs, all of it or nothing.
+///
+/// # Errors
+/// The key of what is missing.
+pub(super) fn server_files(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<ServerFiles>, &'static str> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(ServerFiles {
+            certificate,
+            key,
+            client_ca,
+        })),
+        (None, None) if client_ca.is_none() => Ok(None),
+        (None, _) => Err("tls_cert"),
+        (Some(_), None) => Err("tls_key"),
+    }
+}
+
 /// One listener as it is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
@@ -190,6 +237,18 @@ pub struct ListenerSettings {
     pub allow: Option<AllowList>,
     /// Each connection begins with a PROXY protocol header, which says whose it is.
     pub proxy_protocol: bool,
+    /// What it proves itself with; `None` speaks without TLS.
+    pub tls: Option<ServerFiles>,
+}
+
+impl ListenerSettings {
+    /// What its address is printed with, such as `http` or `https`.
+    pub fn scheme(&self) -> String {
+        match (self.protocol, &self.tls) {
+            (protocol, None) => protocol.to_string(),
+            (Protocol::Http, Some(_)) => "https".to_owned(),
+        }
+    }
 }
 
 impl From<&ListenerSettings> for ListenerWritten {
@@ -203,6 +262,9 @@ impl From<&ListenerSettings> for ListenerWritten {
             require_key: Some(settings.require_key),
             allow: settings.allow.as_ref().map(AllowList::to_texts),
             proxy_protocol: Some(settings.proxy_protocol),
+            tls_cert: settings.tls.as_ref().map(|tls| tls.certificate.clone()),
+            tls_key: settings.tls.as_ref().map(|tls| tls.key.clone()),
+            tls_client_ca: settings.tls.as_ref().and_then(|tls| tls.client_ca.clone()),
         }
     }
 }

@@ -32,7 +32,8 @@ fn runs_with_defaults_when_nothing_is_written() {
         settings.clickhouse,
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://default@127.0.0.1:9000/default")],
-            password: None
+            password: None,
+            ca: None,
         }
     );
 }
@@ -91,7 +92,8 @@ fn lets_an_upper_layer_choose_another_clickhouse() {
         chosen(remote.over(embedded)),
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://a:9000")],
-            password: None
+            password: None,
+            ca: None,
         }
     );
 }
@@ -138,13 +140,14 @@ fn names_the_nearest_key_for_an_unknown_one() {
 #[test]
 fn lists_the_keys_the_file_has() {
     let mut settings =
-        resolve("embedded = true\n[mapping.otel_logs]\noverflow = 'x'\n[[route]]\npath = '/x'\ntable = 'y'")
+        resolve("embedded = true\nadmin_tls_cert = 'c'\nadmin_tls_key = 'k'\nadmin_tls_client_ca = 'a'\n[mapping.otel_logs]\noverflow = 'x'\n[[route]]\npath = '/x'\ntable = 'y'")
             .unwrap();
     settings.keys_file = Some("k".into());
     let embedded = Written::from(&settings);
     settings.clickhouse = ClickHouse::Remote {
-        urls: vec![Secret::new("tcp://a")],
+        urls: vec![Secret::new("tcps://a")],
         password: None,
+        ca: Some("ca".into()),
     };
     let mut remote = Written::from(&settings);
     remote.clickhouse_password_file = Some("p".into());
@@ -219,6 +222,16 @@ fn rejects_what_contradicts_itself() {
             "clickhouse_password_file = '/nowhere/p'",
             "cannot read clickhouse_password_file /nowhere/p",
         ),
+        (
+            "clickhouse_ca = '/nowhere/ca'",
+            "clickhouse_ca means something only for an address that begins with tcps://",
+        ),
+        (
+            "clickhouse = 'tcps://h'\nclickhouse_ca = '/nowhere/ca'",
+            "clickhouse: cannot read /nowhere/ca",
+        ),
+        ("admin_tls_cert = 'c'", "there is no admin_tls_key"),
+        ("admin_tls_client_ca = 'a'", "there is no admin_tls_cert"),
         ("ingest_cores = 9", "ingest_cores = 9 is more than the 4 CPUs"),
         ("writer_core = 9", "CPU 9 does not exist"),
     ];
@@ -282,6 +295,7 @@ fn never_prints_a_password() {
         ClickHouse::Remote {
             urls,
             password: Some(password),
+            ..
         } => {
             assert_eq!(urls[0].expose(), "tcp://u:hunter2@h:9000/d");
             assert_eq!(
@@ -587,7 +601,8 @@ fn takes_listeners_from_every_layer_and_checks_each() {
     };
     let file = Written::from_toml(
         "listen = '127.0.0.1:1'\nack = 'memory'\n[listener.http]\ntable = 'a.b'\n\
-         [listener.otlp]\naddress = '127.0.0.1:2'\nack = 'inserted'\nfields = {env = 'prod'}\n",
+         [listener.otlp]\naddress = '127.0.0.1:2'\nack = 'inserted'\nfields = {env = 'prod'}\n\
+         tls_cert = 'c'\ntls_key = 'k'\ntls_client_ca = 'a'\n",
     )
     .unwrap();
     let settings = Settings::resolve(flags.over(file), None, &CPUS).unwrap();
@@ -599,6 +614,16 @@ fn takes_listeners_from_every_layer_and_checks_each() {
     assert_eq!((otlp.name.as_str(), otlp.address.port()), ("otlp", 3));
     assert_eq!(otlp.ack, AckLevel::Inserted);
     assert_eq!(otlp.fields["env"], "prod");
+    assert_eq!(
+        (main.scheme(), otlp.scheme()),
+        ("http".to_owned(), "https".to_owned())
+    );
+    let files = otlp.tls.as_ref().expect("it has all that TLS needs");
+    assert_eq!(
+        (files.certificate.as_path(), files.key.as_path()),
+        (Path::new("c"), Path::new("k"))
+    );
+    assert_eq!(files.client_ca.as_deref(), Some(Path::new("a")));
     let again = Written::from_toml(&settings.to_toml()).unwrap();
     assert_eq!(Settings::resolve(again, None, &CPUS).unwrap(), settings);
 
@@ -621,6 +646,12 @@ fn takes_listeners_from_every_layer_and_checks_each() {
             "did you mean `listener.a.address`?",
         ),
         ("[listener.a]\naddress = '127.0.0.1:1'\ntable = 'a b'", "a b"),
+        ("[listener.http]\ntls_cert = 'c'", "listener.http has no tls_key"),
+        ("[listener.http]\ntls_key = 'k'", "listener.http has no tls_cert"),
+        (
+            "[listener.http]\ntls_client_ca = 'a'",
+            "listener.http has no tls_cert",
+        ),
         ("[[route]]\ntable = 'a'", "route 1: it has no condition"),
         ("[[route]]\nindex = 'x'", "route 1: "),
         (

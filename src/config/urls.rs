@@ -2,9 +2,11 @@
 
 use super::{ConfigError, Secret};
 use crate::clickhouse::endpoint::{self, Endpoint};
+use crate::tls::{self, Trust};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// Addresses in the order they were written, each kept from being printed with its password.
@@ -27,13 +29,20 @@ impl Urls {
     }
 }
 
-/// The servers at `urls`, with `password` for all of them when it comes from its own file or variable.
+/// The servers at `urls`, with `password` for all of them when it comes from its own file or variable, and with the
+/// authorities in the file `ca` when there is one.
 ///
 /// # Errors
 /// An address is none, two are of one server, or they name different databases: rows of one table would go to
-/// whichever server is in use.
-pub(super) fn endpoints(urls: &[Secret], password: Option<&Secret>) -> Result<Vec<Endpoint>, ConfigError> {
+/// whichever server is in use. The authorities cannot be read, or there is nothing to use them for.
+pub(super) fn endpoints(
+    urls: &[Secret],
+    password: Option<&Secret>,
+    ca: Option<&Path>,
+) -> Result<Vec<Endpoint>, ConfigError> {
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(urls.len());
+    // One for all: what is read once need not be read again.
+    let trust = ca.map_or_else(Trust::system, Trust::file);
     for (at, url) in urls.iter().enumerate() {
         let mut endpoint: Endpoint = url.expose().parse().map_err(|error| ConfigError::ClickHouse {
             number: at + 1,
@@ -42,6 +51,11 @@ pub(super) fn endpoints(urls: &[Secret], password: Option<&Secret>) -> Result<Ve
         })?;
         if let Some(password) = password {
             endpoint.password = endpoint::Secret::new(password.expose());
+        }
+        if endpoint.tls.is_some() {
+            trust.config().map_err(ConfigError::ClickHouseTls)?;
+            tls::server_name(&endpoint.host).map_err(ConfigError::ClickHouseTls)?;
+            endpoint.tls = Some(trust.clone());
         }
         let same_server = |known: &&Endpoint| {
             known.host.eq_ignore_ascii_case(&endpoint.host) && known.port == endpoint.port
@@ -62,6 +76,10 @@ pub(super) fn endpoints(urls: &[Secret], password: Option<&Secret>) -> Result<Ve
     }
     if endpoints.is_empty() {
         return Err(ConfigError::NoClickHouse);
+    }
+    // Whoever names authorities expects TLS, and would not learn otherwise that there is none.
+    if ca.is_some() && endpoints.iter().all(|endpoint| endpoint.tls.is_none()) {
+        return Err(ConfigError::ClickHouseCaUnused);
     }
     Ok(endpoints)
 }

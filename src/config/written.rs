@@ -33,6 +33,12 @@ pub struct Written {
     pub admin_require_key: Option<bool>,
     /// File of the keys under which requests are taken.
     pub keys_file: Option<PathBuf>,
+    /// Certificate chain (PEM) of the admin pages: they are shown through TLS.
+    pub admin_tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    pub admin_tls_key: Option<PathBuf>,
+    /// Authorities one of which must vouch for whoever reads the admin pages (PEM).
+    pub admin_tls_client_ca: Option<PathBuf>,
     /// URLs of ClickHouse: the replicas of one shard.
     pub clickhouse: Option<Urls>,
     /// Password of ClickHouse; environment only, a file would be copied around with it.
@@ -40,6 +46,8 @@ pub struct Written {
     pub clickhouse_password: Option<Secret>,
     /// File that holds nothing but the password.
     pub clickhouse_password_file: Option<PathBuf>,
+    /// File of the authorities that vouch for a ClickHouse reached through TLS.
+    pub clickhouse_ca: Option<PathBuf>,
     /// Run a ClickHouse of our own.
     pub embedded: Option<bool>,
     /// Its port for the native protocol.
@@ -149,8 +157,12 @@ impl Written {
         "admin",
         "admin_require_key",
         "keys_file",
+        "admin_tls_cert",
+        "admin_tls_key",
+        "admin_tls_client_ca",
         "clickhouse",
         "clickhouse_password_file",
+        "clickhouse_ca",
         "embedded",
         "embedded_tcp_port",
         "embedded_http_port",
@@ -227,9 +239,13 @@ impl Written {
             admin: source.get("RINGHOUSE_ADMIN")?,
             admin_require_key: source.get("RINGHOUSE_ADMIN_REQUIRE_KEY")?,
             keys_file: source.get("RINGHOUSE_KEYS_FILE")?,
+            admin_tls_cert: source.get("RINGHOUSE_ADMIN_TLS_CERT")?,
+            admin_tls_key: source.get("RINGHOUSE_ADMIN_TLS_KEY")?,
+            admin_tls_client_ca: source.get("RINGHOUSE_ADMIN_TLS_CLIENT_CA")?,
             clickhouse: source.get("RINGHOUSE_CLICKHOUSE")?,
             clickhouse_password: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD")?,
             clickhouse_password_file: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD_FILE")?,
+            clickhouse_ca: source.get("RINGHOUSE_CLICKHOUSE_CA")?,
             embedded: source.get("RINGHOUSE_EMBEDDED")?,
             embedded_tcp_port: source.get("RINGHOUSE_EMBEDDED_TCP_PORT")?,
             embedded_http_port: source.get("RINGHOUSE_EMBEDDED_HTTP_PORT")?,
@@ -283,9 +299,13 @@ impl Written {
             admin: self.admin.or(lower.admin),
             admin_require_key: self.admin_require_key.or(lower.admin_require_key),
             keys_file: self.keys_file.or(lower.keys_file),
+            admin_tls_cert: self.admin_tls_cert.or(lower.admin_tls_cert),
+            admin_tls_key: self.admin_tls_key.or(lower.admin_tls_key),
+            admin_tls_client_ca: self.admin_tls_client_ca.or(lower.admin_tls_client_ca),
             clickhouse: self.clickhouse.or(if embedded { None } else { lower.clickhouse }),
             clickhouse_password: password,
             clickhouse_password_file: password_file,
+            clickhouse_ca: self.clickhouse_ca.or(lower.clickhouse_ca),
             embedded: self.embedded.or(if remote { None } else { lower.embedded }),
             embedded_tcp_port: self.embedded_tcp_port.or(port_below(lower.embedded_tcp_port)),
             embedded_http_port: self.embedded_http_port.or(port_below(lower.embedded_http_port)),
@@ -317,6 +337,9 @@ impl From<&Settings> for Written {
             admin: Some(settings.admin),
             admin_require_key: Some(settings.admin_require_key),
             keys_file: settings.keys_file.clone(),
+            admin_tls_cert: settings.admin_tls.as_ref().map(|tls| tls.certificate.clone()),
+            admin_tls_key: settings.admin_tls.as_ref().map(|tls| tls.key.clone()),
+            admin_tls_client_ca: settings.admin_tls.as_ref().and_then(|tls| tls.client_ca.clone()),
             create_tables: Some(settings.create_tables),
             data_dir: Some(settings.data_dir.clone()),
             ingest_cores: Some(CoreChoice::List(settings.topology.ingest.clone())),
@@ -328,7 +351,10 @@ impl From<&Settings> for Written {
             ..Written::default()
         };
         match &settings.clickhouse {
-            ClickHouse::Remote { urls, .. } => written.clickhouse = Some(urls.clone().into()),
+            ClickHouse::Remote { urls, ca, .. } => {
+                written.clickhouse = Some(urls.clone().into());
+                written.clickhouse_ca = ca.clone();
+            }
             ClickHouse::Embedded { tcp_port, http_port } => {
                 written.embedded = Some(true);
                 written.embedded_tcp_port = Some(*tcp_port);

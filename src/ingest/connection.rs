@@ -152,10 +152,13 @@ enum Next {
 }
 
 /// Serves requests until either side ends the connection.
-pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, connection: Connection) {
+pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
     let mut session = Session::new(core, port, connection);
-    match session.serve().await {
-        Ok(Next::Linger) => session.linger().await,
+    session.from = from;
+    match session.run().await {
+        Ok(Next::Linger) => linger(core, &mut session.connection).await,
+        // A TLS client takes an end that is not announced for a cut.
+        Ok(_) if session.connection.is_tls() => session.connection.close_write().await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
             tracing::debug!(core = core.index, %error, "connection ended");
@@ -181,7 +184,21 @@ pub(super) async fn refuse(core: Rc<Core>, port: Rc<Port>, connection: Connectio
         "this core holds as many connections as it may; try again later",
     );
     if session.flush().await.is_ok() {
-        session.linger().await;
+        linger(&core, &mut session.connection).await;
+    }
+}
+
+/// Lets the client read what was sent last before the socket is closed.
+pub(super) async fn linger(core: &Core, connection: &mut Connection) {
+    connection.close_write().await;
+    connection.watch().set_deadline(core.clock.now_ms() + LINGER_MS);
+    let mut thrown_away = [0; 4096];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match connection.read(&mut thrown_away).await {
+            Ok(0) | Err(_) => return,
+            Ok(received) => left = left.saturating_sub(received),
+        }
     }
 }
 
@@ -201,11 +218,6 @@ impl<'c> Session<'c> {
             progress_bytes: 0,
             head_since_ms: None,
         }
-    }
-
-    async fn serve(&mut self) -> io::Result<Next> {
-        self.from = sender::address(self.core, &self.port, &mut self.connection).await?;
-        self.run().await
     }
 
     async fn run(&mut self) -> io::Result<Next> {
@@ -357,7 +369,7 @@ impl<'c> Session<'c> {
         }
         let ticket = match &plan.idempotency_key {
             None => None,
-            Some(key) => match core.begin_key(key, &table) {
+            Some(idempotency_key) => match core.begin_key(idempotency_key, &table, key.as_deref()) {
                 Begin::New(ticket) => Some(ticket),
                 Begin::Done(reply) => return self.replay(&plan, &reply).await,
                 Begin::InFlight => {
@@ -807,22 +819,6 @@ impl<'c> Session<'c> {
         self.progress_bytes += bytes;
         if self.progress_bytes >= self.core.limits.body_rate_min_bytes {
             self.expect_progress();
-        }
-    }
-
-    /// Lets the client read the last reply before the socket is closed.
-    async fn linger(&mut self) {
-        self.connection.close_write().await;
-        self.connection
-            .watch()
-            .set_deadline(self.core.clock.now_ms() + LINGER_MS);
-        let mut thrown_away = [0; 4096];
-        let mut left = LINGER_BYTES_MAX;
-        while left > 0 {
-            match self.connection.read(&mut thrown_away).await {
-                Ok(0) | Err(_) => return,
-                Ok(received) => left = left.saturating_sub(received),
-            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use crate::access::Key as ApiKey;
 use crate::ack::AckLevel;
 use crate::http::body::BodyError;
 use crate::idempotency::{Begin, KeyFile, Keys, Record, StoredReply, Ticket};
@@ -143,11 +144,17 @@ impl KeyedRequests {
 }
 
 impl Core {
-    /// Asks what a key means for a request into `table`.
-    pub(super) fn begin_key(&self, key: &[u8], table: &Table) -> Begin {
+    /// Asks what a key means for a request into `table`, of whoever sends it: two senders who choose the same key know nothing of
+    /// each other.
+    pub(super) fn begin_key(&self, key: &[u8], table: &Table, sender: Option<&ApiKey>) -> Begin {
         let now_unix_ms = self.clock.unix_ns() / 1_000_000;
-        let store = &self.key_store;
-        store.keys.begin(key, &table.schema().name.plain(), now_unix_ms)
+        let mut scope = table.schema().name.plain();
+        if let Some(sender) = sender {
+            // No table has a name with it.
+            scope.push('\u{1f}');
+            scope.push_str(&sender.name);
+        }
+        self.key_store.keys.begin(key, &scope, now_unix_ms)
     }
 
     /// The commit with a request's rows is durable.

@@ -9,6 +9,7 @@ mod body;
 mod bulk;
 mod connection;
 mod dialect;
+mod handshake;
 mod keyed;
 mod lines;
 mod message;
@@ -49,6 +50,7 @@ use crate::ring::{Consumer, Producer};
 use crate::routing::Router;
 use crate::runtime::{self, Connection, Listener, Notify, Watch};
 use crate::schema::{Schema, TableName};
+use crate::tls::Certificates;
 use crate::wal::Commit;
 use crate::wal::log::{LogEnd, LogError};
 use crate::wal::segment::Budget;
@@ -66,6 +68,8 @@ pub struct IngestConfig {
     pub limits: Limits,
     /// What is spoken where, in the order of their sockets.
     pub listeners: Arc<[ListenerSettings]>,
+    /// What each of them proves itself with.
+    pub certificates: Arc<[Option<Arc<Certificates>>]>,
     /// Which rows go to another table than the listener's.
     pub router: Arc<Router>,
     /// Tables and their columns.
@@ -172,6 +176,8 @@ struct Core {
     decoders: DecoderPool,
     watches: RefCell<Vec<Weak<Watch>>>,
     connections: Cell<usize>,
+    /// Those of them that are TLS.
+    tls_connections: Cell<usize>,
     draining: Cell<bool>,
     /// `draining` was set.
     drain_started: Notify,
@@ -181,6 +187,7 @@ struct Core {
 pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
     let IngestConfig {
         listeners,
+        certificates,
         log,
         from_writer,
         bell,
@@ -230,11 +237,12 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         decoders: DecoderPool::new(&limits),
         watches: RefCell::new(Vec::with_capacity(limits.connections_per_core)),
         connections: Cell::new(0),
+        tls_connections: Cell::new(0),
         draining: Cell::new(false),
         drain_started: Notify::default(),
     });
-    for (settings, socket) in listeners.iter().zip(sockets) {
-        let port = Rc::new(Port::new(settings));
+    for ((settings, certificates), socket) in listeners.iter().zip(certificates.iter()).zip(sockets) {
+        let port = Rc::new(Port::new(settings, certificates.clone()));
         runtime::spawn(accept(Rc::clone(&core), port, Listener::from_std(socket)));
     }
     runtime::spawn(take_back(Rc::clone(&core), log.done, from_writer, bell));
@@ -328,15 +336,38 @@ impl Core {
         let core = Rc::clone(self);
         if self.connections.get() >= self.limits.connections_per_core {
             self.metrics.connections_refused.add(1);
-            runtime::spawn(connection::refuse(core, port, connection));
+            // To say so inside TLS would cost the handshake there is no room for.
+            if port.certificates.is_none() {
+                runtime::spawn(connection::refuse(core, port, connection));
+            }
             return;
         }
         self.connections.set(self.connections.get() + 1);
         self.metrics.connections_accepted.add(1);
         runtime::spawn(async move {
-            connection::serve(&core, port, connection).await;
+            core.receive(port, connection).await;
             core.connections.set(core.connections.get() - 1);
         });
+    }
+
+    /// Serves a connection once it is known whose it is, and TLS where it is to be.
+    async fn receive(self: &Rc<Self>, port: Rc<Port>, mut connection: Connection) {
+        // The proxy's header is outside of TLS.
+        let from = match sender::address(self, &port, &mut connection).await {
+            Ok(from) => from,
+            Err(error) => {
+                tracing::debug!(core = self.index, %error, "connection without its PROXY header");
+                return;
+            }
+        };
+        let Some(certificates) = port.certificates.clone() else {
+            return connection::serve(self, port, from, connection).await;
+        };
+        self.tls_connections.set(self.tls_connections.get() + 1);
+        if let Some(connection) = handshake::shake_hands(self, &certificates, connection).await {
+            connection::serve(self, port, from, connection).await;
+        }
+        self.tls_connections.set(self.tls_connections.get() - 1);
     }
 
     /// The open table `database.table` (missing parts are the default table's), opened if the catalog serves it.

@@ -1,9 +1,12 @@
 //! What a listener means for what comes in by it.
 
 use crate::access::AllowList;
+use std::sync::Arc;
+
 use crate::ack::AckLevel;
 use crate::config::ListenerSettings;
 use crate::mapping::Constants;
+use crate::tls::Certificates;
 
 /// A listener of one core.
 pub(super) struct Port {
@@ -21,10 +24,12 @@ pub(super) struct Port {
     pub proxy_protocol: bool,
     /// Constant fields of every row.
     pub constants: Constants,
+    /// What TLS connections are accepted with; without it they are plain.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl Port {
-    pub(super) fn new(settings: &ListenerSettings) -> Port {
+    pub(super) fn new(settings: &ListenerSettings, certificates: Option<Arc<Certificates>>) -> Port {
         Port {
             name: settings.name.clone(),
             table: settings.table.clone(),
@@ -33,6 +38,7 @@ impl Port {
             allow: settings.allow.clone(),
             proxy_protocol: settings.proxy_protocol,
             constants: Constants::keep(&settings.fields),
+            certificates,
         }
     }
 }

@@ -16,6 +16,7 @@ impl Limits {
             ingest_cores,
             connections_bytes: self.connections_per_core
                 * (self.receive_buffer_bytes + CONNECTION_STATE_BYTES),
+            tls_sessions_bytes: self.tls_connections_per_core * TLS_SESSION_BYTES,
             body_buffers_bytes: self.body_buffers_bytes_per_core,
             parser_bytes: (chunk_bytes_max + self.message_bytes_max) * PARSER_BYTES_PER_BYTE,
             batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
@@ -44,6 +45,10 @@ impl Limits {
 /// Head, parser and reply state of one connection besides its receive buffer: three small buffers and the task.
 const CONNECTION_STATE_BYTES: usize = 4 * 1024;
 
+/// A piece of ciphertext (16 KiB), a handshake message being put together (64 KiB) or later a record with its plaintext, and
+/// the session's keys and state. A session that is idle holds a tenth of it.
+const TLS_SESSION_BYTES: usize = 96 * 1024;
+
 /// Per byte of JSON text: 1 for the padded copy and 1 for unescaped strings, 4 for its structural index (u32), 12 for
 /// the tape, because `1,1,1,` yields one 24-byte node every two bytes, and 3 for what is kept of each row, because a
 /// row takes at least three bytes (`{}` and a newline) and leaves two u32.
@@ -65,6 +70,8 @@ pub struct Memory {
     pub ingest_cores: usize,
     /// `connections_per_core` receive buffers with their state.
     pub connections_bytes: usize,
+    /// `tls_connections_per_core` sessions.
+    pub tls_sessions_bytes: usize,
     /// Body buffers, inflate windows and long lines.
     pub body_buffers_bytes: usize,
     /// The longest chunk with its index and tape, and the longest message in JSON with its own.
@@ -87,6 +94,7 @@ impl Memory {
     /// Bytes of one ingest core.
     pub fn per_core_bytes(&self) -> usize {
         self.connections_bytes
+            + self.tls_sessions_bytes
             + self.body_buffers_bytes
             + self.parser_bytes
             + self.batches_bytes
@@ -106,12 +114,13 @@ impl fmt::Display for Memory {
         let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
         write!(
             f,
-            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, body buffers {}, parser {}, open batches {}, \
+            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, TLS sessions {}, body buffers {}, parser {}, open batches {}, \
              commits {}, acks {}, histograms {}) + writer {} MiB + idempotency keys {} MiB",
             mib(self.total_bytes()),
             self.ingest_cores,
             mib(self.per_core_bytes()),
             mib(self.connections_bytes),
+            mib(self.tls_sessions_bytes),
             mib(self.body_buffers_bytes),
             mib(self.parser_bytes),
             mib(self.batches_bytes),

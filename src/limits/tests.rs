@@ -119,6 +119,7 @@ fn rejects_pairs_that_contradict() {
 fn adds_up_the_memory_by_hand() {
     let limits = Limits {
         connections_per_core: 10,
+        tls_connections_per_core: 2,
         receive_buffer_bytes: 1000,
         body_buffers_bytes_per_core: 5_000_000,
         chunk_bytes: 1000,
@@ -148,7 +149,9 @@ fn adds_up_the_memory_by_hand() {
         memory.writer_bytes,
         4 * 1024 * 1024 + memory.histograms_bytes + 200_000
     );
-    let per_core = 50_960 + 5_000_000 + 147_000 + 1_200_000 + 2_201_100 + 896 + memory.histograms_bytes;
+    assert_eq!(memory.tls_sessions_bytes, 2 * 98_304);
+    let per_core =
+        50_960 + 196_608 + 5_000_000 + 147_000 + 1_200_000 + 2_201_100 + 896 + memory.histograms_bytes;
     assert_eq!(memory.per_core_bytes(), per_core);
     assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes + 70_000);
 }

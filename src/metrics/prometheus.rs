@@ -92,6 +92,12 @@ impl Sources {
             None,
             self.per_core(|core| core.connections_refused.get()),
         )?;
+        page.counter(
+            "tls_handshakes_failed",
+            "TLS connections whose handshake came to nothing.",
+            None,
+            self.per_core(|core| core.tls_handshakes_failed.get()),
+        )?;
         page.gauge(
             "connections_open",
             "Connections held.",

@@ -16,6 +16,7 @@ use crate::clickhouse::packet::{Login, Query, Setting};
 use crate::clickhouse::session::{Event, Session};
 use crate::runtime::Connection;
 use crate::schema::{PartitionKey, TableSchema};
+use crate::tls;
 use crate::wal::journal::Change;
 
 use super::Writer;
@@ -198,13 +199,25 @@ impl Open {
         let address =
             resolve(&endpoint.authority()).map_err(|error| unreachable("cannot resolve", &error))?;
         let timeout = Duration::from_millis(limits.connect_deadline_ms);
-        let connection = Connection::connect(address, timeout)
+        let mut connection = Connection::connect(address, timeout)
             .await
             .map_err(|error| unreachable("cannot connect to", &error))?;
         writer
             .watches
             .borrow_mut()
             .push(Rc::downgrade(connection.watch()));
+        if let Some(trust) = &endpoint.tls {
+            let refused = |error: &dyn fmt::Display| unreachable("cannot set up TLS with", error);
+            let config = trust.config().map_err(|error| refused(&error))?;
+            let name = tls::server_name(&endpoint.host).map_err(|error| refused(&error))?;
+            connection
+                .watch()
+                .set_deadline(writer.clock.now_ms() + limits.connect_deadline_ms);
+            connection
+                .connect_tls(config, name)
+                .await
+                .map_err(|error| refused(&error))?;
+        }
         let mut open = Open {
             connection,
             session: Session::new(),
