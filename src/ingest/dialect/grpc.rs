@@ -43,7 +43,7 @@ static INGEST_LOGS: Method = Method {
         let outcome = Outcome {
             accepted: answer.reply().accepted,
             rejected: answer.reply().rejected,
-            took_ms: answer.took_ms(),
+            took_ms: answer.took_ms,
         };
         put_ingest_logs(outcome, answer.errors(intake), out);
     },
@@ -152,7 +152,7 @@ impl Dialect for Method {
         }
     }
 
-    fn answer_empty(&self, _: &Replier, out: &mut Vec<u8>, _: Envelope) -> Option<Status> {
+    fn answer_empty(&self, _: &Replier, out: &mut Vec<u8>, _: Envelope, _: &Intake) -> Option<Status> {
         put_success(out, self.put_empty);
         Some(Status::Ok)
     }
