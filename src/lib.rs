@@ -27,6 +27,7 @@ pub mod tls;
 
 // Socket to rows.
 pub mod access;
+pub mod elasticsearch;
 pub mod grpc;
 pub mod http;
 pub mod ingest;

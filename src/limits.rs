@@ -112,7 +112,7 @@ limits! {
     receive_buffer_bytes: usize = 8 * 1024, 1024..=MIB;
     /// Receive buffer of a connection that is taking a body larger than the small buffer.
     body_buffer_bytes: usize = 128 * 1024, 4096..=64 * MIB;
-    /// Memory one ingest core lends for body buffers, inflate windows and long lines.
+    /// Memory one ingest core lends for body buffers, inflate windows, long lines, and the items and replies of bulk requests.
     body_buffers_bytes_per_core: usize = 64 * 1024 * 1024, 64 * KIB..=64 * GIB;
     /// Request line and headers together. nginx and Apache take 8 KiB a line; shippers stay far below.
     head_bytes_max: usize = 8 * 1024, 512..=MIB;
@@ -126,6 +126,8 @@ limits! {
     message_bytes_max: usize = 10 * 1024 * 1024, 4096..=GIB;
     /// Labels of one stream of a Loki push, which every entry of it is stored with. Loki's own bounds come to 45 KiB.
     labels_bytes_max: usize = 64 * 1024, 1024..=MIB;
+    /// Actions of one Elasticsearch bulk request: its reply has an item for each, of some 200 bytes.
+    bulk_items_max: usize = 50_000, 1..=100_000;
     /// Inflated bytes allowed for each compressed byte, beyond the first `inflate_free_bytes`.
     inflate_ratio_max: u64 = 200, 2..=1_000_000;
     /// Inflated bytes every request may have before the ratio is looked at.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use ringhouse::batch::TableSink;
 use ringhouse::clickhouse::frame::FrameEncoder;
-use ringhouse::json::{Parser, RowErrors, RowsText, Split, Splitter};
+use ringhouse::json::{Parser, RowErrors, RowsText, Shape, Split, Splitter};
 use ringhouse::limits::Limits;
-use ringhouse::mapping::MappingConfig;
+use ringhouse::mapping::{MappingConfig, Reading, Vocabulary};
 use ringhouse::schema::{TableName, TableSchema};
 
 const NOW_NS: i64 = 1_700_000_000_000_000_000;
@@ -18,26 +18,30 @@ const NOW_NS: i64 = 1_700_000_000_000_000_000;
 fuzz_target!(|input: &[u8]| {
     let [piece, body @ ..] = input else { return };
     let limits = Limits { line_bytes_max: 4096, chunk_bytes: 1024, ..Limits::default() };
-    let whole = take(body, body.len().max(1), &limits);
-    let cut = take(body, 1 + usize::from(*piece), &limits);
-    // How a body is cut into chunks decides which lines are parsed as one text. Lines that are invalid alone and valid
-    // together may then be accepted (docs/ARCHITECTURE.md); the number of rows is the same all the same.
-    assert_eq!(whole.rows, cut.rows, "rows differ with the pieces");
+    for (shape, vocabulary) in [(Shape::Unknown, Vocabulary::Own), (Shape::Objects, Vocabulary::SplunkEvent)] {
+        let reading = Reading { vocabulary, ..Reading::default() };
+        let whole = take(shape, reading, body, body.len().max(1), &limits);
+        let cut = take(shape, reading, body, 1 + usize::from(*piece), &limits);
+        // How a body is cut into chunks decides which lines are parsed as one text. Lines that are invalid alone and valid
+        // together may then be accepted (docs/ARCHITECTURE.md); the number of rows is the same all the same.
+        assert_eq!(whole.rows, cut.rows, "rows differ with the pieces");
+    }
 });
 
 struct Taken {
     rows: u64,
 }
 
-fn take(body: &[u8], piece: usize, limits: &Limits) -> Taken {
+fn take(shape: Shape, reading: Reading, body: &[u8], piece: usize, limits: &Limits) -> Taken {
     let name = TableName { database: "d".into(), table: "t".into() };
     let schema = Arc::new(TableSchema::default_table(name));
     let mut sink = TableSink::new(schema, &MappingConfig::default(), limits);
+    sink.read_as(reading);
     let mut parser = Parser::new(limits);
     let mut encoder = FrameEncoder::new();
     let mut frames = Vec::new();
     let mut errors = RowErrors::new(limits);
-    let mut splitter = Splitter::new(limits);
+    let mut splitter = Splitter::of(shape, limits);
     let (mut start, mut received) = (0, 0);
     let (mut rows, mut accepted, mut sealed) = (0, 0, 0);
     let mut seal = |sink: &mut TableSink, batch: usize| {

@@ -23,6 +23,14 @@ pub enum Dialect {
     Otlp,
     /// Loki's protobuf in Snappy; ids are trace ids in the structured metadata.
     Loki,
+    /// Elasticsearch's bulk API, each document behind `create`.
+    Elasticsearch,
+    /// Events of Splunk's HEC, back to back.
+    Splunk,
+    /// Datadog's log intake, an array.
+    Datadog,
+    /// Cribl's bulk endpoint, a line each.
+    Cribl,
 }
 
 /// A body, and where in it the ids stand.
@@ -53,6 +61,10 @@ impl Dialect {
             Dialect::Columns => "columns",
             Dialect::Otlp => "otlp",
             Dialect::Loki => "loki",
+            Dialect::Elasticsearch => "elasticsearch",
+            Dialect::Splunk => "splunk",
+            Dialect::Datadog => "datadog",
+            Dialect::Cribl => "cribl",
         }
     }
 
@@ -62,14 +74,21 @@ impl Dialect {
             Dialect::Ndjson | Dialect::Json | Dialect::Columns => format!("/ingest/{table}?ack={ack}"),
             Dialect::Otlp => format!("/v1/logs?table={table}&ack={ack}"),
             Dialect::Loki => format!("/loki/api/v1/push?table={table}&ack={ack}"),
+            // Of the reply only whether all is well, as shippers ask it.
+            Dialect::Elasticsearch => format!("/_bulk?filter_path=errors&table={table}&ack={ack}"),
+            Dialect::Splunk => format!("/services/collector/event?table={table}&ack={ack}"),
+            Dialect::Datadog => format!("/api/v2/logs?table={table}&ack={ack}"),
+            Dialect::Cribl => format!("/cribl/_bulk?table={table}&ack={ack}"),
         }
     }
 
     /// Media type of the body.
     pub fn content_type(self) -> &'static str {
         match self {
-            Dialect::Ndjson | Dialect::Columns => "application/x-ndjson",
-            Dialect::Json => "application/json",
+            Dialect::Ndjson | Dialect::Columns | Dialect::Elasticsearch | Dialect::Cribl => {
+                "application/x-ndjson"
+            }
+            Dialect::Json | Dialect::Splunk | Dialect::Datadog => "application/json",
             Dialect::Otlp | Dialect::Loki => "application/x-protobuf",
         }
     }
@@ -89,6 +108,10 @@ impl Dialect {
                 status: 204,
                 body: ExpectedBody::EmptyOrText,
             },
+            Dialect::Elasticsearch => Expected::beginning(200, "{\"errors\":false"),
+            Dialect::Splunk => Expected::beginning(200, "{\"text\":\"Success\",\"code\":0"),
+            Dialect::Datadog => Expected::beginning(202, "{}"),
+            Dialect::Cribl => Expected::beginning(200, &format!("{{\"success\":true,\"items\":{rows}}}")),
         }
     }
 
@@ -96,8 +119,10 @@ impl Dialect {
     pub fn body(self, rows: &[Row], key: &str, run: &RunId) -> Body {
         let mut body = Body::default();
         let (opening, separator, closing) = match self {
-            Dialect::Ndjson => ("", "\n", "\n"),
-            Dialect::Json => ("[", ",", "]"),
+            Dialect::Ndjson | Dialect::Cribl => ("", "\n", "\n"),
+            Dialect::Json | Dialect::Datadog => ("[", ",", "]"),
+            Dialect::Elasticsearch => ("{\"create\":{}}\n", "\n{\"create\":{}}\n", "\n"),
+            Dialect::Splunk => ("{\"event\":", "}{\"event\":", "}"),
             Dialect::Columns => {
                 rows.iter().for_each(|row| write_columns(&mut body, row, run));
                 return body;
@@ -194,6 +219,28 @@ mod tests {
         }
         assert_eq!(parsed[0]["message"], rows[0].message);
         assert_eq!(parsed[0]["trace_id"], format!("{}{:0ID_BYTES$}", run.prefix(), 0));
+    }
+
+    #[test]
+    fn writes_other_protocols_around_the_same_objects() {
+        let (run, rows) = (RunId::random(), rows(3));
+        let text = |dialect: Dialect| String::from_utf8(dialect.body(&rows, "trace_id", &run).bytes).unwrap();
+        let lines = text(Dialect::Ndjson);
+        assert_eq!(text(Dialect::Cribl), lines);
+        assert_eq!(text(Dialect::Datadog), text(Dialect::Json));
+        let bulk = text(Dialect::Elasticsearch);
+        let documents: Vec<&str> = bulk.lines().skip(1).step_by(2).collect();
+        assert_eq!(documents, lines.lines().collect::<Vec<_>>());
+        assert!(bulk.lines().step_by(2).all(|action| action == "{\"create\":{}}"));
+        let events = serde_json::Deserializer::from_str(&text(Dialect::Splunk))
+            .into_iter::<Value>()
+            .map(|event| event.unwrap()["event"].clone())
+            .collect::<Vec<_>>();
+        let objects: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(events, objects);
     }
 
     #[test]

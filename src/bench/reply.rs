@@ -117,7 +117,14 @@ impl ExpectedBody {
     /// Whether a body is that of a refusal in the same protocol.
     fn refuses(&self, body: &[u8]) -> bool {
         match self {
-            ExpectedBody::Begins(_) => body.starts_with(b"{\"error\":"),
+            // Of several protocols, none of which begins success so.
+            ExpectedBody::Begins(_) => [
+                &b"{\"error\":"[..],
+                b"{\"errors\":[",
+                b"{\"text\":\"Server is busy\"",
+            ]
+            .iter()
+            .any(|beginning| body.starts_with(beginning)),
             // google.rpc.Status: field 1, its code.
             ExpectedBody::Empty => body.starts_with(b"\x08"),
             // What failed at some entry was taken up to there.
@@ -127,14 +134,25 @@ impl ExpectedBody {
 }
 
 impl Expected {
+    /// A status and how its body begins.
+    pub fn beginning(status: u16, body: &str) -> Expected {
+        Expected {
+            status,
+            body: ExpectedBody::Begins(body.to_owned()),
+        }
+    }
+
     /// Judges a reply.
     pub fn judge(&self, reply: &Reply<'_>) -> Verdict {
         if reply.status == self.status && self.body.is(reply.body) {
             return Verdict::Taken;
         }
         let text = String::from_utf8_lossy(reply.body);
-        // A 503 also answers a request whose rows are held but late: those may not be sent again.
-        if reply.status == 503 && self.body.refuses(reply.body) && !text.contains("may still be inserted") {
+        // A 503, or Elasticsearch's 429, also answers a request whose rows are held but late: those may not be sent again.
+        if matches!(reply.status, 429 | 503)
+            && self.body.refuses(reply.body)
+            && !text.contains("may still be inserted")
+        {
             return Verdict::Refused;
         }
         let shown: String = text.trim_end().chars().take(300).collect();

@@ -68,6 +68,7 @@ impl BodyError {
             BodyError::Inflate(InflateError::PoolExhausted) => Status::ServiceUnavailable,
             BodyError::TooLong { .. }
             | BodyError::Bomb { .. }
+            | BodyError::Inflate(InflateError::BlockTooLong { .. })
             | BodyError::Message(FrameError::TooLong { .. }) => Status::ContentTooLarge,
             BodyError::Chunk(_)
             | BodyError::Inflate(_)
@@ -212,6 +213,11 @@ impl BodyDecoder {
                 _ => {}
             }
             step.consumed += found.framing;
+            if found.end
+                && let Some(inflater) = &mut self.inflater
+            {
+                inflater.close()?;
+            }
             let payload = &raw[step.consumed..step.consumed + found.payload];
             let (read, wrote) = self.transfer(payload, &mut out[step.produced..])?;
             self.framing.took(read);

@@ -1,7 +1,11 @@
-//! Inflates gzip, deflate and zstd bodies with decoders that are lent, reset and lent again.
+//! Inflates gzip, deflate, zstd, snappy and LZ4 bodies with decoders that are lent, reset and lent again.
 //!
 //! A decoder takes pieces of input and fills pieces of output; its memory is a window of fixed greatest size,
 //! whatever the body's. The bounds on what a body may become are kept by [`body`](crate::http::body).
+
+mod lz4;
+mod piece;
+mod snappy;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,6 +14,8 @@ use std::rc::Rc;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
+use self::lz4::Lz4;
+use self::snappy::Snappy;
 use crate::limits::Limits;
 
 /// Content coding of a body. RFC 9110 section 8.4.
@@ -21,10 +27,12 @@ pub enum Encoding {
     Gzip,
     /// RFC 1950, or RFC 1951 without its wrapper as some clients send it.
     Deflate,
-    /// RFC 8878.
+    /// RFC 8878; also sent as `zstd1`.
     Zstd,
-    /// Snappy's block format, in which the length comes first: only of a message that is received whole.
+    /// One block, or framed; also sent as `x-snappy-framed`.
     Snappy,
+    /// Frames.
+    Lz4,
 }
 
 impl Encoding {
@@ -33,7 +41,12 @@ impl Encoding {
         let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
         match token.len() {
             4 if is("gzip") => Some(Encoding::Gzip),
+            3 if is("lz4") => Some(Encoding::Lz4),
             4 if is("zstd") => Some(Encoding::Zstd),
+            // Datadog's clients call it so.
+            5 if is("zstd1") => Some(Encoding::Zstd),
+            6 if is("snappy") => Some(Encoding::Snappy),
+            15 if is("x-snappy-framed") => Some(Encoding::Snappy),
             6 if is("x-gzip") => Some(Encoding::Gzip),
             7 if is("deflate") => Some(Encoding::Deflate),
             6 if is("snappy") => Some(Encoding::Snappy),
@@ -50,6 +63,7 @@ impl Encoding {
             Encoding::Deflate => "deflate",
             Encoding::Zstd => "zstd",
             Encoding::Snappy => "snappy",
+            Encoding::Lz4 => "lz4",
         }
     }
 }
@@ -69,6 +83,11 @@ pub enum InflateError {
         /// What the body was said to be.
         encoding: Encoding,
     },
+    /// It is one block, which is needed whole, and longer than the limit before or after inflating.
+    BlockTooLong {
+        /// `Limits::message_bytes_max`.
+        bytes_max: usize,
+    },
     /// This core lends no more memory for decoders: the server is full, the body is not at fault.
     PoolExhausted,
 }
@@ -81,6 +100,12 @@ impl fmt::Display for InflateError {
             }
             InflateError::TrailingBytes { encoding } => {
                 write!(f, "Bytes follow the end of the {} data.", encoding.token())
+            }
+            InflateError::BlockTooLong { bytes_max } => {
+                write!(
+                    f,
+                    "The body is one block of snappy longer than {bytes_max} bytes; send it framed."
+                )
             }
             InflateError::PoolExhausted => {
                 f.write_str("Too many compressed bodies are being received; try again later.")
@@ -114,6 +139,7 @@ struct Pool {
     zstd: Vec<Zstd>,
     held_bytes: usize,
     held_bytes_max: usize,
+    block_bytes_max: usize,
 }
 
 impl DecoderPool {
@@ -125,6 +151,7 @@ impl DecoderPool {
                 zstd: Vec::new(),
                 held_bytes: 0,
                 held_bytes_max: limits.body_buffers_bytes_per_core / 2,
+                block_bytes_max: limits.message_bytes_max,
             })),
         }
     }
@@ -138,20 +165,20 @@ impl DecoderPool {
     pub(super) fn lend(&self, encoding: Encoding) -> Result<Option<Inflater>, InflateError> {
         let engine = match encoding {
             Encoding::Identity => return Ok(None),
-            Encoding::Snappy => {
-                return Err(InflateError::Malformed {
-                    encoding,
-                    reason: "it is taken of Loki's protobuf only",
-                });
-            }
             Encoding::Gzip => Engine::Flate(self.take_flate()?, Wrapper::Gzip(Gzip::default())),
             Encoding::Deflate => Engine::Flate(self.take_flate()?, Wrapper::Unknown),
             Encoding::Zstd => Engine::Zstd(self.take_zstd()?),
+            Encoding::Snappy => {
+                let block_bytes_max = self.shared.borrow().block_bytes_max;
+                Engine::Snappy(Box::new(Snappy::new(block_bytes_max)))
+            }
+            Encoding::Lz4 => Engine::Lz4(Box::new(Lz4::new())),
         };
         Ok(Some(Inflater {
             pool: self.clone(),
             encoding,
             engine,
+            held_bytes: 0,
             pending: false,
             at_end: true,
         }))
@@ -202,6 +229,8 @@ pub(super) struct Inflater {
     pool: DecoderPool,
     encoding: Encoding,
     engine: Engine,
+    /// What pieces hold, of engines that are not lent again.
+    held_bytes: usize,
     /// The last output was filled to its end: more may come without more input.
     pending: bool,
     /// Nothing is missing if the body ends here.
@@ -212,6 +241,8 @@ pub(super) struct Inflater {
 enum Engine {
     Flate(Flate, Wrapper),
     Zstd(Zstd),
+    Snappy(Box<Snappy>),
+    Lz4(Box<Lz4>),
     /// Given back.
     None,
 }
@@ -251,6 +282,28 @@ impl Inflater {
         Ok(total)
     }
 
+    /// No more input comes.
+    pub fn close(&mut self) -> Result<(), InflateError> {
+        if let Engine::Snappy(snappy) = &mut self.engine {
+            let had_output = !snappy.at_end();
+            snappy.close()?;
+            let held = snappy.held_bytes();
+            self.pending |= had_output;
+            self.at_end = snappy.at_end();
+            self.hold(held)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what the pieces hold now.
+    fn hold(&mut self, held_bytes: usize) -> Result<(), InflateError> {
+        if held_bytes > self.held_bytes {
+            self.pool.shared.borrow_mut().grow(held_bytes - self.held_bytes)?;
+            self.held_bytes = held_bytes;
+        }
+        Ok(())
+    }
+
     /// Whether the compressed data is complete as far as it was read: at its start, or after its end.
     pub fn at_end(&self) -> bool {
         self.at_end
@@ -280,6 +333,20 @@ impl Inflater {
                 }
                 Ok(inflated)
             }
+            Engine::Snappy(snappy) => {
+                let inflated = snappy.step(input, out)?;
+                self.at_end = snappy.at_end();
+                let held = snappy.held_bytes();
+                self.hold(held)?;
+                Ok(inflated)
+            }
+            Engine::Lz4(lz4) => {
+                let inflated = lz4.step(input, out)?;
+                self.at_end = lz4.at_end();
+                let held = lz4.held_bytes();
+                self.hold(held)?;
+                Ok(inflated)
+            }
             Engine::None => unreachable!("given back on drop only"),
         }
     }
@@ -288,6 +355,7 @@ impl Inflater {
 impl Drop for Inflater {
     fn drop(&mut self) {
         let mut pool = self.pool.shared.borrow_mut();
+        pool.held_bytes -= self.held_bytes;
         match std::mem::replace(&mut self.engine, Engine::None) {
             Engine::Flate(flate, _) => pool.flate.push(flate),
             Engine::Zstd(mut zstd) => {
@@ -298,7 +366,7 @@ impl Drop for Inflater {
                     pool.held_bytes -= zstd.held_bytes;
                 }
             }
-            Engine::None => {}
+            Engine::Snappy(_) | Engine::Lz4(_) | Engine::None => {}
         }
     }
 }

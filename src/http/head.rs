@@ -241,7 +241,7 @@ impl fmt::Display for HeadError {
                 "Transfer-Encoding names a coding before chunked; compress with Content-Encoding instead."
             }
             HeadError::EncodingUnknown => {
-                "The Content-Encoding is not supported; send gzip, deflate, zstd or identity."
+                "The Content-Encoding is not supported; send gzip, deflate, zstd, snappy, lz4 or identity."
             }
             HeadError::EncodingStacked => {
                 "More than one Content-Encoding is not supported; compress the body once."

@@ -50,6 +50,11 @@ impl ReceiveBuffer {
         &self.bytes[self.start..self.end]
     }
 
+    /// As [`unread`](Self::unread), to be changed in place.
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
     /// Where to receive the next bytes. Empty only when the buffer is full of unread bytes: then it must
     /// [`grow`](Self::grow). A read into an empty slice returns 0 and looks like the end of the stream.
     pub fn spare(&mut self) -> &mut [u8] {
@@ -202,6 +207,14 @@ impl BufferPool {
         self.shared.borrow().held_bytes
     }
 
+    /// Counts memory of a request that is no buffer, for as long as the loan lives. An empty one is always given.
+    pub fn lend(&self) -> Loan {
+        Loan {
+            pool: self.clone(),
+            bytes: 0,
+        }
+    }
+
     fn classes(&self) -> usize {
         let class_bytes = self.shared.borrow().class_bytes;
         // When no message is longer than a row may be, the last sizes are of no use.
@@ -240,6 +253,39 @@ impl BufferPool {
         let mut pool = self.shared.borrow_mut();
         debug_assert_eq!(bytes.len(), pool.class_bytes[class], "memory of another class");
         pool.idle[class].push(bytes);
+    }
+}
+
+/// Memory that is counted with the buffers: what grows with a request and is not its body.
+#[derive(Debug)]
+pub struct Loan {
+    pool: BufferPool,
+    bytes: usize,
+}
+
+/// How much more a loan takes at once, so that it is not asked for row by row.
+const LOAN_STEP_BYTES: usize = 4096;
+
+impl Loan {
+    /// Raises it to `bytes` at least; false when the pool does not have as many.
+    pub fn raise_to(&mut self, bytes: usize) -> bool {
+        if bytes <= self.bytes {
+            return true;
+        }
+        let more = (bytes - self.bytes).next_multiple_of(LOAN_STEP_BYTES);
+        let mut pool = self.pool.shared.borrow_mut();
+        let has_room = pool.make_room(more);
+        if has_room {
+            pool.held_bytes += more;
+            self.bytes += more;
+        }
+        has_room
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.pool.shared.borrow_mut().held_bytes -= self.bytes;
     }
 }
 

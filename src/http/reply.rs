@@ -225,7 +225,21 @@ impl Replier {
         content_type: &'static str,
         put: impl FnOnce(&mut Vec<u8>),
     ) {
-        let start = self.begin(out, status, envelope, Extra::ContentType(content_type));
+        self.message_with(out, envelope, status, content_type, None, put);
+    }
+
+    /// As [`Replier::message`], with one more header field.
+    pub fn message_with(
+        &self,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        status: Status,
+        content_type: &'static str,
+        field: Option<(&'static str, &'static str)>,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let extra = Extra::Message { content_type, field };
+        let start = self.begin(out, status, envelope, extra);
         put(out);
         finish(out, start, envelope);
     }
@@ -275,7 +289,7 @@ impl Replier {
     fn header(&self, out: &mut Vec<u8>, status: Status, envelope: Envelope, extra: Extra) {
         out.extend_from_slice(status.line().as_bytes());
         let content_type = match extra {
-            Extra::ContentType(content_type) => content_type,
+            Extra::Message { content_type, .. } => content_type,
             _ => "application/json",
         };
         out.extend_from_slice(b"Content-Type: ");
@@ -283,6 +297,15 @@ impl Replier {
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(&self.date);
         out.extend_from_slice(connection_field(envelope.persistence));
+        if let Extra::Message {
+            field: Some((name, value)),
+            ..
+        } = extra
+        {
+            for part in ["\r\n", name, ": ", value] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
         match (status, extra) {
             (_, Extra::Allow(methods)) => {
                 out.extend_from_slice(b"\r\nAllow: ");
@@ -306,7 +329,7 @@ impl Replier {
             }
             // RFC 9110 section 15.5.16: name the codings, or the client takes the media type for the fault.
             (Status::UnsupportedMediaType, _) => {
-                out.extend_from_slice(b"\r\nAccept-Encoding: gzip, deflate, zstd, identity");
+                out.extend_from_slice(b"\r\nAccept-Encoding: gzip, deflate, zstd, snappy, lz4, identity");
             }
             _ => {}
         }
@@ -373,8 +396,11 @@ enum Extra {
     Allow(&'static str),
     /// The media type a 415 asks for.
     Accept(&'static str),
-    /// The body is no JSON.
-    ContentType(&'static str),
+    /// The body is a protocol's own.
+    Message {
+        content_type: &'static str,
+        field: Option<(&'static str, &'static str)>,
+    },
     Replayed,
 }
 
@@ -384,9 +410,10 @@ struct Start {
     body: usize,
 }
 
-/// Room for the digits: bodies up to 9,999,999 bytes. 20 errors of 512 bytes, each escaped to six, are 62 KiB.
-const LENGTH_ROOM: &[u8; 11] = b"       \r\n\r\n";
-const LENGTH_DIGITS_MAX: usize = 7;
+/// Room for the digits: bodies up to 999,999,999 bytes. 20 errors of 512 bytes, each escaped to six, are 62 KiB; 100,000
+/// items of a bulk reply, each with an index of 255 bytes escaped to six, an id and a reason of 512, are 300 MB.
+const LENGTH_ROOM: &[u8; 13] = b"         \r\n\r\n";
+const LENGTH_DIGITS_MAX: usize = 9;
 
 fn begin_rendered(out: &mut Vec<u8>, prefix: &[u8]) -> Start {
     out.extend_from_slice(prefix);
@@ -438,7 +465,7 @@ impl Write for Escaped<'_> {
 }
 
 /// Appends text as the inside of a JSON string (RFC 8259 section 7).
-fn escape(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn escape(out: &mut Vec<u8>, text: &str) {
     let mut copied = 0;
     for (at, byte) in text.bytes().enumerate() {
         if byte >= b' ' && byte != b'"' && byte != b'\\' {
@@ -664,7 +691,7 @@ mod tests {
             (
                 Status::UnsupportedMediaType,
                 "Accept-Encoding",
-                "gzip, deflate, zstd, identity",
+                "gzip, deflate, zstd, snappy, lz4, identity",
             ),
         ] {
             let mut out = Vec::new();

@@ -15,8 +15,8 @@ pub(super) struct Answer {
     accepted: u64,
     rejected: u64,
     level: AckLevel,
-    /// Milliseconds from the request to its reply.
-    took_ms: u64,
+    /// Since the request began.
+    pub took_ms: u64,
     /// Of rows that were refused later, and of a body that was not taken to its end.
     remarks: Vec<(u64, String)>,
 }
@@ -29,13 +29,15 @@ impl Intake {
     pub(super) fn answer(&self, level: AckLevel, refused: u64) -> Result<Answer, (Status, String)> {
         let accepted = self.accepted - refused;
         let rejected = self.errors.count + refused;
+        // Where each has its own status, also those that were no rows are answered.
+        let has_items = self.bulk.as_ref().is_some_and(|bulk| !bulk.items.is_empty());
         let status = match &self.failure {
             Some(failure) if accepted == 0 && rejected == 0 => {
                 return Err((failure.status(), failure.to_string()));
             }
             Some(failure) => failure.status(),
             None if accepted > 0 => Status::of_rows(accepted, level != AckLevel::Memory),
-            None if rejected == 0 => {
+            None if rejected == 0 && !has_items => {
                 return Err((Status::BadRequest, "the body holds no rows".to_owned()));
             }
             None if refused == 0 && self.errors.only(RejectReason::TooLong) => Status::ContentTooLarge,
@@ -64,13 +66,9 @@ impl Intake {
 }
 
 impl Answer {
-    /// The same, given so many milliseconds after the request.
+    /// The same, so long after the request began.
     pub(super) fn after(self, took_ms: u64) -> Answer {
         Answer { took_ms, ..self }
-    }
-
-    pub(super) fn took_ms(&self) -> u64 {
-        self.took_ms
     }
 
     /// The ack level that was reached.

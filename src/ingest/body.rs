@@ -9,18 +9,22 @@ use std::task::Poll;
 use crate::access::Refusal;
 use crate::ack::{AckId, AckLevel};
 use crate::batch::RowInput;
+use crate::elasticsearch::ActionError;
 use crate::http::body::{BodyDecoder, BodyError};
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
 use crate::http::receive_buffer::{CannotGrow, ReceiveBuffer};
 use crate::http::status::Status;
-use crate::json::{BodyFault, RowErrors, RowsText, Split, Splitter};
+use crate::json::{BodyFault, RowErrors, RowsText, Shape, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
 use crate::runtime;
 use crate::wal::log::LogError;
 
-use super::connection::Session;
+use super::bulk::{BulkTaken, separator_bytes};
+use super::connection::{Paths, Session};
+use super::dialect::Asked;
+use super::lines::TextLines;
 use super::link::Link;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
@@ -34,6 +38,12 @@ pub(super) struct Intake {
     pub errors: RowErrors,
     /// Why the body was not taken to its end.
     pub failure: Option<Failure>,
+    /// What the request's head said for its dialect alone.
+    pub asked: Asked,
+    /// What became of each action of a bulk request.
+    pub bulk: Option<Box<BulkTaken>>,
+    /// The body of a query.
+    pub query: Vec<u8>,
 }
 
 impl Intake {
@@ -42,6 +52,9 @@ impl Intake {
             accepted: 0,
             errors: RowErrors::new(limits),
             failure: None,
+            asked: Asked::Nothing,
+            bulk: None,
+            query: Vec::new(),
         }
     }
 }
@@ -58,6 +71,9 @@ pub(super) enum Failure {
     /// The key does not reach the table that its rows are routed to.
     Access(Refusal),
     /// The table that its rows are routed to cannot take any.
+    /// An action that is none, or too many of them.
+    Bulk(ActionError),
+    /// The table of some of its rows takes none.
     Table(TableError),
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
@@ -71,8 +87,9 @@ impl Failure {
     pub fn status(self) -> Status {
         match self {
             Failure::Body(error) => error.status(),
-            Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
             Failure::Access(refusal) => refusal.status(),
+            Failure::Bulk(ActionError::TooMany | ActionError::TooManyIndexes) => Status::ContentTooLarge,
+            Failure::Json(_) | Failure::Message(_) | Failure::Bulk(_) => Status::BadRequest,
             Failure::Table(error) => error.status(),
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
@@ -87,6 +104,7 @@ impl std::fmt::Display for Failure {
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
             Failure::Access(refusal) => refusal.fmt(f),
+            Failure::Bulk(error) => error.fmt(f),
             Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
@@ -110,6 +128,18 @@ pub(super) type Waiting = Option<(AckId, AckLevel)>;
 pub(super) struct Terms {
     pub waiting: Waiting,
     pub reading: Reading,
+}
+
+/// What rows come in, and where they go.
+pub(super) struct Destination<'a> {
+    /// That of rows which no route of `indexed` takes.
+    pub table: &'a Rc<Table>,
+    /// What their body is.
+    pub shape: Shape,
+    /// Fields of all lines of text.
+    pub fields: &'a [(&'static str, Box<str>)],
+    /// What chooses among tables by the index each row names.
+    pub indexed: Option<Paths<'a>>,
 }
 
 /// Where the text of the body comes from.
@@ -154,6 +184,19 @@ impl Source {
         }
     }
 
+    /// As [`Source::text`], to be changed in place.
+    pub(super) fn text_mut<'a>(&'a mut self, buffer: &'a mut ReceiveBuffer) -> (&'a mut [u8], bool) {
+        match self {
+            Source::Direct { left } => {
+                let unread = buffer.unread_mut();
+                let available = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
+                (&mut unread[..available], available as u64 == *left)
+            }
+            Source::Open { ended, .. } => (buffer.unread_mut(), *ended),
+            Source::Decoded { content, done, .. } => (content.unread_mut(), *done),
+        }
+    }
+
     pub(super) fn consume(&mut self, buffer: &mut ReceiveBuffer, bytes: usize) {
         match self {
             Source::Direct { left } => {
@@ -166,14 +209,52 @@ impl Source {
     }
 }
 
+/// Bytes of a query: a client asks for some thousand acknowledgements at once.
+const QUERY_BYTES_MAX: usize = 64 * 1024;
+
 impl Session<'_> {
-    /// Takes a body into `table`. Rows that were accepted before a failure stay accepted.
+    /// Receives a body that is a question about other requests.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(super) async fn take_query(&mut self, framing: Framing, encoding: Encoding) -> io::Result<Intake> {
+        let mut intake = Intake::new(&self.core.limits);
+        let mut source = match self.source(framing, encoding) {
+            Ok(source) => source,
+            Err(failure) => {
+                intake.failure = Some(failure);
+                return Ok(intake);
+            }
+        };
+        self.expect_progress();
+        loop {
+            let (text, end) = source.text(&self.buffer);
+            if text.len() > QUERY_BYTES_MAX {
+                intake.failure = Some(Failure::Body(BodyError::TooLong {
+                    bytes_max: QUERY_BYTES_MAX as u64,
+                }));
+                return Ok(intake);
+            }
+            if end {
+                intake.query.extend_from_slice(text);
+                let bytes = text.len();
+                source.consume(&mut self.buffer, bytes);
+                return Ok(intake);
+            }
+            if let Err(failure) = self.receive(&mut source).await? {
+                intake.failure = Some(failure);
+                return Ok(intake);
+            }
+        }
+    }
+
+    /// Takes a body of rows. Those that were accepted before a failure stay accepted.
     ///
     /// # Errors
     /// When the connection broke; nobody can be answered then.
     pub(super) async fn take_body(
         &mut self,
-        table: &Rc<Table>,
+        destination: Destination<'_>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -182,7 +263,7 @@ impl Session<'_> {
         let mut intake = Intake::new(&core.limits);
         let none = intake.errors.counts();
         let taken = match self.source(framing, encoding) {
-            Ok(source) => self.take_rows(table, source, terms, &mut intake).await,
+            Ok(source) => self.take_rows(destination, source, terms, &mut intake).await,
             Err(failure) => {
                 intake.failure = Some(failure);
                 Ok(())
@@ -196,13 +277,19 @@ impl Session<'_> {
 
     async fn take_rows(
         &mut self,
-        table: &Rc<Table>,
+        destination: Destination<'_>,
         mut source: Source,
         terms: Terms,
         intake: &mut Intake,
     ) -> io::Result<()> {
         let core = self.core;
-        let mut splitter = Splitter::new(&core.limits);
+        let Destination {
+            table,
+            shape,
+            fields,
+            indexed,
+        } = destination;
+        let mut splitter = Splitter::of(shape, &core.limits);
         let mut row = 0;
         self.expect_progress();
         while intake.failure.is_none() {
@@ -212,14 +299,36 @@ impl Session<'_> {
                     let mut at = rows.start;
                     while at < rows.end && intake.failure.is_none() {
                         let (text, _) = source.text(&self.buffer);
+                        let bytes = &text[at..rows.end];
+                        let (run, found) = match indexed {
+                            None => (bytes.len(), Ok(Rc::clone(table))),
+                            Some(paths) => core.run_of_one_table(bytes, paths, table),
+                        };
+                        let table = &match found {
+                            Ok(table) => table,
+                            Err(error) => {
+                                intake.failure = Some(Failure::Table(error));
+                                break;
+                            }
+                        };
                         let rest = RowsText {
-                            bytes: &text[at..rows.end],
+                            bytes: &bytes[..run],
                             form: rows.form,
                         };
-                        let pushed = core.push(table, &rest, 0, row, &mut intake.errors, terms);
+                        let errors = &mut intake.errors;
+                        let pushed = match shape {
+                            Shape::Lines => {
+                                let bytes = rest.bytes;
+                                core.push(table, &TextLines { bytes, fields }, 0, row, errors, terms)
+                            }
+                            Shape::Unknown | Shape::Objects => core.push(table, &rest, 0, row, errors, terms),
+                        };
                         at += pushed.consumed;
                         row += pushed.rows;
                         intake.accepted += pushed.accepted;
+                        if indexed.is_some() {
+                            at += separator_bytes(&text[at..rows.end]);
+                        }
                         if pushed.blocked && !self.wait_for_room(table).await {
                             intake.failure = Some(Failure::Log(core.log_error.get()));
                         }

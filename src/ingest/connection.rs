@@ -1,5 +1,6 @@
 //! Requests in, rows to their table, replies out in order: a connection of HTTP/1.1, or one stream of HTTP/2.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -12,19 +13,20 @@ use crate::ack::{AckId, AckLevel};
 use crate::histogram::Measure;
 use crate::http::encodings::Encoding;
 use crate::http::head::{Framing, Head, Parse, parse_head};
-use crate::http::receive_buffer::ReceiveBuffer;
+use crate::http::receive_buffer::{Loan, ReceiveBuffer};
 use crate::http::reply::{CONTINUE, Envelope, Persistence};
 use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
+use crate::json::Shape;
 use crate::mapping::Reading;
 use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
-use super::body::{BUSY, Intake, Terms};
+use super::body::{BUSY, Destination, Intake, Terms};
 use super::call::Call;
-use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
+use super::dialect::{self, Asked, BodyForm, Dialect, Fixed, Found, OWN};
 use super::http2;
 use super::keyed::KeyedRequest;
 use super::link::Link;
@@ -60,6 +62,8 @@ pub(super) struct Session<'c> {
     pub(super) connection: Link,
     pub(super) buffer: ReceiveBuffer,
     pub(super) out: Vec<u8>,
+    /// Count what long replies in `out` take.
+    out_loans: Vec<Loan>,
     /// Replies that are not in `out` yet, oldest first: the first one waits for its ack level.
     replies: VecDeque<Reply>,
     uri: Box<uri::Scratch>,
@@ -103,9 +107,11 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        key: Option<Rc<Key>>,
         /// The routes its rows may take; none when it names its table.
         candidates: Option<Candidates>,
-        key: Option<Rc<Key>>,
+        /// Taken once.
+        asked: Cell<Asked>,
     },
     /// Messages of rows for as long as the call lasts.
     Rows(CallRows),
@@ -227,6 +233,7 @@ impl<'c> Session<'c> {
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
             out: Vec::with_capacity(1024),
+            out_loans: Vec::new(),
             replies: VecDeque::new(),
             uri: Box::default(),
             progress_bytes: 0,
@@ -252,6 +259,10 @@ impl<'c> Session<'c> {
             self.reply_settled();
             if self.is_new && http2::is_spoken(self.buffer.unread()) == Some(true) {
                 return Ok(Next::Http2);
+            }
+            if self.out.len() >= OUT_BYTES {
+                self.flush().await?;
+                continue;
             }
             let parsed = if self.replies.len() < self.core.limits.pipeline_max {
                 self.head()
@@ -364,13 +375,14 @@ impl<'c> Session<'c> {
     /// Takes a request: its rows into their table, its reply into the queue.
     pub(super) async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level, candidates, key) = match &plan.action {
+        let (table, level, key, candidates, asked) = match &plan.action {
             Action::Ingest {
                 table,
                 level,
-                candidates,
                 key,
-            } => (Rc::clone(table), *level, *candidates, key),
+                candidates,
+                asked,
+            } => (Rc::clone(table), *level, key, *candidates, asked.take()),
             Action::Call(call) => return self.call(*call, &plan).await,
             Action::Rows(rows) => {
                 self.take_calls_rows(&plan, rows).await?;
@@ -449,21 +461,60 @@ impl<'c> Session<'c> {
                 }
             },
         };
+        let constants = sender::constants(core, &self.port, key.as_deref());
+        let constants = match plan.dialect.body() {
+            BodyForm::Rows => constants.over(asked.fields()),
+            _ => Some(constants),
+        };
+        let Some(constants) = constants else {
+            if let Some(waiter) = waiter {
+                core.acks.settle(waiter, 0);
+                core.acks.close(waiter);
+            }
+            let sentence =
+                "too many different values in the URLs of requests; put them into the entries themselves";
+            return self
+                .refuse(&plan, Status::BadRequest, &Sentence::Fixed(sentence))
+                .await;
+        };
         let started_ns = core.clock.now_ns();
+        let paths = candidates.map(|candidates| Paths {
+            candidates,
+            key: key.as_deref(),
+        });
+        let indexed = paths.filter(|paths| core.router.depends_on_rows(paths.candidates));
         let taken = match self.invite(&plan).await {
             Ok(()) => {
                 let terms = Terms {
                     waiting: waiter.map(|waiter| (waiter, level)),
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
-                        constants: sender::constants(core, &self.port, key.as_deref()),
+                        constants,
                     },
                 };
                 match ticket {
                     None => {
                         let (framing, encoding) = (plan.framing, plan.encoding);
+                        let rows = |shape, indexed| Destination {
+                            table: &table,
+                            shape,
+                            fields: asked.fields(),
+                            indexed,
+                        };
                         let taken = match plan.dialect.body() {
-                            BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
+                            BodyForm::Rows => {
+                                let rows = rows(Shape::Unknown, None);
+                                self.take_body(rows, framing, encoding, terms).await
+                            }
+                            BodyForm::Objects => {
+                                let rows = rows(Shape::Objects, indexed);
+                                self.take_body(rows, framing, encoding, terms).await
+                            }
+                            BodyForm::Lines => {
+                                let rows = rows(Shape::Lines, None);
+                                self.take_body(rows, framing, encoding, terms).await
+                            }
+                            BodyForm::Query => self.take_query(framing, encoding).await,
                             BodyForm::Message(form) => {
                                 let routes = Routes {
                                     candidates,
@@ -472,8 +523,15 @@ impl<'c> Session<'c> {
                                 self.take_message(form, &table, routes, framing, encoding, terms)
                                     .await
                             }
+                            BodyForm::Bulk => {
+                                let Asked::Bulk(asked) = &asked else {
+                                    unreachable!("a bulk request's dialect asks for one")
+                                };
+                                self.take_bulk(asked, &table, paths, framing, encoding, terms)
+                                    .await
+                            }
                         };
-                        taken.map(|intake| (intake, None))
+                        taken.map(|intake| (Intake { asked, ..intake }, None))
                     }
                     Some(ticket) => self.take_keyed_body(&table, &plan, terms, level, ticket).await,
                 }
@@ -524,12 +582,17 @@ impl<'c> Session<'c> {
 
     /// Answers what does not depend on rows.
     async fn tell(&mut self, plan: &Plan, fixed: &Fixed) -> io::Result<Next> {
+        if fixed.when_there_is_room && (!self.core.has_room() || self.core.log_error.get().is_some()) {
+            let sentence = Sentence::Fixed(BUSY);
+            return self.refuse(plan, Status::ServiceUnavailable, &sentence).await;
+        }
         self.settle_all().await?;
-        self.core.replier.borrow().message(
+        self.core.replier.borrow().message_with(
             &mut self.out,
             plan.refusal_envelope(),
             fixed.status,
             fixed.content_type,
+            fixed.field,
             |out| out.extend_from_slice(fixed.body.as_bytes()),
         );
         self.core.metrics.request(fixed.status.code());
@@ -651,7 +714,10 @@ impl<'c> Session<'c> {
 
     /// Moves replies that reached their level into `out`, in order.
     fn reply_settled(&mut self) {
-        while let Some(front) = self.replies.front() {
+        // Of long replies one is in memory at a time; the caller writes it and comes back.
+        while let Some(front) = self.replies.front()
+            && self.out.len() < OUT_BYTES
+        {
             let settled = match front.waiter {
                 None => 0,
                 Some(waiter) => match self.core.acks.state(waiter) {
@@ -681,6 +747,10 @@ impl<'c> Session<'c> {
         let core = self.core;
         loop {
             self.reply_settled();
+            if self.out.len() >= OUT_BYTES {
+                self.flush().await?;
+                continue;
+            }
             let Some(front) = self.replies.front() else { break };
             let waiter = front.waiter.expect("a reply that waits for nothing is settled");
             self.connection.watch().set_deadline(front.due_ms);
@@ -704,7 +774,7 @@ impl<'c> Session<'c> {
 
     /// Appends the reply of a request whose rows were taken. `refused` of them are dead letters now; `None` when its time
     /// was up before they were where it wants them.
-    fn answer(&mut self, reply: Reply, refused: Option<u64>) {
+    fn answer(&mut self, mut reply: Reply, refused: Option<u64>) {
         let core = self.core;
         if let Some(waiter) = reply.waiter {
             core.acks.close(waiter);
@@ -724,7 +794,7 @@ impl<'c> Session<'c> {
                     let replier = core.replier.borrow();
                     reply
                         .dialect
-                        .answer_empty(&replier, &mut self.out, reply.envelope)
+                        .answer_empty(&replier, &mut self.out, reply.envelope, &reply.intake)
                 });
                 return match answered.flatten() {
                     Some(status) => core.metrics.request(status.code()),
@@ -743,6 +813,9 @@ impl<'c> Session<'c> {
             &reply.intake,
         );
         core.metrics.request(status.code());
+        if let Some(bulk) = reply.intake.bulk.take() {
+            self.out_loans.push(bulk.loan);
+        }
         let measure = match reply.level {
             AckLevel::Memory => Measure::RequestMemory,
             AckLevel::Wal => Measure::RequestWal,
@@ -796,6 +869,8 @@ impl<'c> Session<'c> {
             .set_deadline(core.coarse_ms.get() + core.limits.reply_deadline_ms);
         self.connection.write_all(&self.out).await?;
         self.out.clear();
+        self.out.shrink_to(2 * OUT_BYTES);
+        self.out_loans.clear();
         Ok(())
     }
 
@@ -873,15 +948,8 @@ fn route(
         Ok(named) => named,
         Err(error) => return (dialect, refuse(error.status(), Sentence::Uri(error))),
     };
-    if head.method != "POST" {
+    if !dialect.takes(head.method) {
         return (dialect, Action::MethodNotAllowed);
-    }
-    if head.encoding == Encoding::Snappy && dialect.body() != BodyForm::Message(MessageForm::LokiProtobuf) {
-        let sentence = "Content-Encoding: snappy is taken of Loki's protobuf only";
-        return (
-            dialect,
-            refuse(Status::UnsupportedMediaType, Sentence::Fixed(sentence)),
-        );
     }
     if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
         let sentence = "an Idempotency-Key is kept for /ingest and /api/logs only; send this without one";
@@ -898,14 +966,9 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let (database, table, candidates) = core.table_of(port, key.as_deref(), head, named);
-    if let Some(key) = &key {
-        // Before it is looked for: whether a table exists is told to those who reach it.
-        if let Err(refusal) = core.reach(key, database, table) {
-            return (dialect, refuse_sender(refusal));
-        }
-    }
-    let action = match (core.table(database, table), accept) {
+    let (named, candidates) = core.table_of(port, key.as_deref(), head, named);
+    let action = match (core.table_in_reach(key.as_deref(), named), accept) {
+        (Err(TableError::OutOfReach), _) => refuse_sender(Refusal::TableNotAllowed),
         (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
         (Ok(table), None) if is_call => Action::Rows(CallRows {
@@ -914,14 +977,25 @@ fn route(
             candidates,
             key,
         }),
-        (Ok(table), None) => Action::Ingest {
-            table,
-            level,
-            candidates,
-            key,
+        (Ok(table), None) => match dialect.asked(head) {
+            Ok(asked) => Action::Ingest {
+                table,
+                level,
+                key,
+                candidates,
+                asked: Cell::new(asked),
+            },
+            Err(error) => refuse(error.status(), Sentence::Uri(error)),
         },
     };
     (dialect, action)
+}
+
+/// What decides on the tables of rows which do not all go to one.
+#[derive(Clone, Copy)]
+pub(super) struct Paths<'k> {
+    pub candidates: Candidates,
+    pub key: Option<&'k Key>,
 }
 
 impl Core {
@@ -940,6 +1014,20 @@ impl Core {
         )
     }
 
+    /// The table `database.table` (missing parts are the default table's), if the key reaches it.
+    pub(super) fn table_in_reach(
+        &self,
+        key: Option<&Key>,
+        (database, table): (Option<&str>, Option<&str>),
+    ) -> Result<Rc<Table>, TableError> {
+        if let Some(key) = key {
+            // Before it is looked for: whether a table exists is told to those who reach it.
+            self.reach(key, database, table)
+                .map_err(|_| TableError::OutOfReach)?;
+        }
+        self.table(database, table)
+    }
+
     /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
     /// default one. With them the routes that its rows may take.
     fn table_of<'a>(
@@ -948,9 +1036,9 @@ impl Core {
         key: Option<&'a Key>,
         head: &Head<'_>,
         named: uri::IngestPath<'a>,
-    ) -> (Option<&'a str>, Option<&'a str>, Option<Candidates>) {
+    ) -> ((Option<&'a str>, Option<&'a str>), Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return (named.database, named.table, None);
+            return ((named.database, named.table), None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -959,12 +1047,13 @@ impl Core {
         });
         let configured = self.router.table(candidates, RowFacts::default());
         let of_key = key.and_then(|key| key.table.as_deref());
-        match configured.or(of_key).or(port.table.as_deref()) {
-            None => (None, None, Some(candidates)),
+        let table = match configured.or(of_key).or(port.table.as_deref()) {
+            None => (None, None),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                (database, Some(table), Some(candidates))
+                (database, Some(table))
             }
-        }
+        };
+        (table, Some(candidates))
     }
 }

@@ -3,6 +3,9 @@
 //! A dialect is one file: its paths, the form of its bodies, where it names a table, its replies. All else is the same for
 //! all of them.
 
+mod cribl;
+mod datadog;
+mod elasticsearch;
 pub(super) mod grpc;
 mod logentry;
 mod logger;
@@ -10,6 +13,7 @@ mod logtide;
 mod loki;
 mod otlp;
 mod own;
+mod splunk;
 
 use std::borrow::Cow;
 use std::io;
@@ -23,7 +27,11 @@ use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
+use super::bulk::BulkAsked;
 use super::call::Call;
+use super::lines::LineFields;
+
+pub(super) use splunk::number_acks_from;
 
 /// A protocol in front of the rows.
 pub(super) trait Dialect: Sync {
@@ -33,6 +41,19 @@ pub(super) trait Dialect: Sync {
     /// What the keys of its rows mean.
     fn vocabulary(&self) -> Vocabulary {
         Vocabulary::Own
+    }
+
+    /// Methods that bring it rows.
+    fn takes(&self, method: &str) -> bool {
+        method == "POST"
+    }
+
+    /// What the request's head says beyond its table, for the body's taker and the reply.
+    ///
+    /// # Errors
+    /// It is not percent-encoded text.
+    fn asked(&self, _: &Head<'_>) -> Result<Asked, UriError> {
+        Ok(Asked::Nothing)
     }
 
     /// An `Idempotency-Key` makes a request safe to repeat.
@@ -64,7 +85,7 @@ pub(super) trait Dialect: Sync {
     ) -> Status;
 
     /// Appends the reply to a request without rows, if that is no mistake here.
-    fn answer_empty(&self, _: &Replier, _: &mut Vec<u8>, _: Envelope) -> Option<Status> {
+    fn answer_empty(&self, _: &Replier, _: &mut Vec<u8>, _: Envelope, _: &Intake) -> Option<Status> {
         None
     }
 
@@ -84,8 +105,61 @@ pub(super) trait Dialect: Sync {
 pub(super) enum BodyForm {
     /// Rows as JSON text, taken as they arrive.
     Rows,
+    /// As `Rows`, but several objects may stand on a line that others stand alone on.
+    Objects,
+    /// Lines of text, each a row.
+    Lines,
+    /// A question about other requests, received whole.
+    Query,
+    /// Elasticsearch's actions and documents, taken as they arrive.
+    Bulk,
     /// One message, received whole.
     Message(MessageForm),
+}
+
+/// What a head says for its dialect alone.
+#[derive(Default)]
+pub(super) enum Asked {
+    #[default]
+    Nothing,
+    Bulk(Box<BulkAsked>),
+    Splunk(Box<splunk::SplunkAsked>),
+    /// Fields of all its rows.
+    Fields(Box<LineFields>),
+}
+
+impl Asked {
+    /// Fields of all rows.
+    pub fn fields(&self) -> &[(&'static str, Box<str>)] {
+        match self {
+            Asked::Splunk(asked) => &asked.fields,
+            Asked::Fields(fields) => fields,
+            Asked::Nothing | Asked::Bulk(_) => &[],
+        }
+    }
+}
+
+/// A reply that needs no rows.
+pub(super) struct Fixed {
+    pub status: Status,
+    pub content_type: &'static str,
+    pub field: Option<(&'static str, &'static str)>,
+    pub body: Cow<'static, str>,
+    /// It is refused with 503 while the server is full.
+    pub when_there_is_room: bool,
+}
+
+impl Fixed {
+    /// 200 with a JSON body.
+    fn json(body: &'static str) -> Fixed {
+        Fixed {
+            status: Status::Ok,
+            content_type: "application/json",
+            field: None,
+            body: Cow::Borrowed(body),
+            when_there_is_room: false,
+        }
+    }
 }
 
 /// The messages that are understood.
@@ -107,13 +181,6 @@ pub(super) enum MessageForm {
     LogTide,
     /// One object, or one a line.
     LogTideSingle,
-}
-
-/// A reply that needs no rows.
-pub(super) struct Fixed {
-    pub status: Status,
-    pub content_type: &'static str,
-    pub body: Cow<'static, str>,
 }
 
 /// What a request's head asks for.
@@ -157,6 +224,10 @@ pub(super) fn find(head: &Head<'_>) -> Found {
         .or_else(|| logentry::find(head))
         .or_else(|| logger::find(head))
         .or_else(|| logtide::find(head))
+        .or_else(|| splunk::find(head))
+        .or_else(|| datadog::find(head))
+        .or_else(|| cribl::find(head))
+        .or_else(|| elasticsearch::find(head))
         .unwrap_or(Found::Nothing)
 }
 
@@ -180,6 +251,22 @@ fn table_by_query_or_header<'a>(
         None => Ok(IngestPath::DEFAULT),
         Some(name) => uri::table_name(name, scratch),
     }
+}
+
+/// Bytes of a parameter's value that is a field of rows, decoded.
+const FIELD_BYTES_MAX: usize = 4096;
+
+/// The parameters of these names that the query has, as fields.
+fn fields_of_query(head: &Head<'_>, names: &[&'static str]) -> Result<LineFields, UriError> {
+    let mut fields = LineFields::new();
+    let mut scratch = [0; FIELD_BYTES_MAX];
+    for name in names {
+        if let Some(value) = uri::query_parameter(head.query, name).filter(|value| !value.is_empty()) {
+            let value = uri::percent_decode(value, &mut scratch)?;
+            fields.push((name, value.into()));
+        }
+    }
+    Ok(fields)
 }
 
 /// The first reasons why rows were rejected, as one text; a row is called `noun`.

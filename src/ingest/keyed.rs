@@ -219,6 +219,9 @@ impl Core {
                     Err(failure) => intake.failure = Some(failure),
                 }
             }
+            BodyForm::Objects | BodyForm::Lines | BodyForm::Query | BodyForm::Bulk => {
+                unreachable!("dialects of these bodies take no idempotency key")
+            }
         }
         intake
             .errors

@@ -6,12 +6,14 @@
 mod answer;
 mod awaiting;
 mod body;
+mod bulk;
 mod call;
 mod connection;
 mod dialect;
 mod handshake;
 pub(crate) mod http2;
 mod keyed;
+mod lines;
 mod link;
 mod message;
 mod port;
@@ -164,6 +166,8 @@ struct Core {
     wanted: Notify,
     to_writer: RefCell<Producer<Block>>,
     sequence: Cell<u64>,
+    /// Documents of bulk requests so far: they number the ids that are made for them.
+    documents: Cell<u64>,
     acks: AckTable,
     awaiting: RefCell<Awaiting>,
     api_keys: CoreKeys,
@@ -201,6 +205,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         ..
     } = config;
     let limits = config.limits;
+    dialect::number_acks_from(unix_s(&config.clock));
     let commit = || Box::new(Commit::with_capacity(limits.commit_bytes_max()));
     let core = Rc::new(Core {
         index: config.index,
@@ -230,6 +235,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         wanted: Notify::default(),
         to_writer: RefCell::new(config.to_writer),
         sequence: Cell::new(0),
+        documents: Cell::new(0),
         acks: AckTable::new(limits.acks_per_core),
         awaiting: RefCell::new(Awaiting::new(limits.awaited_blocks_per_core)),
         api_keys: CoreKeys::new(config.access),
@@ -726,6 +732,8 @@ enum TableError {
     NotServed,
     /// ClickHouse has not been reached yet, or does not have the configured table yet: 503.
     NotYetKnown,
+    /// The request's key does not reach it: 403.
+    OutOfReach,
     /// Every slot for open tables holds rows: 503.
     TooManyOpen,
 }
@@ -734,6 +742,7 @@ impl TableError {
     fn status(self) -> Status {
         match self {
             TableError::NotServed => Status::NotFound,
+            TableError::OutOfReach => Status::Forbidden,
             TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
         }
     }
@@ -746,6 +755,7 @@ impl TableError {
             TableError::NotYetKnown => {
                 "the table's columns are not known yet: ClickHouse has not answered, or does not have the table; try again"
             }
+            TableError::OutOfReach => "the key does not reach this table",
             TableError::TooManyOpen => "too many tables are being written to at once; try again",
         }
     }

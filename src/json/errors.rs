@@ -110,6 +110,8 @@ pub struct RowErrors {
     pub first: Vec<RowError>,
     by_reason: [u64; RejectReason::ALL.len()],
     first_max: usize,
+    /// Every rejected row, where the reply says what became of each.
+    each: Option<Vec<(u64, RejectReason)>>,
 }
 
 impl RowErrors {
@@ -120,7 +122,21 @@ impl RowErrors {
             first: Vec::new(),
             by_reason: [0; RejectReason::ALL.len()],
             first_max: limits.errors_in_reply_max,
+            each: None,
         }
+    }
+
+    /// As [`RowErrors::new`], keeping number and reason of every row: their number must have a bound of its own.
+    pub fn of_each(limits: &Limits) -> Self {
+        RowErrors {
+            each: Some(Vec::new()),
+            ..RowErrors::new(limits)
+        }
+    }
+
+    /// Number and reason of every row, in no order; none unless each is kept.
+    pub fn each(&self) -> &[(u64, RejectReason)] {
+        self.each.as_deref().unwrap_or_default()
     }
 
     /// Rejects row `row`; the sentence is only made when it is kept.
@@ -130,6 +146,9 @@ impl RowErrors {
     pub fn push(&mut self, row: u64, reason: RejectReason, text: impl FnOnce() -> String) {
         self.count += 1;
         self.by_reason[reason as usize] += 1;
+        if let Some(each) = &mut self.each {
+            each.push((row, reason));
+        }
         let at = self.first.partition_point(|error| error.row < row);
         if at >= self.first_max {
             return;

@@ -11,9 +11,10 @@ mod splitter;
 
 pub use errors::{RejectCounts, RejectReason, RowError, RowErrors};
 pub use message::MessageParser;
+pub use outline::object_end;
 pub use parser::{Parsed, Parser, RowFault, RowFaultKind};
 pub use reader::{After, Irregular, Reader};
-pub use splitter::{BodyFault, RowForm, Rows, RowsText, Split, Splitter};
+pub use splitter::{BodyFault, RowForm, Rows, RowsText, Shape, Split, Splitter};
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,14 @@ pub(super) enum ObjectEnd {
     More,
 }
 
+/// Bytes of the object that `text` begins with, or of what stands in its place up to the next one.
+pub fn object_end(text: &[u8]) -> usize {
+    match Outline::default().object(text, 0) {
+        ObjectEnd::Complete(end) | ObjectEnd::Cut(end) => end,
+        ObjectEnd::More => text.len(),
+    }
+}
+
 /// The state of a scan between two pieces of text. It believes the text: what it delimits may still not be JSON.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Outline {

@@ -109,6 +109,18 @@ pub struct Splitter {
     first_object_bytes: usize,
     chunk_bytes: usize,
     line_bytes_max: usize,
+    shape: Shape,
+}
+
+/// What is known of a body before it is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Nothing: its content tells.
+    Unknown,
+    /// Objects, any number of them on a line, or an array.
+    Objects,
+    /// Lines, whatever is on them.
+    Lines,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +151,17 @@ enum Mode {
 impl Splitter {
     /// A splitter at the start of a body.
     pub fn new(limits: &Limits) -> Self {
+        Self::of(Shape::Unknown, limits)
+    }
+
+    /// A splitter at the start of a body of which something is known.
+    pub fn of(shape: Shape, limits: &Limits) -> Self {
         Splitter {
-            mode: Mode::Start,
+            mode: match shape {
+                Shape::Lines => Mode::Lines,
+                Shape::Unknown | Shape::Objects => Mode::Start,
+            },
+            shape,
             scanned: 0,
             outline: Outline::default(),
             first_object_bytes: 0,
@@ -196,6 +217,7 @@ impl Splitter {
         let (mode, skip) = match buffer.get(lead) {
             None => return need_more_or_done(lead, end_of_body),
             Some(b'[') => (Mode::FirstElement, lead + 1),
+            Some(_) if self.shape == Shape::Objects => (Mode::Objects, lead),
             Some(b'{') => (Mode::FirstObject, lead),
             Some(_) => (Mode::Lines, lead),
         };

@@ -30,9 +30,13 @@ impl Seen {
 
 /// Takes `body` in pieces that end at `cuts`, dropping what is consumed as a receive buffer does.
 fn take(body: &[u8], cuts: &[usize], limits: &Limits) -> Seen {
+    take_as(Shape::Unknown, body, cuts, limits)
+}
+
+fn take_as(shape: Shape, body: &[u8], cuts: &[usize], limits: &Limits) -> Seen {
     let mut seen = Seen::default();
     let mut parser = Parser::new(limits);
-    let mut splitter = Splitter::new(limits);
+    let mut splitter = Splitter::of(shape, limits);
     let mut buffer = Vec::new();
     let mut cuts = cuts.iter().copied().chain([body.len()]);
     let mut received = 0;
@@ -200,14 +204,31 @@ fn splitting_anywhere_gives_the_same_rows() {
     let many_elements = format!("[{}]", many.trim_end().replace('\n', ","));
     let bodies = BODIES.iter().map(|body| body.to_vec());
     for body in bodies.chain([long, long_element, many, many_elements].map(String::into_bytes)) {
-        let expected = whole(&body);
-        for cut in 0..body.len() {
-            let text = String::from_utf8_lossy(&body);
-            assert_eq!(take(&body, &[cut], &limits()), expected, "cut at {cut}: {text}");
+        for shape in [Shape::Unknown, Shape::Objects] {
+            let expected = take_as(shape, &body, &[], &limits());
+            for cut in 0..body.len() {
+                let text = String::from_utf8_lossy(&body);
+                let seen = take_as(shape, &body, &[cut], &limits());
+                assert_eq!(seen, expected, "{shape:?} cut at {cut}: {text}");
+            }
+            let every: Vec<usize> = (1..body.len()).collect();
+            let seen = take_as(shape, &body, &every, &limits());
+            assert_eq!(seen, expected, "{shape:?} byte by byte");
         }
-        let every: Vec<usize> = (1..body.len()).collect();
-        assert_eq!(take(&body, &every, &limits()), expected, "byte by byte");
     }
+}
+
+#[test]
+fn objects_that_are_expected_may_share_lines_anywhere() {
+    let body = b"{\"a\":1}\n{\"a\":2}{\"a\":3}\n\n{\"a\":4} {\n\"a\":5}";
+    let seen = take_as(Shape::Objects, body, &[], &limits());
+    let expected: Vec<Value> = (1..6).map(|a| serde_json::json!({"a": a})).collect();
+    assert_eq!(seen.good(), expected.iter().collect::<Vec<_>>());
+    let array = take_as(Shape::Objects, b" [{\"a\":1}, {\"a\":2}]", &[], &limits());
+    assert_eq!(array.good().len(), 2);
+    // A bad one costs itself.
+    let seen = take_as(Shape::Objects, b"{\"a\":1}{\"a\":}{\"a\":3}", &[], &limits());
+    assert_eq!((seen.rows.len(), seen.good().len()), (3, 2));
 }
 
 #[test]

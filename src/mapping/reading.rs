@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Vocabulary;
@@ -21,6 +22,12 @@ pub struct Reading {
 /// once: what grows is bounded by the different ones its operator ever configures.
 #[derive(Clone, Copy, Default)]
 pub struct Constants(&'static [(&'static str, &'static str)]);
+
+/// Different constants that are kept for requests: each has some fields of at most 4 KiB, 4 MiB in all.
+const KEPT_FOR_REQUESTS_MAX: usize = 256;
+
+/// Those kept so far.
+static KEPT_FOR_REQUESTS: AtomicUsize = AtomicUsize::new(0);
 
 static KEPT: Mutex<Vec<Constants>> = Mutex::new(Vec::new());
 
@@ -46,6 +53,38 @@ impl Constants {
         let constants = Constants(Vec::leak(pairs));
         kept.push(constants);
         constants
+    }
+
+    /// These and `fields`, of which those of the same name are replaced; `None` when requests have brought as many different ones
+    /// as are kept for them.
+    pub fn over(self, fields: &[(&'static str, Box<str>)]) -> Option<Constants> {
+        if fields.is_empty() {
+            return Some(self);
+        }
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (**value).to_owned()));
+        let own = self
+            .0
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let all: BTreeMap<String, String> = fields.chain(own).collect();
+        let is_same = |constants: &&Constants| {
+            let pairs = all.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            constants.0.iter().copied().eq(pairs)
+        };
+        {
+            let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(constants) = kept.iter().find(is_same) {
+                return Some(*constants);
+            }
+        }
+        // Relaxed: it counts, and orders nothing. Two threads at once may keep the same ones and count twice.
+        if KEPT_FOR_REQUESTS.fetch_add(1, Ordering::Relaxed) >= KEPT_FOR_REQUESTS_MAX {
+            KEPT_FOR_REQUESTS.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Constants::keep(&all))
     }
 
     /// These and the `upper` ones, which replace those of the same name.

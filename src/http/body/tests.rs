@@ -1,5 +1,7 @@
 //! Bodies whole, in pieces of every size, broken, truncated and oversized.
 
+mod block_codings;
+
 use std::io::Write;
 
 use flate2::Compression;
@@ -142,6 +144,8 @@ fn no_body_and_an_empty_one_are_done_at_once() {
             Encoding::Gzip,
             Encoding::Deflate,
             Encoding::Zstd,
+            Encoding::Snappy,
+            Encoding::Lz4,
         ] {
             let mut decoder = decoder(framing, encoding);
             let step = decoder.decode(b"next", &mut [0; 8]);
@@ -734,14 +738,21 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..60),
         pieces in (1usize..70, 1usize..70),
     ) {
-        for encoding in [Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Zstd] {
+        for encoding in [
+            Encoding::Identity,
+            Encoding::Gzip,
+            Encoding::Deflate,
+            Encoding::Zstd,
+            Encoding::Snappy,
+            Encoding::Lz4,
+        ] {
             let start = match encoding {
                 Encoding::Identity => b"4\r\n".to_vec(),
                 Encoding::Gzip => gzip(b"line"),
                 Encoding::Deflate => zlib(b"line"),
                 Encoding::Zstd => zstd_frame(b"line", 3),
-                // Not inflated here.
-                Encoding::Snappy => continue,
+                Encoding::Snappy => block_codings::snappy_framed(b"line"),
+                Encoding::Lz4 => block_codings::lz4_frame(b"line", |_| {}),
             };
             let raw = [&start[..start.len() * prefix / 3], &noise].concat();
             let framing = match encoding {

@@ -43,7 +43,7 @@ static INGEST_LOGS: Method = Method {
         let outcome = Outcome {
             accepted: answer.reply().accepted,
             rejected: answer.reply().rejected,
-            took_ms: answer.took_ms(),
+            took_ms: answer.took_ms,
         };
         put_ingest_logs(outcome, answer.errors(intake), out);
     },
@@ -115,9 +115,15 @@ pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
     }
 }
 
-/// The coding of messages. That of Snappy has no frame, and is not told by its first bytes.
+/// The coding of messages: those that `grpc-accept-encoding` names.
 fn encoding_of(token: &[u8]) -> Option<Encoding> {
-    Encoding::from_token(token).filter(|encoding| *encoding != Encoding::Snappy)
+    let is_named = |encoding: &Encoding| {
+        matches!(
+            encoding,
+            Encoding::Identity | Encoding::Gzip | Encoding::Deflate | Encoding::Zstd
+        )
+    };
+    Encoding::from_token(token).filter(is_named)
 }
 
 impl Dialect for Method {
@@ -152,7 +158,7 @@ impl Dialect for Method {
         }
     }
 
-    fn answer_empty(&self, _: &Replier, out: &mut Vec<u8>, _: Envelope) -> Option<Status> {
+    fn answer_empty(&self, _: &Replier, out: &mut Vec<u8>, _: Envelope, _: &Intake) -> Option<Status> {
         put_success(out, self.put_empty);
         Some(Status::Ok)
     }

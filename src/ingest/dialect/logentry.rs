@@ -129,7 +129,7 @@ fn put_body<'e>(
         (false, 0, _) => put(out, format_args!("no log was accepted")),
         (false, _, _) => put(out, format_args!("only {accepted} logs were accepted")),
     }
-    let throughput = accepted as f64 * 1000.0 / answer.took_ms().max(1) as f64;
+    let throughput = accepted as f64 * 1000.0 / answer.took_ms.max(1) as f64;
     put(
         out,
         format_args!(

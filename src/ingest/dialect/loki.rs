@@ -27,7 +27,9 @@ pub(super) fn find(head: &Head<'_>) -> Option<Found> {
                 Fixed {
                     status: Status::Ok,
                     content_type: PLAIN,
+                    field: None,
                     body: "ready\n".into(),
+                    when_there_is_room: false,
                 },
             ));
         }
@@ -82,7 +84,13 @@ impl Dialect for Loki {
         status
     }
 
-    fn answer_empty(&self, replier: &Replier, out: &mut Vec<u8>, envelope: Envelope) -> Option<Status> {
+    fn answer_empty(
+        &self,
+        replier: &Replier,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        _: &Intake,
+    ) -> Option<Status> {
         replier.no_content(out, envelope);
         Some(Status::NoContent)
     }

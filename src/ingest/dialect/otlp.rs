@@ -76,7 +76,13 @@ impl Dialect for Otlp {
         status
     }
 
-    fn answer_empty(&self, replier: &Replier, out: &mut Vec<u8>, envelope: Envelope) -> Option<Status> {
+    fn answer_empty(
+        &self,
+        replier: &Replier,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        _: &Intake,
+    ) -> Option<Status> {
         replier.message(out, envelope, Status::Ok, self.content_type, |out| {
             (self.put_response)(0, "", out);
         });

@@ -1,0 +1,737 @@
+//! Clients of Elasticsearch, Splunk and Datadog, as their users install them, against a whole server.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use common::client::header;
+use common::{Reply, Server, http};
+use serde_json::{Value, json};
+
+const PYTHON_PACKAGES: [&str; 4] = [
+    "elasticsearch==9.5.1",
+    "datadog-api-client==2.62.0",
+    "splunk-handler==3.0.0",
+    "splunk-hec-handler==1.2.0",
+];
+
+const NODE_PACKAGES: [&str; 2] = ["@elastic/elasticsearch@9.4.3", "splunk-logging@0.11.1"];
+
+/// Lines of each service that every client sends.
+const LINES_OF_SERVICE: usize = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Python,
+    JavaScript,
+}
+
+impl Language {
+    /// The clients' directory, installed at the first use and kept under target/; `None` when what installs it is missing.
+    fn packages(self) -> Option<PathBuf> {
+        static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+        INSTALLED[self as usize].get_or_init(|| self.install()).clone()
+    }
+
+    fn install(self) -> Option<PathBuf> {
+        let (program, packages) = match self {
+            Language::Python => ("python3", &PYTHON_PACKAGES[..]),
+            Language::JavaScript => ("npm", &NODE_PACKAGES[..]),
+        };
+        if Command::new(program).arg("--version").output().is_err() {
+            println!("{program} is missing: {self:?} is not tried");
+            return None;
+        }
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shippers-{self:?}"));
+        let stamp = directory.join("installed");
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
+            return Some(directory);
+        }
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        match self {
+            Language::Python => {
+                run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
+                let pip = directory.join("bin/pip");
+                run(Command::new(pip).args(["install", "--quiet"]).args(packages));
+            }
+            Language::JavaScript => {
+                fs::write(directory.join("package.json"), r#"{"private": true}"#).unwrap();
+                let npm = ["install", "--no-audit", "--no-fund", "--silent"];
+                run(Command::new("npm")
+                    .args(npm)
+                    .args(packages)
+                    .current_dir(&directory));
+            }
+        }
+        fs::write(stamp, packages.join("\n")).unwrap();
+        Some(directory)
+    }
+
+    /// What a client says of the `rows` it has sent; `None` when the language is missing.
+    fn send(self, client: &str, server: &Server, name: &str, rows: &[Value]) -> Option<Value> {
+        let packages = self.packages()?;
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shippers");
+        let (program, script) = match self {
+            Language::Python => (packages.join("bin/python"), sources.join("send.py")),
+            Language::JavaScript => (PathBuf::from("node"), sources.join("send.mjs")),
+        };
+        let (said, complained) = (
+            server.directory().join("said.txt"),
+            server.directory().join("err.txt"),
+        );
+        let mut child = Command::new(program)
+            .arg(script)
+            .args([client, &server.port.to_string(), name])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(packages)
+            .stdin(Stdio::piped())
+            .stdout(File::create(&said).unwrap())
+            .stderr(File::create(&complained).unwrap())
+            .spawn()
+            .unwrap();
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(lines.as_bytes()).unwrap();
+        drop(input);
+        let status = child.wait().unwrap();
+        let read = |path| fs::read_to_string(path).unwrap();
+        let (said, complained) = (read(&said), read(&complained));
+        assert!(
+            status.success() && complained.is_empty(),
+            "{name}: {status}\n{said}\n{complained}"
+        );
+        Some(serde_json::from_str(&said).unwrap_or_else(|_| panic!("{name}: {said}")))
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// Lines of the corpus, numbered.
+fn rows() -> Vec<Value> {
+    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
+        PathBuf::from,
+    );
+    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "ndjson"));
+    paths.sort();
+    let mut rows: Vec<Value> = Vec::new();
+    for path in &paths {
+        let text = fs::read_to_string(path).unwrap();
+        let taken = text.lines().take(LINES_OF_SERVICE);
+        rows.extend(taken.map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    }
+    if rows.is_empty() {
+        println!(
+            "no corpus at {}: generated logs take its place",
+            directory.display()
+        );
+        rows.extend((0..8 * LINES_OF_SERVICE).map(|line| {
+            json!({"service": format!("service{}", line / LINES_OF_SERVICE),
+                "message": format!("request {line} of \"user\" took 3 µs\ton \\disk")})
+        }));
+    }
+    for (seq, row) in rows.iter_mut().enumerate() {
+        row["seq"] = json!(seq);
+        // A level is not what every line has, and a time is to be told from the receive time.
+        row["level"] = json!(["info", "warn", "error"][seq % 3]);
+        row["timestamp"] = json!(format!("2026-01-02T03:{:02}:{:02}.250Z", seq / 60 % 60, seq % 60));
+    }
+    rows
+}
+
+/// The rows of a client in the table, in order.
+fn found(server: &Server, name: &str) -> Vec<Value> {
+    let found = server.sql(&format!(
+        "SELECT toString(Timestamp) AS time, SeverityText AS level, ServiceName AS service, Body AS body,
+             mapFilter((k, v) -> k NOT IN ('client', 'seq'), LogAttributes) AS attributes
+         FROM otel_logs WHERE LogAttributes['client'] = '{name}'
+         ORDER BY toUInt64(LogAttributes['seq']) FORMAT JSONEachRow"
+    ));
+    found
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn time_of(row: &Value) -> String {
+    let time = row["timestamp"].as_str().unwrap();
+    format!("{}000000", time.trim_end_matches('Z').replace('T', " "))
+}
+
+#[test]
+fn every_document_of_elasticsearch_clients_is_in_clickhouse_as_it_was_sent() {
+    let server = Server::embedded(&["--create-tables"]);
+    let rows = rows();
+    for (language, client) in [
+        (Language::Python, "elasticsearch-create"),
+        (Language::Python, "elasticsearch-index"),
+        (Language::JavaScript, "elasticsearch"),
+    ] {
+        let name = format!("{language:?} {client}");
+        let Some(told) = language.send(client, &server, &name, &rows) else {
+            continue;
+        };
+        assert_eq!(told["taken"], rows.len(), "{name}: {told}");
+        let expected: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                json!({"time": time_of(row), "level": row["level"], "service": row["service"], "body": row["message"],
+                    "attributes": {"host.name": "web-1", "log.logger": "a.b"}})
+            })
+            .collect();
+        assert_eq!(found(&server, &name), expected, "{name}");
+        println!("{name}: {} documents", rows.len());
+    }
+    assert_no_failures(&server);
+}
+
+#[test]
+fn an_elasticsearch_client_is_told_of_exactly_the_bad_documents() {
+    let server = Server::embedded(&["--create-tables"]);
+    let mut rows = rows();
+    let bad: Vec<usize> = vec![0, 299, 300, 301, rows.len() - 1];
+    for row in &bad {
+        rows[*row]["timestamp"] = json!("the day before");
+    }
+    for (language, client) in [
+        (Language::Python, "elasticsearch-create"),
+        (Language::Python, "elasticsearch-index"),
+        (Language::JavaScript, "elasticsearch"),
+    ] {
+        let name = format!("{language:?} {client}");
+        let Some(told) = language.send(client, &server, &name, &rows) else {
+            continue;
+        };
+        assert_eq!(told["taken"], rows.len() - bad.len(), "{name}: {told}");
+        let rejected = match &told["rejected"] {
+            Value::Array(statuses) => {
+                assert!(statuses.iter().all(|status| *status == 400), "{told}");
+                statuses.len() as u64
+            }
+            count => count.as_u64().unwrap(),
+        };
+        assert_eq!(rejected, bad.len() as u64, "{name}");
+        let count = format!(
+            "SELECT groupArray(seq) FROM (SELECT toUInt64(LogAttributes['seq']) AS seq FROM otel_logs
+             WHERE LogAttributes['client'] = '{name}' ORDER BY seq)"
+        );
+        let there: Vec<usize> = serde_json::from_str(&server.sql(&count)).unwrap();
+        let good: Vec<usize> = (0..rows.len()).filter(|row| !bad.contains(row)).collect();
+        assert_eq!(there, good, "{name}");
+    }
+    // Those that were told so as items were told 200.
+    assert_no_failures(&server);
+}
+
+#[test]
+fn every_entry_of_a_datadog_client_is_in_clickhouse_as_it_was_sent() {
+    let server = Server::embedded(&["--create-tables"]);
+    let rows = rows();
+    for encoding in ["identity", "gzip", "deflate"] {
+        let name = format!("datadog {encoding}");
+        let client = format!("datadog-{encoding}");
+        let Some(told) = Language::Python.send(&client, &server, &name, &rows) else {
+            return;
+        };
+        assert_eq!(told["taken"], rows.len());
+        let expected: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                json!({"time": time_of(row), "level": row["level"], "service": row["service"], "body": row["message"],
+                    "attributes": {"hostname": "web-1", "ddsource": "python", "ddtags": "env:test,team:a"}})
+            })
+            .collect();
+        assert_eq!(found(&server, &name), expected, "{name}");
+    }
+    assert_no_failures(&server);
+}
+
+#[test]
+fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
+    let server = Server::embedded(&["--create-tables"]);
+    let rows = rows();
+    let metadata = json!({"host": "web-1", "source": "script", "sourcetype": "_json", "index": "main"});
+
+    let name = "handler";
+    if Language::Python
+        .send("splunk-handler", &server, name, &rows)
+        .is_some()
+    {
+        let there = server.sql(
+            "SELECT count(), uniqExact(Body), any(LogAttributes['host']), any(LogAttributes['sourcetype']) FROM otel_logs
+             WHERE startsWith(Body, 'handler ')",
+        );
+        assert_eq!(there, format!("{0}\t{0}\tweb-1\ttext", rows.len()));
+        let bodies = server
+            .sql("SELECT Body FROM otel_logs WHERE startsWith(Body, 'handler ') ORDER BY toUInt64(splitByChar(' ', Body)[2]) FORMAT JSONCompactEachRow");
+        for (body, row) in bodies.lines().zip(&rows) {
+            let body: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(
+                body[0],
+                format!("handler {} {}", row["seq"], row["message"].as_str().unwrap())
+            );
+        }
+    }
+
+    let event_of = |row: &Value, more: Value| {
+        let seconds = 1_750_000_000 + row["seq"].as_i64().unwrap();
+        let time = server.sql(&format!(
+            "SELECT toString(fromUnixTimestamp64Milli({seconds}250, 'UTC'))"
+        ));
+        let mut attributes = metadata.clone();
+        attributes
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!({"time": format!("{time}000000"), "body": row["message"], "attributes": attributes})
+    };
+    let without = |mut row: Value, names: &[&str]| {
+        names.iter().for_each(|name| {
+            row.as_object_mut().unwrap().remove(*name);
+        });
+        row
+    };
+    let name = "hec handler";
+    if Language::Python
+        .send("splunk-hec-handler", &server, name, &rows)
+        .is_some()
+    {
+        let there = found(&server, name);
+        assert_eq!(there.len(), 100);
+        for (found, row) in there.into_iter().zip(&rows).step_by(10) {
+            let more = json!({"team": "a", "log_level": "WARNING"});
+            let mut expected = event_of(row, more);
+            expected["service"] = row["service"].clone();
+            // The event has the time too.
+            let mut found = without(found, &["level"]);
+            found["attributes"].as_object_mut().unwrap().remove("time");
+            assert_eq!(found, expected);
+        }
+    }
+    let name = "splunk-logging";
+    if Language::JavaScript
+        .send("splunk", &server, name, &rows)
+        .is_some()
+    {
+        let there = server.sql(
+            "SELECT Body, SeverityText, toUnixTimestamp64Milli(Timestamp), LogAttributes['source'] FROM otel_logs
+             WHERE startsWith(Body, 'splunk-logging ') ORDER BY Timestamp FORMAT JSONCompactEachRow",
+        );
+        let there: Vec<Value> = there
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(there.len(), rows.len());
+        for (found, row) in there.iter().zip(&rows) {
+            let body = format!(
+                "splunk-logging {} {}",
+                row["seq"],
+                row["message"].as_str().unwrap()
+            );
+            let time = (1_750_000_000 + row["seq"].as_i64().unwrap()) * 1000 + 250;
+            assert_eq!(*found, json!([body, "info", time, "script"]));
+        }
+    }
+    assert_no_failures(&server);
+}
+
+fn assert_no_failures(server: &Server) {
+    let metrics = server.admin("/metrics").unwrap().body;
+    assert!(!metrics.contains("status=\"4"), "{metrics}");
+    assert!(!metrics.contains("status=\"5"), "{metrics}");
+}
+
+fn post(server: &Server, target: &str, headers: &[(&str, &str)], body: &[u8]) -> (Reply, Value) {
+    let reply = http("POST", server.port, target, headers, body).unwrap();
+    let value = serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("{reply:?}"));
+    (reply, value)
+}
+
+#[test]
+fn bulk_replies_have_an_item_for_each_action_and_documents_go_where_their_index_says() {
+    let toml = "[[route]]\nindex = 'routed-*'\ntable = 'by_route'\n";
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("ringhouse.toml");
+    fs::write(&config, toml).unwrap();
+    let server = Server::embedded(&["--create-tables", "--config", config.to_str().unwrap()]);
+    for table in ["by_route", "by_name"] {
+        server.sql(&format!("CREATE TABLE {table} AS otel_logs"));
+    }
+    common::eventually("the new tables", || {
+        let reply = server.post("/ingest/by_name?ack=memory", "");
+        (reply.status != 404).then_some(())
+    });
+    let body = "{\"create\":{\"_index\":\"routed-1\"}}\n{\"message\":\"r\"}\n{\"index\":{\"_index\":\"by_name\",\"_id\":\"7\"}}\n\
+                {\"message\":\"n\"}\n{\"delete\":{\"_id\":\"1\"}}\n{\"create\":{}}\n{\"message\":\n{\"create\":{}}\n{\"message\":\"d\"}\n\
+                {\"update\":{\"_id\":\"x\"}}\n{\"doc\":{}}\n{\"create\":{}}\n\n";
+    let (reply, value) = post(&server, "/any/_bulk?refresh=true", &[], body.as_bytes());
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(header(&reply.head, "x-elastic-product"), Some("Elasticsearch"));
+    assert_eq!(value["errors"], true);
+    let told: Vec<Value> = value["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            let (kind, item) = item.as_object().unwrap().iter().next().unwrap();
+            json!([kind, item["_index"], item["status"]])
+        })
+        .collect();
+    assert_eq!(
+        Value::from(told),
+        json!([
+            ["create", "routed-1", 201],
+            ["index", "by_name", 201],
+            ["delete", "any", 400],
+            ["create", "any", 400],
+            ["create", "any", 201],
+            ["update", "any", 400],
+            ["create", "any", 400],
+        ])
+    );
+    for (table, body) in [("by_route", "r"), ("by_name", "n"), ("otel_logs", "d")] {
+        assert_eq!(server.sql(&format!("SELECT Body FROM {table}")), body);
+    }
+    // Below the prefixes, and only what is asked for.
+    for target in [
+        "/elastic/_bulk?filter_path=errors,items.*.error",
+        "/elasticsearch/_bulk?filter_path=errors%2Citems.*.error",
+    ] {
+        let accept = [("Accept", "application/vnd.elasticsearch+json; compatible-with=8")];
+        let (reply, value) = post(
+            &server,
+            target,
+            &accept,
+            b"{\"create\":{}}\n{\"message\":\"p\"}\n",
+        );
+        assert_eq!((reply.status, value), (200, json!({"errors": false})));
+        let media_type = "application/vnd.elasticsearch+json;compatible-with=8";
+        assert_eq!(header(&reply.head, "content-type"), Some(media_type));
+    }
+    // A malformed action ends the request; what came before is there.
+    let (reply, value) = post(
+        &server,
+        "/_bulk",
+        &[],
+        b"{\"create\":{}}\n{\"message\":\"before\"}\n{\"what\":1}\n",
+    );
+    assert_eq!(
+        (reply.status, &value["error"]["type"]),
+        (400, &json!("illegal_argument_exception"))
+    );
+    assert_eq!(
+        server.sql("SELECT count() FROM otel_logs WHERE Body = 'before'"),
+        "1"
+    );
+    let (reply, _) = post(&server, "/_bulk", &[], b"");
+    assert_eq!(reply.status, 400);
+    let reply = http("GET", server.port, "/", &[], b"").unwrap();
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+#[test]
+fn bodies_in_snappy_and_lz4_are_taken_as_they_are_sent() {
+    let server = Server::embedded(&["--create-tables"]);
+    let body: String = (0..2000)
+        .map(|row| format!("{{\"create\":{{}}}}\n{{\"message\":\"m\",\"row\":{row}}}\n"))
+        .collect();
+    let block = snap::raw::Encoder::new().compress_vec(body.as_bytes()).unwrap();
+    let mut framed = snap::write::FrameEncoder::new(Vec::new());
+    framed.write_all(body.as_bytes()).unwrap();
+    let mut lz4 = lz4::EncoderBuilder::new().build(Vec::new()).unwrap();
+    lz4.write_all(body.as_bytes()).unwrap();
+    for (encoding, body) in [
+        ("snappy", block),
+        ("x-snappy-framed", framed.into_inner().unwrap()),
+        ("lz4", lz4.finish().0),
+    ] {
+        let headers = [("Content-Encoding", encoding)];
+        let (reply, value) = post(&server, "/_bulk?filter_path=errors", &headers, &body);
+        assert_eq!(
+            (reply.status, value),
+            (200, json!({"errors": false})),
+            "{encoding}"
+        );
+    }
+    let there = server.sql("SELECT count(), uniqExact(LogAttributes['row']) FROM otel_logs");
+    assert_eq!(there, "6000\t2000");
+}
+
+#[test]
+fn more_actions_than_a_reply_may_have_items_are_refused() {
+    let server = Server::embedded(&["--create-tables", "--limit", "bulk_items_max=3"]);
+    let pair = "{\"create\":{}}\n{\"message\":\"x\"}\n";
+    let (reply, value) = post(&server, "/_bulk", &[], pair.repeat(3).as_bytes());
+    assert_eq!((reply.status, &value["errors"]), (200, &json!(false)));
+    let (reply, value) = post(&server, "/_bulk", &[], pair.repeat(4).as_bytes());
+    assert_eq!((reply.status, &value["status"]), (413, &json!(413)));
+}
+
+#[test]
+fn while_the_log_is_full_bulk_clients_are_told_429_and_hec_clients_503() {
+    let limits = ["wal_blocks_max=16", "ack_deadline_ms=2000"].map(|limit| ["--limit", limit]);
+    let arguments = [&["--create-tables", "--ack", "wal"][..], limits.as_flattened()].concat();
+    let server = Server::embedded(&arguments);
+    let engine = server.engine_pid();
+    common::signal(engine, rustix::process::Signal::STOP);
+    let pair = b"{\"create\":{}}\n{\"message\":\"x\"}\n";
+    let (reply, value) = common::eventually("the log to be full", || {
+        let (reply, value) = post(&server, "/_bulk", &[], pair);
+        (reply.status == 429).then_some((reply, value))
+    });
+    assert!(header(&reply.head, "retry-after").is_some());
+    assert_eq!(value["error"]["type"], "es_rejected_execution_exception");
+    let (reply, value) = post(&server, "/services/collector", &[], b"{\"event\":\"x\"}");
+    assert_eq!((reply.status, &value["code"]), (503, &json!(9)));
+    let reply = http("GET", server.port, "/services/collector/health", &[], b"").unwrap();
+    assert_eq!(reply.status, 503);
+    assert!(reply.body.contains("\"code\":18"), "{reply:?}");
+    let (reply, value) = post(&server, "/api/v2/logs", &[], b"[{\"message\":\"x\"}]");
+    assert_eq!(
+        (reply.status, &value["errors"][0]["status"]),
+        (503, &json!("503"))
+    );
+    let (reply, _) = post(&server, "/cribl/_bulk", &[], b"{\"_raw\":\"x\"}\n");
+    assert_eq!(reply.status, 503);
+    common::signal(engine, rustix::process::Signal::CONT);
+    common::eventually("room", || {
+        (post(&server, "/_bulk", &[], pair).0.status == 200).then_some(())
+    });
+}
+
+#[test]
+fn documents_that_find_the_log_full_are_told_429_and_no_others() {
+    let limits = [
+        "wal_blocks_max=16",
+        "batch_rows_max=100",
+        // Rows of one piece go into one batch.
+        "chunk_bytes=4096",
+        "wal_buffer_bytes=4096",
+        "ack_deadline_ms=2000",
+    ];
+    let limits = limits.map(|limit| ["--limit", limit]);
+    let arguments = [&["--create-tables"][..], limits.as_flattened()].concat();
+    let server = Server::embedded(&arguments);
+    let engine = server.engine_pid();
+    common::signal(engine, rustix::process::Signal::STOP);
+    let body: String = (0..20_000)
+        .map(|row| format!("{{\"create\":{{}}}}\n{{\"message\":\"m\",\"row\":{row}}}\n"))
+        .collect();
+    let (reply, value) = post(&server, "/_bulk?ack=memory", &[], body.as_bytes());
+    common::signal(engine, rustix::process::Signal::CONT);
+    assert_eq!((reply.status, &value["errors"]), (200, &json!(true)));
+    let statuses: Vec<u64> = value["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["create"]["status"].as_u64().unwrap())
+        .collect();
+    assert_eq!(statuses.len(), 20_000);
+    let taken = statuses.iter().take_while(|status| **status == 201).count();
+    assert!(taken > 0 && taken < 20_000, "{taken} taken");
+    assert!(statuses[taken..].iter().all(|status| *status == 429));
+    let held = common::eventually("what was taken", || {
+        let held = server.sql("SELECT count(), max(toUInt64(LogAttributes['row'])) FROM otel_logs");
+        held.starts_with(&format!("{taken}\t")).then_some(held)
+    });
+    assert_eq!(held, format!("{taken}\t{}", taken - 1));
+}
+
+#[test]
+fn keys_reach_the_tables_of_indexes_as_any_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys.toml");
+    let config = directory.path().join("ringhouse.toml");
+    let made = Command::new(common::BINARY)
+        .args(["keys", "new", "--name", "web", "--append"])
+        .arg(&keys)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let token = String::from_utf8(made.stdout).unwrap();
+    let text = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, format!("{text}tables = [\"otel_logs\", \"by_name\"]\n")).unwrap();
+    fs::write(&config, "[[route]]\nindex = 'routed'\ntable = 'secret'\n").unwrap();
+    let (keys, config) = (keys.display().to_string(), config.display().to_string());
+    let server = Server::embedded(&["--create-tables", "--keys-file", &keys, "--config", &config]);
+    let authorization = format!("Bearer {}", token.trim_end());
+    let headers = [("Authorization", authorization.as_str())];
+    for table in ["secret", "by_name"] {
+        server.sql(&format!("CREATE TABLE {table} AS otel_logs"));
+    }
+    common::eventually("the new tables", || {
+        let reply = http("POST", server.port, "/ingest/by_name?ack=memory", &headers, b"").unwrap();
+        (reply.status == 400).then_some(())
+    });
+    let body: String = ["routed", "by_name", "secret"]
+        .map(|index| format!("{{\"create\":{{\"_index\":\"{index}\"}}}}\n{{\"message\":\"{index}\"}}\n"))
+        .concat();
+    let (_, value) = post(
+        &server,
+        "/_bulk?filter_path=items.*.status",
+        &headers,
+        body.as_bytes(),
+    );
+    let statuses = [403, 201, 201].map(|status| json!({"create": {"status": status}}));
+    assert_eq!(value["items"], json!(statuses));
+    for (table, bodies) in [("secret", ""), ("by_name", "by_name"), ("otel_logs", "secret")] {
+        let sql = format!("SELECT arrayStringConcat(groupArray(Body)) FROM {table}");
+        assert_eq!(server.sql(&sql), bodies, "{table}");
+    }
+    let events = b"{\"event\":\"x\",\"index\":\"routed\"}";
+    let (reply, value) = post(&server, "/services/collector", &headers, events);
+    assert_eq!((reply.status, &value["code"]), (403, &json!(4)));
+    let (reply, value) = post(&server, "/_bulk", &[], body.as_bytes());
+    assert_eq!(
+        (reply.status, &value["error"]["type"]),
+        (401, &json!("security_exception"))
+    );
+}
+
+#[test]
+fn hec_takes_events_back_to_back_lines_and_questions() {
+    let server = Server::embedded(&["--create-tables"]);
+    let channel = [("X-Splunk-Request-Channel", "0aeeac95-ac74-4aa9-b30d-6c4c0ac581ba")];
+    let events = br#"{"event":"one","time":1750000000.25,"host":"h"}{"event":{"message":"two","code":7},"time":"1750000001.5"}
+{"event":"three"} {"event":"four","fields":{"a":"b"}}"#;
+    let (reply, value) = post(&server, "/services/collector/event/1.0", &channel, events);
+    assert_eq!((reply.status, &value["code"]), (200, &json!(0)), "{reply:?}");
+    let ack = value["ackId"].as_u64().unwrap();
+    let there = server.sql(
+        "SELECT Body, toUnixTimestamp64Milli(Timestamp) > 1760000000000 ? 0 : toUnixTimestamp64Milli(Timestamp),
+             LogAttributes FROM otel_logs ORDER BY Body FORMAT TSV",
+    );
+    assert_eq!(
+        there,
+        "four\t0\t{'a':'b'}\none\t1750000000250\t{'host':'h'}\nthree\t0\t{}\ntwo\t1750000001500\t{'code':'7'}"
+    );
+    let question = format!("{{\"acks\":[{ack},{},3]}}", ack + 1_000_000);
+    let (_, value) = post(&server, "/services/collector/ack", &channel, question.as_bytes());
+    assert_eq!(
+        value,
+        json!({"acks": {ack.to_string(): true, (ack + 1_000_000).to_string(): false, "3": false}})
+    );
+    let (reply, value) = post(&server, "/services/collector/ack", &[], question.as_bytes());
+    assert_eq!((reply.status, &value["code"]), (400, &json!(10)));
+    let (reply, value) = post(&server, "/services/collector", &[], b" \n");
+    assert_eq!((reply.status, &value["code"]), (400, &json!(5)));
+    // The good ones beside a bad one are taken.
+    let (reply, value) = post(
+        &server,
+        "/services/collector",
+        &[],
+        b"{\"event\":\"g1\"}{\"event\":}{\"event\":\"g2\"}",
+    );
+    assert_eq!(
+        (reply.status, &value["code"], &value["invalid-event-number"]),
+        (400, &json!(6), &json!(1))
+    );
+    let (reply, value) = post(
+        &server,
+        "/services/collector/raw?host=h&sourcetype=access%20log&time=1750000000.25",
+        &[],
+        b"{not json\r\n\n \xff 127.0.0.1 GET /\nlast",
+    );
+    assert_eq!(
+        (reply.status, &value),
+        (200, &json!({"text": "Success", "code": 0}))
+    );
+    assert_eq!(
+        server.sql(
+            "SELECT Body, LogAttributes['sourcetype'], toUnixTimestamp64Milli(Timestamp) FROM otel_logs
+             WHERE LogAttributes['sourcetype'] != '' ORDER BY Body FORMAT TSV"
+        ),
+        " \u{fffd} 127.0.0.1 GET /\taccess log\t1750000000250\nlast\taccess log\t1750000000250\n{not json\taccess log\t1750000000250"
+    );
+    assert_eq!(
+        server.sql("SELECT count() FROM otel_logs WHERE Body IN ('g1', 'g2')"),
+        "2"
+    );
+    let reply = http("GET", server.port, "/services/collector/health/1.0", &[], b"").unwrap();
+    assert_eq!(reply.status, 200);
+}
+
+#[test]
+fn hec_events_go_to_the_tables_of_their_indexes() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("ringhouse.toml");
+    fs::write(&config, "[[route]]\nindex = 'audit'\ntable = 'audit'\n").unwrap();
+    let server = Server::embedded(&["--create-tables", "--config", config.to_str().unwrap()]);
+    server.sql("CREATE TABLE audit AS otel_logs");
+    common::eventually("the new table", || {
+        (server.post("/ingest/audit?ack=memory", "").status != 404).then_some(())
+    });
+    let event = |index: &str, body: &str| format!("{{\"event\":\"{body}\",\"index\":\"{index}\"}}");
+    let concatenated = [
+        event("main", "a"),
+        event("audit", "b"),
+        event("audit", "c"),
+        "{\"event\":\"d\"}".into(),
+    ];
+    for body in [concatenated.concat(), format!("[{}]", concatenated.join(","))] {
+        let (reply, _) = post(&server, "/services/collector", &[], body.as_bytes());
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    let bodies = |table| {
+        server.sql(&format!(
+            "SELECT arrayStringConcat(arraySort(groupArray(Body))) FROM {table}"
+        ))
+    };
+    assert_eq!(bodies("otel_logs"), "aadd");
+    assert_eq!(bodies("audit"), "bbcc");
+}
+
+#[test]
+fn datadog_and_cribl_bodies_are_answered_as_their_senders_expect() {
+    let server = Server::embedded(&["--create-tables"]);
+    let (reply, value) = post(
+        &server,
+        "/api/v2/logs?ddtags=env:x",
+        &[],
+        b"[{\"message\":\"a\"}]",
+    );
+    assert_eq!((reply.status, value), (202, json!({})));
+    let (reply, value) = post(
+        &server,
+        "/v1/input/0123?ddsource=nginx&service=web",
+        &[("Content-Type", "text/plain")],
+        b"b\nc\n",
+    );
+    assert_eq!((reply.status, value), (200, json!({})));
+    assert_eq!(
+        server.sql("SELECT Body, ServiceName, LogAttributes['ddsource'], LogAttributes['ddtags'] FROM otel_logs ORDER BY Body FORMAT TSV"),
+        "a\t\t\tenv:x\nb\tweb\tnginx\t\nc\tweb\tnginx\t"
+    );
+    let (reply, value) = post(
+        &server,
+        "/api/v2/logs",
+        &[],
+        b"[{\"message\":\"bad\",\"date\":\"never\"}]",
+    );
+    assert_eq!(
+        (reply.status, &value["errors"][0]["title"]),
+        (400, &json!("Bad Request"))
+    );
+    let reply = http("GET", server.port, "/api/v1/validate", &[], b"").unwrap();
+    assert_eq!((reply.status, reply.body.as_str()), (200, "{\"valid\":true}"));
+    let lines = b"{\"_raw\":\"r1\",\"_time\":1750000000.5,\"host\":\"h\"}\n{\"_raw\":\"r2\"}\n";
+    let (reply, value) = post(&server, "/cribl/_bulk", &[], lines);
+    assert_eq!((reply.status, value), (200, json!({"success": true, "items": 2})));
+    assert_eq!(
+        server.sql("SELECT count() FROM otel_logs WHERE Body IN ('r1', 'r2')"),
+        "2"
+    );
+}
