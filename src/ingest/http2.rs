@@ -127,6 +127,10 @@ impl Drop for Admitted<'_> {
 }
 
 /// What the task of a connection is to do next.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a connection, in its task's own memory"
+)]
 enum Next {
     Serve(Request<RecvStream>, SendResponse<Bytes>),
     Leave,

@@ -265,9 +265,7 @@ fn a_call_that_outlasts_its_time_or_finds_the_server_full_says_so() {
     let message = base64(&export(&["x"]));
     // At `inserted` with its engine stopped; the server gives up before the client does.
     let inserted = json!({"path": EXPORT, "message": message});
-    let results = Client::start(&server, "calls", "", &[inserted.clone()])
-        .unwrap()
-        .result();
+    let results = Client::start(&server, "calls", "", &[inserted]).unwrap().result();
     assert_eq!(results[0]["code"], "UNAVAILABLE", "{results}");
     let details = BASE64_STANDARD
         .decode(results[0]["details"].as_str().expect("RetryInfo"))

@@ -96,6 +96,9 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Target, arguments of curl, body, and the status expected.
+type Case<'c> = (&'c str, &'c [&'c str], Option<&'c [u8]>, &'c str);
+
 #[test]
 fn a_request_is_answered_over_http2_as_over_http11() {
     let server = Server::embedded(&["--create-tables", "--limit", "line_bytes_max=4096"]);
@@ -106,7 +109,7 @@ fn a_request_is_answered_over_http2_as_over_http11() {
     let large = vec![b' '; 11 << 20];
     let otlp = ["-H", "Content-Type: application/x-protobuf"];
     let keyed = ["-H", "Idempotency-Key: k1"];
-    let cases: &[(&str, &[&str], Option<&[u8]>, &str)] = &[
+    let cases: &[Case<'_>] = &[
         ("/ingest", &[], Some(good.as_bytes()), "200"),
         ("/ingest?ack=memory", &[], Some(good.as_bytes()), "202"),
         (

@@ -115,9 +115,15 @@ pub(in crate::ingest) fn find(head: &Head<'_>) -> Option<CallTerms> {
     }
 }
 
-/// The coding of messages. That of Snappy has no frame, and is not told by its first bytes.
+/// The coding of messages: those that `grpc-accept-encoding` names.
 fn encoding_of(token: &[u8]) -> Option<Encoding> {
-    Encoding::from_token(token).filter(|encoding| *encoding != Encoding::Snappy)
+    let is_named = |encoding: &Encoding| {
+        matches!(
+            encoding,
+            Encoding::Identity | Encoding::Gzip | Encoding::Deflate | Encoding::Zstd
+        )
+    };
+    Encoding::from_token(token).filter(is_named)
 }
 
 impl Dialect for Method {
