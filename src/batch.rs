@@ -2,9 +2,13 @@
 
 mod names;
 mod open;
+mod room;
 mod scan;
+mod span;
 mod writer;
 
+pub use self::room::{Room, double_node, integer_node, text_of};
+pub use self::span::Span;
 pub use self::writer::{Place, RowRefusal, RowSource, RowStop, RowWriter};
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};
@@ -695,5 +699,7 @@ impl TableSink {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod taken;
 #[cfg(test)]
 mod tests;

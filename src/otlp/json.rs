@@ -11,11 +11,11 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::rows::{
-    Context, Places, Record, Records, Room, Rows, Shared, double_node, find_member, integer_node, put_text,
-    room_bytes, text_of,
+use super::rows::{Context, Places, Record, Records, Rows, Shared, find_member, put_text, room_bytes};
+use crate::batch::{
+    Place, Pushed, Room, RowInput, RowRefusal, RowStop, RowWriter, TableSink, double_node, integer_node,
+    text_of,
 };
-use crate::batch::{Place, Pushed, RowInput, RowRefusal, RowStop, RowWriter, TableSink};
 use crate::column::{Node, StaticNode};
 use crate::json::{Parser, RowErrors};
 

@@ -1,11 +1,9 @@
 //! Reads the parts of a record in protobuf: values of any kind become JSON's.
 
 use super::message::ProtobufRecords;
-use super::rows::{
-    Context, Places, Record, Records, Room, Shared, double_node, find_member, integer_node, put_text, text_of,
-};
+use super::rows::{Context, Places, Record, Records, Shared, find_member, put_text};
 use super::wire::{Fields, Value};
-use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
+use crate::batch::{Place, Room, RowRefusal, RowStop, RowWriter, double_node, integer_node, text_of};
 use crate::column::{Node, StaticNode};
 
 impl<'t> Records<'t> for ProtobufRecords<'t> {

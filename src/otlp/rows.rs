@@ -15,13 +15,8 @@
 //! These are the names that are looked up in a table of other columns as well. What is empty or zero is left out. Bytes
 //! become Base64, as in OTLP's JSON form; the counts of dropped attributes have no column in OpenTelemetry's table.
 
-use std::mem;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::batch::{Place, RowRefusal, RowSource, RowStop, RowWriter};
-use crate::column::{Node, StaticNode};
+use crate::batch::{Place, Room, RowRefusal, RowSource, RowStop, RowWriter};
+use crate::column::Node;
 use crate::limits::Limits;
 
 /// The records of a message, in one of OTLP's encodings.
@@ -179,10 +174,7 @@ impl<'t, R: Records<'t>> Rows<'t, R> {
             records,
             read: 0,
             current: None,
-            room: Room {
-                room,
-                depth_max: limits.depth_max as u32,
-            },
+            room: Room::new(room, limits),
             record_bytes_max: limits.line_bytes_max,
             left: limits.chunk_bytes,
             resource: Shared::default(),
@@ -216,7 +208,7 @@ impl<'t, R: Records<'t>> RowSource<'t> for Rows<'t, R> {
         if self.scope.serial != record.scope.serial {
             bytes += of_context(&record.scope);
         }
-        if row.number() > 0 && (self.left < bytes || self.room.room.len() < room_of(bytes)) {
+        if row.number() > 0 && (self.left < bytes || self.room.left() < room_of(bytes)) {
             return Ok(false);
         }
         if bytes > self.record_bytes_max {
@@ -266,54 +258,6 @@ impl<'t, R: Records<'t>> Rows<'t, R> {
     }
 }
 
-/// For texts that do not lie in the message as they are stored, for the length of a pass.
-pub(super) struct Room<'t> {
-    room: &'t mut [u8],
-    /// Levels of nesting that a value may have.
-    pub depth_max: u32,
-}
-
-impl<'t> Room<'t> {
-    /// Nanoseconds since 1970 as a time that is read for nothing else; 0 is none.
-    pub fn put_time(&mut self, nanos: u64, place: Place, row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
-        if nanos == 0 {
-            return Ok(());
-        }
-        // From here on a number is read as nanoseconds (`timestamp`); before March 1973 it would be a later time.
-        if nanos >= 100_000_000_000_000_000 {
-            return row.put_node(place, Node::Static(StaticNode::U64(nanos)));
-        }
-        let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
-        let room = self.take(text.len())?;
-        room.copy_from_slice(text.as_bytes());
-        row.put_node(place, Node::String(text_of(room)?))
-    }
-
-    /// Bytes as a text.
-    pub fn base64(&mut self, bytes: &[u8]) -> Result<&'t str, RowStop> {
-        let room = self.take(bytes.len().div_ceil(3) * 4)?;
-        STANDARD
-            .encode_slice(bytes, room)
-            .expect("four letters for every three bytes");
-        text_of(room)
-    }
-
-    /// A part of the room for the rest of the pass, which has [`room_of`] the record.
-    pub fn take(&mut self, bytes: usize) -> Result<&'t mut [u8], RowStop> {
-        if bytes > self.room.len() {
-            return Err(RowRefusal::TooLong.into());
-        }
-        let (taken, rest) = mem::take(&mut self.room).split_at_mut(bytes);
-        self.room = rest;
-        Ok(taken)
-    }
-}
-
-#[inline]
-pub(super) fn text_of(bytes: &[u8]) -> Result<&str, RowStop> {
-    simdutf8::basic::from_utf8(bytes).map_err(|_| RowRefusal::Utf8.into())
-}
-
 /// A text on the tape; 0 for an empty one.
 pub(super) fn put_text<'t>(text: &'t str, row: &mut RowWriter<'_, 't>) -> u32 {
     if text.is_empty() {
@@ -321,24 +265,6 @@ pub(super) fn put_text<'t>(text: &'t str, row: &mut RowWriter<'_, 't>) -> u32 {
     }
     row.tape().push(Node::String(text));
     row.tape().len() as u32 - 1
-}
-
-/// An integer of a value, as both encodings have it on the tape.
-pub(super) fn integer_node(number: i64) -> Node<'static> {
-    Node::Static(match number {
-        negative @ ..0 => StaticNode::I64(negative),
-        _ => StaticNode::U64(number as u64),
-    })
-}
-
-/// A floating-point number of a value. JSON has no number for some of them: they are named as in OTLP's JSON form.
-pub(super) fn double_node(number: f64) -> Node<'static> {
-    match number {
-        _ if number.is_finite() => Node::Static(StaticNode::F64(number)),
-        _ if number.is_nan() => Node::String("NaN"),
-        _ if number > 0.0 => Node::String("Infinity"),
-        _ => Node::String("-Infinity"),
-    }
 }
 
 /// The value of a member of the object at `object`, which is flat but for the values themselves; 0 when there is none.

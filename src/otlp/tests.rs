@@ -10,12 +10,10 @@ use serde_json::{Value as Json, json};
 use super::reply::{put_json_response, put_json_status, put_response, put_status};
 use super::wire::{put_bytes_field, put_fixed64_field, put_varint_field};
 use super::*;
-use crate::batch::{RowInput, TableSink};
-use crate::clickhouse::frame::FrameEncoder;
-use crate::column::rows::Rows;
-use crate::json::{Parser, RejectReason, RowErrors};
+use crate::batch::RowInput;
+use crate::batch::taken::{self, Taken};
+use crate::json::RejectReason;
 use crate::limits::Limits;
-use crate::mapping::MappingConfig;
 use crate::schema::{RawColumn, Schema, TableName, TableSchema};
 
 const NOW_NS: i64 = 1_700_000_000_123_456_789;
@@ -87,53 +85,16 @@ fn request(records: impl IntoIterator<Item = Proto>) -> Proto {
     proto().message(1, proto().message(2, scope_logs))
 }
 
-struct Taken {
-    rows: Vec<Json>,
-    errors: RowErrors,
-    accepted: u64,
-}
-
 fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, wire::Malformed> {
     let message = Message::parse(&request.0)?;
     Ok(take_all(schema, limits, &message))
 }
 
+/// Takes all of a message, each record accepted or rejected once.
 fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput) -> Taken {
-    let mut sink = TableSink::new(Schema::clone(schema), &MappingConfig::default(), limits);
-    let (mut parser, mut errors) = (Parser::new(limits), RowErrors::new(limits));
-    let mut encoder = FrameEncoder::new();
-    let mut rows = Vec::new();
-    let mut seal = |sink: &mut TableSink, batch: usize| {
-        let mut frames = Vec::new();
-        sink.seal(batch, &mut encoder, &mut frames);
-        let block = Rows::read(&frames).unwrap();
-        for row in 0..block.len() {
-            let mut json = Vec::new();
-            block.put_json(row, &mut json);
-            rows.push(serde_json::from_slice(&json).unwrap());
-        }
-    };
-    let (mut at, mut accepted) = (0, 0);
-    while at < message.end() {
-        let pushed = message.push(at, &mut sink, &mut parser, at as u64, NOW_NS, &mut errors);
-        assert!(pushed.rows > 0 || pushed.blocked_on.is_some(), "no end in sight");
-        assert_eq!(pushed.consumed as u64, pushed.rows);
-        at += pushed.consumed;
-        accepted += pushed.accepted;
-        if let Some(batch) = pushed.blocked_on {
-            seal(&mut sink, batch);
-        }
-    }
-    assert_eq!(accepted + errors.count, message.end() as u64);
-    for batch in sink.open().map(|(batch, _)| batch).collect::<Vec<_>>() {
-        seal(&mut sink, batch);
-    }
-    assert_eq!(accepted, rows.len() as u64);
-    Taken {
-        rows,
-        errors,
-        accepted,
-    }
+    let taken = taken::take_all(schema, limits, message, NOW_NS);
+    assert_eq!(taken.count, message.end() as u64);
+    taken
 }
 
 fn rows(request: &Proto) -> Vec<Json> {
@@ -404,7 +365,7 @@ fn records_beyond_a_pass_and_a_batch_all_come_in_order() {
     });
     let request = proto().message(1, proto().message(1, resource).message(2, logs));
     let taken = take(&default_table(), &limits, &request).unwrap();
-    assert_eq!(taken.accepted, 1000);
+    assert_eq!(taken.rows.len(), 1000);
     for (i, row) in taken.rows.iter().enumerate() {
         assert_eq!(row["Body"], i.to_string());
         assert_eq!(
@@ -426,7 +387,7 @@ fn more_names_than_are_remembered_are_forgotten_in_between() {
         })
     });
     let taken = take(&default_table(), &limits, &request(records)).unwrap();
-    assert_eq!((taken.accepted, taken.errors.count), (60, 0));
+    assert_eq!((taken.rows.len(), taken.errors.count), (60, 0));
     for (number, row) in taken.rows.iter().enumerate() {
         assert_eq!(row["LogAttributes"].as_object().unwrap().len(), 100);
         assert_eq!(row["LogAttributes"][format!("k{number}.99")], "v");
