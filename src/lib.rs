@@ -27,11 +27,13 @@ pub mod tls;
 
 // Socket to rows.
 pub mod access;
+pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod json;
 pub mod otlp;
 pub mod routing;
+pub mod syslog;
 
 // Rows to columns in wire form.
 pub mod batch;

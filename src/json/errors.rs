@@ -27,11 +27,13 @@ pub enum RejectReason {
     Time,
     /// Not protobuf.
     Protobuf,
+    /// Not MessagePack, or not the message it should be.
+    MessagePack,
 }
 
 impl RejectReason {
     /// Every reason; `as usize` is its place here.
-    pub const ALL: [RejectReason; 10] = [
+    pub const ALL: [RejectReason; 11] = [
         RejectReason::Json,
         RejectReason::Utf8,
         RejectReason::NotObject,
@@ -42,6 +44,7 @@ impl RejectReason {
         RejectReason::Range,
         RejectReason::Time,
         RejectReason::Protobuf,
+        RejectReason::MessagePack,
     ];
 
     /// Its name in metrics.
@@ -57,6 +60,7 @@ impl RejectReason {
             RejectReason::Range => "range",
             RejectReason::Time => "time",
             RejectReason::Protobuf => "protobuf",
+            RejectReason::MessagePack => "messagepack",
         }
     }
 }
