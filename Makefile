@@ -1,6 +1,6 @@
 # Two commands: `make run` and `make test`. The ClickHouse they need is fetched once by the program itself.
 
-.PHONY: run test crash-test loom lint fmt bench fuzz prerequisites
+.PHONY: run test crash-test loom lint fmt bench fuzz proto prerequisites
 
 run: prerequisites
 	cargo build --release --locked --bin ringhouse
@@ -29,6 +29,11 @@ fuzz: prerequisites
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
 		cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; \
 	done
+
+# The descriptors that reflection answers with; needs protoc.
+proto:
+	cd proto && protoc -I. --include_imports --descriptor_set_out=descriptors.binpb \
+		$$(find . -name '*.proto' | sed 's,^\./,,' | LC_ALL=C sort)
 
 fmt:
 	cargo fmt

@@ -2,12 +2,10 @@
 
 mod names;
 mod open;
-mod room;
 mod scan;
 mod span;
 mod writer;
 
-pub use self::room::{Room, double_node, integer_node, text_of};
 pub use self::span::Span;
 pub use self::writer::{Place, RowRefusal, RowSource, RowStop, RowWriter};
 

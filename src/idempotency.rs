@@ -8,7 +8,7 @@ pub mod file;
 pub mod record;
 
 pub use file::KeyFile;
-pub use record::{Name, Record, StoredReply};
+pub use record::{Name, Record, STORED_BODY_BYTES_MAX, StoredReply};
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};

@@ -28,10 +28,17 @@ pub mod tls;
 // Socket to rows.
 pub mod access;
 pub mod forward;
+pub mod grpc;
 pub mod http;
 pub mod ingest;
 pub mod json;
+pub mod logentry;
+pub mod logger;
+pub mod logtide;
+pub mod loki;
+pub mod message;
 pub mod otlp;
+pub mod protobuf;
 pub mod routing;
 pub mod syslog;
 

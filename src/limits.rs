@@ -97,6 +97,17 @@ limits! {
     connections_per_core: usize = 4096, 1..=1_000_000;
     /// TLS connections among them; one more is closed. Each may take 96 KiB for what is on its way through the session.
     tls_connections_per_core: usize = 1024, 0..=1_000_000;
+    /// Connections of those that may speak HTTP/2 on one ingest core; one more is told to go away. Each may have received
+    /// `http2_window_bytes` that are not taken yet.
+    http2_connections_per_core: usize = 512, 1..=1_000_000;
+    /// Bytes of all bodies that a client of HTTP/2 may have sent ahead on one connection: 256 KiB in flight fill 1 Gbit/s over 2 ms.
+    http2_window_bytes: usize = 256 * 1024, 65_535..=GIB;
+    /// Bytes of one body that a client of HTTP/2 may have sent ahead.
+    http2_stream_window_bytes: usize = 128 * 1024, 1024..=GIB;
+    /// Requests under way at once on one connection of HTTP/2; a client holds back what is beyond.
+    streams_per_connection_max: usize = 128, 1..=65_536;
+    /// Requests of HTTP/2 under way at once on one core; one more is refused unseen, and may be sent again (RFC 9113 section 8.7).
+    streams_per_core: usize = 4096, 1..=1_000_000;
     /// Receive buffer of a connection between requests and for small requests.
     receive_buffer_bytes: usize = 8 * 1024, 1024..=MIB;
     /// Receive buffer of a connection that is taking a body larger than the small buffer.
@@ -111,8 +122,10 @@ limits! {
     line_bytes_max: usize = 1024 * 1024, 1024..=256 * MIB;
     /// One request body after de-chunking and inflating. Memory does not grow with it.
     body_bytes_max: u64 = 4 * 1024 * 1024 * 1024, 1024..=1024 * GIB;
-    /// A body that is one message (OTLP), after de-chunking and inflating: it is received whole, into a buffer lent for it.
-    message_bytes_max: usize = 8 * 1024 * 1024, 4096..=GIB;
+    /// A body that is one message (OTLP, Loki, LogEntry, LogTide), after de-chunking and inflating: it is received whole, into a buffer lent for it.
+    message_bytes_max: usize = 10 * 1024 * 1024, 4096..=GIB;
+    /// Labels of one stream of a Loki push, which every entry of it is stored with. Loki's own bounds come to 45 KiB.
+    labels_bytes_max: usize = 64 * 1024, 1024..=MIB;
     /// Inflated bytes allowed for each compressed byte, beyond the first `inflate_free_bytes`.
     inflate_ratio_max: u64 = 200, 2..=1_000_000;
     /// Inflated bytes every request may have before the ratio is looked at.
@@ -275,6 +288,13 @@ impl Limits {
             "head_bytes_max",
             self.head_bytes_max as u64,
             "a head must fit the buffer it is read into",
+        )?;
+        at_least(
+            "http2_window_bytes",
+            self.http2_window_bytes as u64,
+            "http2_stream_window_bytes",
+            self.http2_stream_window_bytes as u64,
+            "the bodies of a connection share its window",
         )?;
         at_least(
             "body_buffers_bytes_per_core",

@@ -84,6 +84,12 @@ pub struct IngestMetrics {
     pub tls_handshakes_failed: Counter,
     /// Connections held now.
     pub connections_open: Gauge,
+    /// Requests of HTTP/2 taken.
+    pub streams_accepted: Counter,
+    /// Requests of HTTP/2 not looked at, because the core served its most.
+    pub streams_refused: Counter,
+    /// Requests of HTTP/2 under way now.
+    pub streams_open: Gauge,
     requests: [Counter; STATUSES.len()],
     rejected: [Counter; REASONS.len()],
     access_refused: [Counter; Refusal::LABELS.len()],

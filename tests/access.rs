@@ -347,6 +347,38 @@ fn a_key_that_is_over_its_quota_waits_and_no_other_does() {
 }
 
 #[test]
+fn senders_who_choose_the_same_idempotency_key_know_nothing_of_each_other() {
+    let files = Files::new();
+    let (one, other) = (files.add("one", ""), files.add("other", ""));
+    let server = server(&["--keys-file", &files.keys_argument()]);
+    let send = |token: &str, rows: usize| {
+        let authorization = bearer(token);
+        let headers = [
+            ("Authorization", &*authorization),
+            ("Idempotency-Key", "the-same"),
+        ];
+        let lines: Vec<_> = std::iter::repeat_n(ROW, rows).collect();
+        http("POST", server.port, "/ingest", &headers, &lines.join(&b'\n')).unwrap()
+    };
+    for (token, rows, expected, is_replayed) in
+        [(&one, 1, 1, false), (&other, 2, 2, false), (&one, 7, 1, true)]
+    {
+        let reply = send(token, rows);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert!(
+            reply.body.starts_with(&format!("{{\"accepted\":{expected},")),
+            "{}",
+            reply.body
+        );
+        assert_eq!(header(&reply.head, "Idempotent-Replayed").is_some(), is_replayed);
+    }
+    for (name, rows) in [("one", 1), ("other", 2)] {
+        let counted = || metric(&server, "ringhouse_key_rows_total", &format!("key=\"{name}\""));
+        eventually("its rows to be counted", || (counted() == rows).then_some(()));
+    }
+}
+
+#[test]
 fn keys_are_replaced_without_a_restart() {
     let files = Files::new();
     let old = files.add("web", "");

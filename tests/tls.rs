@@ -157,6 +157,22 @@ fn curl_posts_through_tls_when_it_trusts_the_authority() {
 }
 
 #[test]
+fn both_versions_of_http_are_agreed_on_by_alpn() {
+    let house = House::start(None, &[]);
+    let ca = house.path("ca.pem");
+    for (option, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let told = ["--write-out", " %{http_version} %{http_code}"];
+        let output = house.curl(&[&["--cacert", ca.to_str().unwrap(), option][..], &told].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && text.ends_with(&format!(" {version} 200")),
+            "{output:?}"
+        );
+    }
+    assert_eq!(house.server.sql(COUNT), "2");
+}
+
+#[test]
 fn rows_of_every_size_come_through_whole() {
     let house = House::start(None, &[]);
     let mut stream = tls(house.server.port, &house.trust());

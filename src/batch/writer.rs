@@ -25,6 +25,8 @@ pub enum RowRefusal {
     TooDeep,
     /// Not an object, where a row is one.
     NotObject,
+    /// A rule of its protocol, which is said.
+    Rule(&'static str),
 }
 
 impl RowRefusal {
@@ -38,6 +40,7 @@ impl RowRefusal {
             RowRefusal::TooLong => RejectReason::TooLong,
             RowRefusal::TooDeep => RejectReason::TooDeep,
             RowRefusal::NotObject => RejectReason::NotObject,
+            RowRefusal::Rule(_) => RejectReason::Rule,
         }
     }
 }
@@ -52,9 +55,10 @@ impl std::fmt::Display for RowRefusal {
                 "a field is of the wrong type, or no number, hexadecimal or Base64 as it should be"
             }
             RowRefusal::Utf8 => "a text in it is not valid UTF-8",
-            RowRefusal::TooLong => "the record, with its resource and scope, is too long",
+            RowRefusal::TooLong => "the record, with what it shares with others, is too long",
             RowRefusal::TooDeep => "a value is nested too deep",
             RowRefusal::NotObject => "the record is not an object",
+            RowRefusal::Rule(rule) => rule,
         })
     }
 }

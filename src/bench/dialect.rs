@@ -4,9 +4,9 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::id::{ID_BYTES, IdForm, RunId};
-use super::otlp;
 use super::reply::{Expected, ExpectedBody};
 use super::rows::Row;
+use super::{loki, otlp};
 use crate::ack::AckLevel;
 
 /// A way to post rows.
@@ -21,6 +21,8 @@ pub enum Dialect {
     Columns,
     /// OpenTelemetry's protobuf over HTTP; ids are trace ids.
     Otlp,
+    /// Loki's protobuf in Snappy; ids are trace ids in the structured metadata.
+    Loki,
 }
 
 /// A body, and where in it the ids stand.
@@ -50,6 +52,7 @@ impl Dialect {
             Dialect::Json => "json",
             Dialect::Columns => "columns",
             Dialect::Otlp => "otlp",
+            Dialect::Loki => "loki",
         }
     }
 
@@ -58,6 +61,7 @@ impl Dialect {
         match self {
             Dialect::Ndjson | Dialect::Json | Dialect::Columns => format!("/ingest/{table}?ack={ack}"),
             Dialect::Otlp => format!("/v1/logs?table={table}&ack={ack}"),
+            Dialect::Loki => format!("/loki/api/v1/push?table={table}&ack={ack}"),
         }
     }
 
@@ -66,7 +70,7 @@ impl Dialect {
         match self {
             Dialect::Ndjson | Dialect::Columns => "application/x-ndjson",
             Dialect::Json => "application/json",
-            Dialect::Otlp => "application/x-protobuf",
+            Dialect::Otlp | Dialect::Loki => "application/x-protobuf",
         }
     }
 
@@ -80,6 +84,10 @@ impl Dialect {
             Dialect::Otlp => Expected {
                 status: 200,
                 body: ExpectedBody::Empty,
+            },
+            Dialect::Loki => Expected {
+                status: 204,
+                body: ExpectedBody::EmptyOrText,
             },
         }
     }
@@ -95,6 +103,7 @@ impl Dialect {
                 return body;
             }
             Dialect::Otlp => return otlp::body(rows, run),
+            Dialect::Loki => return loki::body(rows, run),
         };
         let key = Value::from(key).to_string();
         for (at, row) in rows.iter().enumerate() {

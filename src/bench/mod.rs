@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod ladder;
 pub mod layout;
 pub mod load;
+mod loki;
 pub mod measured;
 mod otlp;
 pub mod output;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::dialect::Body;
 use super::id::{IdForm, RunId};
 use super::rows::Row;
-use crate::otlp::wire::{put_bytes_field, put_fixed64_field, put_varint_field};
+use crate::protobuf::{put_bytes_field, put_fixed64_field, put_varint_field};
 use crate::severity;
 
 /// In place of a row's number until its body is whole, so that it is found there; no number is written like it.

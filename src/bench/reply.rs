@@ -43,6 +43,8 @@ pub fn read(bytes: &[u8]) -> Result<Option<Reply<'_>>, NotAReply> {
             Some(length) => Some(length),
             None => return Ok(None),
         },
+        // RFC 9110 section 6.4.1: it has no body.
+        None if head.code == Some(204) => Some(0),
         None => None,
     };
     let length: usize = length.ok_or(NotAReply)?;
@@ -100,13 +102,15 @@ pub enum ExpectedBody {
     Begins(String),
     /// No bytes.
     Empty,
+    /// No bytes; of a failure a sentence.
+    EmptyOrText,
 }
 
 impl ExpectedBody {
     fn is(&self, body: &[u8]) -> bool {
         match self {
             ExpectedBody::Begins(beginning) => body.starts_with(beginning.as_bytes()),
-            ExpectedBody::Empty => body.is_empty(),
+            ExpectedBody::Empty | ExpectedBody::EmptyOrText => body.is_empty(),
         }
     }
 
@@ -116,6 +120,8 @@ impl ExpectedBody {
             ExpectedBody::Begins(_) => body.starts_with(b"{\"error\":"),
             // google.rpc.Status: field 1, its code.
             ExpectedBody::Empty => body.starts_with(b"\x08"),
+            // What failed at some entry was taken up to there.
+            ExpectedBody::EmptyOrText => !body.starts_with(b"entry "),
         }
     }
 }
@@ -160,6 +166,10 @@ mod tests {
         }
         let reply = read(chunked).unwrap().unwrap();
         assert_eq!((reply.body, reply.bytes), (&b"3\r\nabc\r\n0\r\n\r\n"[..], whole));
+        let empty = b"HTTP/1.1 204 No Content\r\nDate: x\r\n\r\nHTTP/1.1 204";
+        let reply = read(empty).unwrap().unwrap();
+        assert_eq!((reply.status, reply.body), (204, &b""[..]));
+        assert_eq!(reply.bytes, empty.len() - "HTTP/1.1 204".len());
         assert_eq!(read(b"SSH-2.0"), Err(NotAReply));
         assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n"), Err(NotAReply));
     }

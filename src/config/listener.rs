@@ -54,7 +54,7 @@ impl Protocol {
     /// What a TLS listener offers by ALPN, the preferred one first; with none, ALPN is not answered.
     pub fn alpn(self) -> &'static [&'static str] {
         match self {
-            Protocol::Http => tls::HTTP_1,
+            Protocol::Http => tls::HTTP_2,
             Protocol::Syslog | Protocol::SyslogUdp | Protocol::Forward | Protocol::Json => &[],
         }
     }

@@ -2,13 +2,12 @@
 
 use super::message::list;
 use super::msgpack::{Extent, Head, Malformed, Reader, Value};
-use crate::batch::{
-    Place, Pushed, Room, RowInput, RowRefusal, RowSource, RowStop, RowWriter, Span, TableSink, double_node,
-    integer_node,
-};
+use crate::batch::{Place, Pushed, RowInput, RowRefusal, RowSource, RowStop, RowWriter, Span, TableSink};
 use crate::column::{Node, StaticNode};
 use crate::json::{Parser, RowErrors};
 use crate::limits::Limits;
+use crate::message::Room;
+use crate::message::tape::{double_node, integer_node};
 
 /// Entries of one message, pushed by their numbers.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +139,7 @@ impl<'t> RowSource<'t> for Source<'t> {
         let Some(span) = self.spans.as_slice().first() else {
             return Ok(false);
         };
-        if row.number() > 0 && (self.left < span.len() || self.room.left() < room_of(span.len())) {
+        if row.number() > 0 && (self.left < span.len() || self.room.bytes() < room_of(span.len())) {
             return Ok(false);
         }
         if span.len() + self.tag.len() > self.entry_bytes_max {
@@ -291,7 +290,7 @@ impl<'t> Source<'t> {
                 let digits = buffer.format(number).as_bytes();
                 let room = self.room.take(digits.len())?;
                 room.copy_from_slice(digits);
-                crate::batch::text_of(room)
+                crate::message::text_of(room)
             }
             _ => Err(RowRefusal::Field.into()),
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::grpc::frame::{FrameError, MessageFrame};
 use crate::http::chunked::{Chunk, ChunkError, Chunked};
 use crate::http::encodings::{DecoderPool, Encoding, InflateError, Inflater};
 use crate::http::head::Framing;
@@ -46,6 +47,8 @@ pub enum BodyError {
         /// What the body was said to be.
         encoding: Encoding,
     },
+    /// No message of gRPC.
+    Message(FrameError),
     /// The content is longer than the limit.
     TooLong {
         /// `Limits::body_bytes_max`.
@@ -63,8 +66,13 @@ impl BodyError {
     pub fn status(&self) -> Status {
         match self {
             BodyError::Inflate(InflateError::PoolExhausted) => Status::ServiceUnavailable,
-            BodyError::Chunk(_) | BodyError::Inflate(_) | BodyError::Truncated { .. } => Status::BadRequest,
-            BodyError::TooLong { .. } | BodyError::Bomb { .. } => Status::ContentTooLarge,
+            BodyError::TooLong { .. }
+            | BodyError::Bomb { .. }
+            | BodyError::Message(FrameError::TooLong { .. }) => Status::ContentTooLarge,
+            BodyError::Chunk(_)
+            | BodyError::Inflate(_)
+            | BodyError::Truncated { .. }
+            | BodyError::Message(_) => Status::BadRequest,
         }
     }
 }
@@ -74,6 +82,7 @@ impl fmt::Display for BodyError {
         match self {
             BodyError::Chunk(error) => error.fmt(f),
             BodyError::Inflate(error) => error.fmt(f),
+            BodyError::Message(error) => error.fmt(f),
             BodyError::Truncated { encoding } => {
                 write!(f, "The body ends before its {} data does.", encoding.token())
             }
@@ -101,6 +110,12 @@ impl From<ChunkError> for BodyError {
     }
 }
 
+impl From<FrameError> for BodyError {
+    fn from(error: FrameError) -> Self {
+        BodyError::Message(error)
+    }
+}
+
 impl From<InflateError> for BodyError {
     fn from(error: InflateError) -> Self {
         BodyError::Inflate(error)
@@ -118,6 +133,31 @@ struct Bounds {
 enum Frame {
     Length(u64),
     Chunked(Chunked),
+    Stream { ended: bool },
+    Message(MessageFrame),
+}
+
+/// What stands at the start of the bytes received.
+struct Found {
+    /// Bytes to skip.
+    framing: usize,
+    /// Bytes of payload after them.
+    payload: usize,
+    /// The body ends after those.
+    end: bool,
+    /// Whether the payload is compressed, where that is said late.
+    compressed: Option<bool>,
+}
+
+impl Found {
+    fn new(framing: usize, payload: usize, end: bool) -> Found {
+        Found {
+            framing,
+            payload,
+            end,
+            compressed: None,
+        }
+    }
 }
 
 impl BodyDecoder {
@@ -133,6 +173,9 @@ impl BodyDecoder {
                 Framing::None => Frame::Length(0),
                 Framing::Length(length) => Frame::Length(length),
                 Framing::Chunked => Frame::Chunked(Chunked::default()),
+                Framing::Stream(_) => Frame::Stream { ended: false },
+                Framing::OnlyMessage => Frame::Message(MessageFrame::new(limits.message_bytes_max, true)),
+                Framing::OneMessage => Frame::Message(MessageFrame::new(limits.message_bytes_max, false)),
             },
             inflater: pool.lend(encoding)?,
             payload_bytes: 0,
@@ -162,9 +205,14 @@ impl BodyDecoder {
             done: self.done,
         };
         while !step.done {
-            let (framing, payload, end) = self.framing.next(&raw[step.consumed..])?;
-            step.consumed += framing;
-            let payload = &raw[step.consumed..step.consumed + payload];
+            let found = self.framing.next(&raw[step.consumed..])?;
+            match (found.compressed, &self.inflater) {
+                (Some(true), None) => return Err(FrameError::CompressedAsNothing.into()),
+                (Some(false), _) => self.inflater = None,
+                _ => {}
+            }
+            step.consumed += found.framing;
+            let payload = &raw[step.consumed..step.consumed + found.payload];
             let (read, wrote) = self.transfer(payload, &mut out[step.produced..])?;
             self.framing.took(read);
             step.consumed += read;
@@ -174,14 +222,24 @@ impl BodyDecoder {
                 // The end is told by the next call, which finds whether more content was pending.
                 return Ok(step);
             }
-            if end {
+            if found.end {
                 self.finish()?;
                 step.done = true;
-            } else if read == 0 && wrote == 0 {
+            } else if read == 0 && wrote == 0 && found.compressed.is_none() {
                 return Ok(step);
             }
         }
         Ok(step)
+    }
+
+    /// The stream is over: what was received is all there is. True where that is how a body ends; anywhere else it is cut off.
+    pub fn end_stream(&mut self) -> bool {
+        match &mut self.framing {
+            Frame::Length(_) | Frame::Chunked(_) => return false,
+            Frame::Stream { ended } => *ended = true,
+            Frame::Message(message) => message.end(),
+        }
+        true
     }
 
     /// Bytes of content so far.
@@ -235,18 +293,28 @@ impl BodyDecoder {
 }
 
 impl Frame {
-    /// Bytes of framing to skip, bytes of payload at hand after them, and whether the body ends after those.
-    fn next(&mut self, received: &[u8]) -> Result<(usize, usize, bool), ChunkError> {
+    fn next(&mut self, received: &[u8]) -> Result<Found, BodyError> {
         Ok(match self {
             Frame::Length(left) => {
                 let payload = usize::try_from(*left).unwrap_or(usize::MAX).min(received.len());
-                (0, payload, *left == 0)
+                Found::new(0, payload, *left == 0)
             }
             Frame::Chunked(chunked) => match chunked.next(received)? {
-                Chunk::Payload { framing, payload } => (framing, payload, false),
-                Chunk::NeedMore { framing } => (framing, 0, false),
-                Chunk::End { framing } => (framing, 0, true),
+                Chunk::Payload { framing, payload } => Found::new(framing, payload, false),
+                Chunk::NeedMore { framing } => Found::new(framing, 0, false),
+                Chunk::End { framing } => Found::new(framing, 0, true),
             },
+            Frame::Stream { ended } => {
+                let payload = received.len();
+                Found::new(0, payload, *ended && payload == 0)
+            }
+            Frame::Message(message) => {
+                let piece = message.next(received)?;
+                Found {
+                    compressed: piece.compressed,
+                    ..Found::new(piece.prefix, piece.payload, piece.end)
+                }
+            }
         })
     }
 
@@ -254,6 +322,8 @@ impl Frame {
         match self {
             Frame::Length(left) => *left -= bytes as u64,
             Frame::Chunked(chunked) => chunked.took(bytes),
+            Frame::Stream { .. } => {}
+            Frame::Message(message) => message.took(bytes),
         }
     }
 }

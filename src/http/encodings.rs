@@ -23,6 +23,8 @@ pub enum Encoding {
     Deflate,
     /// RFC 8878.
     Zstd,
+    /// Snappy's block format, in which the length comes first: only of a message that is received whole.
+    Snappy,
 }
 
 impl Encoding {
@@ -34,6 +36,7 @@ impl Encoding {
             4 if is("zstd") => Some(Encoding::Zstd),
             6 if is("x-gzip") => Some(Encoding::Gzip),
             7 if is("deflate") => Some(Encoding::Deflate),
+            6 if is("snappy") => Some(Encoding::Snappy),
             8 if is("identity") => Some(Encoding::Identity),
             _ => None,
         }
@@ -46,6 +49,7 @@ impl Encoding {
             Encoding::Gzip => "gzip",
             Encoding::Deflate => "deflate",
             Encoding::Zstd => "zstd",
+            Encoding::Snappy => "snappy",
         }
     }
 }
@@ -134,6 +138,12 @@ impl DecoderPool {
     pub(super) fn lend(&self, encoding: Encoding) -> Result<Option<Inflater>, InflateError> {
         let engine = match encoding {
             Encoding::Identity => return Ok(None),
+            Encoding::Snappy => {
+                return Err(InflateError::Malformed {
+                    encoding,
+                    reason: "it is taken of Loki's protobuf only",
+                });
+            }
             Encoding::Gzip => Engine::Flate(self.take_flate()?, Wrapper::Gzip(Gzip::default())),
             Encoding::Deflate => Engine::Flate(self.take_flate()?, Wrapper::Unknown),
             Encoding::Zstd => Engine::Zstd(self.take_zstd()?),

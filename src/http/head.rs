@@ -31,6 +31,24 @@ pub enum Framing {
     Length(u64),
     /// Until the chunk of size zero.
     Chunked,
+    /// Until the stream ends, after so many bytes if that was said. RFC 9113 section 8.1.
+    Stream(Option<u64>),
+    /// One message of gRPC, and with it the stream.
+    OnlyMessage,
+    /// One message of gRPC out of many.
+    OneMessage,
+}
+
+impl Framing {
+    /// The bytes of the body, if they were said before it.
+    pub fn length(self) -> Option<u64> {
+        match self {
+            Framing::None => Some(0),
+            Framing::Length(bytes) => Some(bytes),
+            Framing::Stream(bytes) => bytes,
+            Framing::Chunked | Framing::OnlyMessage | Framing::OneMessage => None,
+        }
+    }
 }
 
 /// A request head; borrows the receive buffer.

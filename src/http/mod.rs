@@ -16,6 +16,7 @@ pub mod encodings;
 
 pub mod date;
 pub mod reply;
+pub mod reply_parts;
 pub mod status;
 
 pub use body::{BodyDecoder, BodyError, Step};

@@ -145,6 +145,11 @@ impl Replier {
         replier
     }
 
+    /// Seconds a client is asked to wait before it comes again.
+    pub fn retry_after_s(&self) -> u32 {
+        self.retry_after_s
+    }
+
     /// Moves the Date header to `unix_s`. Cheap when the second has not changed.
     pub fn tick(&mut self, unix_s: u64) {
         if unix_s != self.unix_s {
@@ -225,6 +230,20 @@ impl Replier {
         finish(out, start, envelope);
     }
 
+    /// Appends a 204, which has no body and says nothing of one (RFC 9110 section 8.6).
+    pub fn no_content(&self, out: &mut Vec<u8>, envelope: Envelope) {
+        out.extend_from_slice(Status::NoContent.line().as_bytes());
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&self.date);
+        out.extend_from_slice(connection_field(envelope.persistence));
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// The second that replies carry, since 1970.
+    pub fn unix_s(&self) -> u64 {
+        self.unix_s
+    }
+
     fn sentence(
         &self,
         out: &mut Vec<u8>,
@@ -263,11 +282,7 @@ impl Replier {
         out.extend_from_slice(content_type.as_bytes());
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(&self.date);
-        match envelope.persistence {
-            Persistence::Keep => {}
-            Persistence::KeepHttp10 => out.extend_from_slice(b"\r\nConnection: keep-alive"),
-            Persistence::Close => out.extend_from_slice(b"\r\nConnection: close"),
-        }
+        out.extend_from_slice(connection_field(envelope.persistence));
         match (status, extra) {
             (_, Extra::Allow(methods)) => {
                 out.extend_from_slice(b"\r\nAllow: ");
@@ -305,6 +320,15 @@ impl Replier {
         self.header(&mut ok, Status::Ok, Envelope::KEEP, Extra::None);
         self.header(&mut accepted, Status::Accepted, Envelope::KEEP, Extra::None);
         (self.ok, self.accepted) = (ok, accepted);
+    }
+}
+
+/// The line end before a Connection field, and that field, if there is one.
+fn connection_field(persistence: Persistence) -> &'static [u8] {
+    match persistence {
+        Persistence::Keep => b"",
+        Persistence::KeepHttp10 => b"\r\nConnection: keep-alive",
+        Persistence::Close => b"\r\nConnection: close",
     }
 }
 
@@ -591,6 +615,22 @@ mod tests {
             }
         }
         assert_eq!(KEEP.closing(), Envelope::CLOSE);
+    }
+
+    #[test]
+    fn a_204_has_no_body_and_does_not_speak_of_one() {
+        let replier = Replier::new(784_111_777, 1);
+        for (persistence, field) in [
+            (Persistence::Keep, ""),
+            (Persistence::KeepHttp10, "Connection: keep-alive\r\n"),
+            (Persistence::Close, "Connection: close\r\n"),
+        ] {
+            let mut out = Vec::new();
+            replier.no_content(&mut out, Envelope { persistence, ..KEEP });
+            let expected =
+                format!("HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n{field}\r\n");
+            assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+        }
     }
 
     #[test]

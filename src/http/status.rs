@@ -8,6 +8,8 @@ pub enum Status {
     Ok = 200,
     /// Rows are in memory; the process may still lose them.
     Accepted = 202,
+    /// As 200, without a body.
+    NoContent = 204,
     /// The request or all of its rows are malformed.
     BadRequest = 400,
     /// No key, or none that is known.
@@ -59,9 +61,10 @@ impl Status {
     }
 
     /// Every status, in the order of the codes.
-    pub const ALL: [Status; 20] = [
+    pub const ALL: [Status; 21] = [
         Status::Ok,
         Status::Accepted,
+        Status::NoContent,
         Status::BadRequest,
         Status::Unauthorized,
         Status::Forbidden,
@@ -97,6 +100,7 @@ impl Status {
         match self {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
             Status::Accepted => "HTTP/1.1 202 Accepted\r\n",
+            Status::NoContent => "HTTP/1.1 204 No Content\r\n",
             Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
             Status::Unauthorized => "HTTP/1.1 401 Unauthorized\r\n",
             Status::Forbidden => "HTTP/1.1 403 Forbidden\r\n",

@@ -15,6 +15,8 @@ pub(super) struct Answer {
     accepted: u64,
     rejected: u64,
     level: AckLevel,
+    /// Milliseconds from the request to its reply.
+    took_ms: u64,
     /// Of rows that were refused later, and of a body that was not taken to its end.
     remarks: Vec<(u64, String)>,
 }
@@ -55,12 +57,27 @@ impl Intake {
             accepted,
             rejected,
             level,
+            took_ms: 0,
             remarks,
         })
     }
 }
 
 impl Answer {
+    /// The same, given so many milliseconds after the request.
+    pub(super) fn after(self, took_ms: u64) -> Answer {
+        Answer { took_ms, ..self }
+    }
+
+    pub(super) fn took_ms(&self) -> u64 {
+        self.took_ms
+    }
+
+    /// The ack level that was reached.
+    pub(super) fn level(&self) -> AckLevel {
+        self.level
+    }
+
     pub(super) fn reply(&self) -> IngestReply<'static> {
         IngestReply {
             status: self.status,

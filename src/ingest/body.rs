@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::access::Refusal;
 use crate::ack::{AckId, AckLevel};
 use crate::batch::RowInput;
 use crate::http::body::{BodyDecoder, BodyError};
@@ -19,10 +20,11 @@ use crate::mapping::Reading;
 use crate::runtime;
 use crate::wal::log::LogError;
 
-use super::Core;
 use super::connection::Session;
+use super::link::Link;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
+use super::{Core, TableError};
 
 /// What became of a body.
 pub(super) struct Intake {
@@ -53,6 +55,10 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
+    /// The key does not reach the table that its rows are routed to.
+    Access(Refusal),
+    /// The table that its rows are routed to cannot take any.
+    Table(TableError),
     /// The log did not take sealed blocks in time; why, when it said so.
     Log(Option<LogError>),
     /// No memory for a longer row could be lent.
@@ -66,6 +72,8 @@ impl Failure {
         match self {
             Failure::Body(error) => error.status(),
             Failure::Json(_) | Failure::Message(_) => Status::BadRequest,
+            Failure::Access(refusal) => refusal.status(),
+            Failure::Table(error) => error.status(),
             Failure::Log(_) | Failure::NoBuffer => Status::ServiceUnavailable,
             Failure::TooSlow => Status::RequestTimeout,
         }
@@ -78,6 +86,8 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
+            Failure::Access(refusal) => refusal.fmt(f),
+            Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),
             Failure::Log(None) => f.write_str(BUSY),
             Failure::NoBuffer => {
@@ -108,6 +118,8 @@ pub(super) struct Terms {
 pub(super) enum Source {
     /// The receive buffer itself: plain bytes, their number known.
     Direct { left: u64 },
+    /// The receive buffer itself: plain bytes, to the end of a stream.
+    Open { received: u64, ended: bool },
     /// What the decoder makes of the receive buffer: chunked or compressed.
     Decoded {
         decoder: BodyDecoder,
@@ -125,7 +137,20 @@ impl Source {
                 let available = usize::try_from(*left).unwrap_or(usize::MAX).min(unread.len());
                 (&unread[..available], available as u64 == *left)
             }
+            Source::Open { ended, .. } => (buffer.unread(), *ended),
             Source::Decoded { content, done, .. } => (content.unread(), *done),
+        }
+    }
+
+    /// Nothing comes any more. False where that is no way for a body to end.
+    fn end(&mut self) -> bool {
+        match self {
+            Source::Direct { .. } => false,
+            Source::Open { ended, .. } => {
+                *ended = true;
+                true
+            }
+            Source::Decoded { decoder, .. } => decoder.end_stream(),
         }
     }
 
@@ -135,6 +160,7 @@ impl Source {
                 buffer.consume(bytes);
                 *left -= bytes as u64;
             }
+            Source::Open { .. } => buffer.consume(bytes),
             Source::Decoded { content, .. } => content.consume(bytes),
         }
     }
@@ -229,9 +255,24 @@ impl Session<'_> {
 
     pub(super) fn source(&mut self, framing: Framing, encoding: Encoding) -> Result<Source, Failure> {
         let limits = &self.core.limits;
+        let too_long = Failure::Body(BodyError::TooLong {
+            bytes_max: limits.body_bytes_max,
+        });
+        if framing
+            .length()
+            .is_some_and(|bytes| bytes > limits.body_bytes_max)
+        {
+            return Err(too_long);
+        }
         let left = match (framing, encoding) {
             (Framing::None, Encoding::Identity) => 0,
             (Framing::Length(left), Encoding::Identity) => left,
+            (Framing::Stream(_), Encoding::Identity) => {
+                return Ok(Source::Open {
+                    received: 0,
+                    ended: false,
+                });
+            }
             _ => {
                 let decoder = BodyDecoder::new(framing, encoding, limits, &self.core.decoders)
                     .map_err(Failure::Body)?;
@@ -243,11 +284,6 @@ impl Session<'_> {
                 });
             }
         };
-        if left > limits.body_bytes_max {
-            return Err(Failure::Body(BodyError::TooLong {
-                bytes_max: limits.body_bytes_max,
-            }));
-        }
         Ok(Source::Direct { left })
     }
 
@@ -300,14 +336,33 @@ impl Session<'_> {
                 return Ok(Err(no_room(cannot)));
             }
             match self.connection.read(self.buffer.spare()).await {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) if !source.end() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => match source {
+                    Source::Decoded { .. } => {}
+                    _ => return Ok(Ok(())),
+                },
                 Ok(received) => {
                     self.buffer.filled(received);
                     self.progressed(received as u64);
                     if self.buffer.spare().is_empty() {
                         core.enlarge(&mut self.buffer);
                     }
-                    if let Source::Direct { .. } = source {
+                    // Known with its last bytes, so that a body that is cut off is not taken up to there.
+                    if self.connection.is_at_end() {
+                        source.end();
+                    }
+                    if let Source::Open { received: all, .. } = source {
+                        *all += received as u64;
+                        if *all > core.limits.body_bytes_max {
+                            return Ok(Err(Failure::Body(BodyError::TooLong {
+                                bytes_max: core.limits.body_bytes_max,
+                            })));
+                        }
+                    }
+                    if !matches!(source, Source::Decoded { .. }) {
+                        if let Some(bill) = &self.bill {
+                            bill.bytes_came(received as u64, core);
+                        }
                         self.core.metrics.bytes_wire.add(received as u64);
                         self.core.metrics.bytes_decoded.add(received as u64);
                         return Ok(Ok(()));
@@ -319,33 +374,9 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    /// [`Core::wait_for_room`], after which the body comes on.
     pub(super) async fn wait_for_room(&mut self, table: &Rc<Table>) -> bool {
-        let core = self.core;
-        self.connection
-            .watch()
-            .set_deadline(core.clock.now_ms() + core.limits.ack_deadline_ms);
-        let freed = loop {
-            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
-            if core.has_room() {
-                core.seal_full(table);
-                break true;
-            }
-            let mut notified = pin!(core.freed.notified());
-            let waited = poll_fn(|cx| {
-                if notified.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
-                if self.connection.poll_deadline(cx) {
-                    Poll::Ready(false)
-                } else {
-                    Poll::Pending
-                }
-            });
-            if !waited.await {
-                break false;
-            }
-        };
+        let freed = self.core.wait_for_room(&self.connection, table).await;
         self.expect_progress();
         freed
     }
@@ -380,6 +411,34 @@ impl Core {
         }
     }
 
+    /// Waits until the batch a push was blocked on can be sealed; false when that took too long.
+    pub(super) async fn wait_for_room(&self, connection: &Link, table: &Rc<Table>) -> bool {
+        connection
+            .watch()
+            .set_deadline(self.clock.now_ms() + self.limits.ack_deadline_ms);
+        loop {
+            // A batch that is not full may be what is in the way: all of them are open, and a row needs another.
+            if self.has_room() {
+                self.seal_full(table);
+                return true;
+            }
+            let mut notified = pin!(self.freed.notified());
+            let waited = poll_fn(|cx| {
+                if notified.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if connection.poll_deadline(cx) {
+                    Poll::Ready(false)
+                } else {
+                    Poll::Pending
+                }
+            });
+            if !waited.await {
+                return false;
+            }
+        }
+    }
+
     /// Pushes rows of `input` from `at` on into the table's batches, sealing those that are full, until all are in, one cannot be
     /// sealed, or others should have a turn.
     pub(super) fn push(
@@ -403,7 +462,7 @@ impl Core {
     pub(super) fn push_whole(
         &self,
         table: &Rc<Table>,
-        text: RowsText<'_>,
+        input: &impl RowInput,
         first_row: u64,
         errors: &mut RowErrors,
         terms: Terms,
@@ -412,7 +471,7 @@ impl Core {
             self.seal_now(table, batch);
             true
         };
-        self.push_with(table, &text, 0, first_row, errors, terms, true, seal)
+        self.push_with(table, input, 0, first_row, errors, terms, true, seal)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what its two callers share")]
@@ -467,7 +526,7 @@ impl Core {
                 end.blocked = true;
                 break;
             }
-            if I::PASS_BY_PASS {
+            if I::PASS_BY_PASS && !commits {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection: requests in, rows to their table, replies out in order.
+//! Requests in, rows to their table, replies out in order: a connection of HTTP/1.1, or one stream of HTTP/2.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -18,14 +18,19 @@ use crate::http::status::Status;
 use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
 use crate::mapping::Reading;
-use crate::routing::{RequestFacts, RowFacts, split_checked};
+use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Intake, Terms};
-use super::dialect::{self, BodyForm, Dialect, Found, OWN};
+use super::call::Call;
+use super::dialect::{self, BodyForm, Dialect, Fixed, Found, MessageForm, OWN};
+use super::http2;
 use super::keyed::KeyedRequest;
+use super::link::Link;
+use super::message::Routes;
 use super::port::Port;
+use super::rows_call::CallRows;
 use super::sender::{self, Bill};
 use super::table::Table;
 use super::{Core, TableError, is_disconnect};
@@ -39,22 +44,22 @@ const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// After the last reply the rest of what the client sends is read for so long, because closing a socket with
 /// unread bytes makes the kernel reset it and the client lose the reply (RFC 9112 section 9.6).
-const LINGER_MS: u64 = 1_000;
+pub(super) const LINGER_MS: u64 = 1_000;
 
 /// What lingering reads at most.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// State of one connection.
+/// State of one connection, or of one stream.
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
-    port: Rc<Port>,
+    pub(super) port: Rc<Port>,
     /// Address of whoever sends here; `None` when a proxy does not tell.
-    from: Option<IpAddr>,
+    pub(super) from: Option<IpAddr>,
     /// Of the request whose body is being received, when it came under a key.
     pub(super) bill: Option<Bill>,
-    pub(super) connection: Connection,
+    pub(super) connection: Link,
     pub(super) buffer: ReceiveBuffer,
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     /// Replies that are not in `out` yet, oldest first: the first one waits for its ack level.
     replies: VecDeque<Reply>,
     uri: Box<uri::Scratch>,
@@ -62,6 +67,8 @@ pub(super) struct Session<'c> {
     progress_bytes: u64,
     /// When the first byte of an incomplete head was seen.
     head_since_ms: Option<u64>,
+    /// No byte was taken yet: the connection may be one of HTTP/2.
+    is_new: bool,
 }
 
 /// A request whose rows are taken.
@@ -73,17 +80,21 @@ struct Reply {
     envelope: Envelope,
     started_ns: u64,
     due_ms: u64,
+    /// What it is told then: that we are late, or that the time it gave is over.
+    late: Status,
     /// Its idempotency key waits for this reply.
     keyed: Option<KeyedRequest>,
 }
 
 /// What a request asks for, once its head is understood and no longer needed.
 pub(super) struct Plan {
-    dialect: &'static dyn Dialect,
+    pub(super) dialect: &'static dyn Dialect,
     action: Action,
     pub(super) framing: Framing,
     pub(super) encoding: Encoding,
     expect_continue: bool,
+    /// When the client waits no more.
+    pub(super) timeout_at_ms: Option<u64>,
     envelope: Envelope,
     idempotency_key: Option<Box<[u8]>>,
 }
@@ -92,8 +103,15 @@ enum Action {
     Ingest {
         table: Rc<Table>,
         level: AckLevel,
+        /// The routes its rows may take; none when it names its table.
+        candidates: Option<Candidates>,
         key: Option<Rc<Key>>,
     },
+    /// Messages of rows for as long as the call lasts.
+    Rows(CallRows),
+    Call(Call),
+    /// It asks for what does not depend on rows.
+    Tell(Fixed),
     Refuse {
         status: Status,
         sentence: Sentence,
@@ -133,48 +151,55 @@ enum Woken {
 
 /// Whether the connection can carry another request.
 #[derive(PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Request,
     /// Everything was received; close.
     Close,
     /// The client may still be sending; let it see the reply first.
     Linger,
+    /// It speaks HTTP/2: what was received is for another.
+    Http2,
 }
 
 /// Serves requests until either side ends the connection.
 pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
-    let mut session = Session::new(core, port, connection);
+    let mut session = Session::new(core, Rc::clone(&port), Link::Connection(connection));
     session.from = from;
-    match session.run().await {
-        Ok(Next::Linger) => linger(core, &mut session.connection).await,
+    let ended = session.run().await;
+    session.close();
+    let Session {
+        connection: Link::Connection(mut connection),
+        buffer,
+        ..
+    } = session
+    else {
+        unreachable!("a connection stays one");
+    };
+    match ended {
+        Ok(Next::Http2) => http2::serve(core, port, from, connection, buffer).await,
+        Ok(Next::Linger) => linger(core, &mut connection).await,
         // A TLS client takes an end that is not announced for a cut.
-        Ok(_) if session.connection.is_tls() => session.connection.close_write().await,
+        Ok(_) if connection.is_tls() => connection.close_write().await,
         Ok(_) => {}
         Err(error) if is_disconnect(&error) || error.kind() == io::ErrorKind::TimedOut => {
             tracing::debug!(core = core.index, %error, "connection ended");
         }
         Err(error) => tracing::info!(core = core.index, %error, "connection failed"),
     }
-    for reply in session.replies.drain(..) {
-        if let Some(waiter) = reply.waiter {
-            core.acks.close(waiter);
-        }
-        if let Some(keyed) = reply.keyed {
-            core.key_answered(keyed, None);
-        }
-    }
 }
 
 /// Answers one connection more than the core may hold, and ends it.
 pub(super) async fn refuse(core: Rc<Core>, port: Rc<Port>, connection: Connection) {
-    let mut session = Session::new(&core, port, connection);
+    let mut session = Session::new(&core, port, Link::Connection(connection));
     session.error(
         Envelope::CLOSE,
         Status::ServiceUnavailable,
         "this core holds as many connections as it may; try again later",
     );
-    if session.flush().await.is_ok() {
-        linger(&core, &mut session.connection).await;
+    if session.flush().await.is_ok()
+        && let Link::Connection(connection) = &mut session.connection
+    {
+        linger(&core, connection).await;
     }
 }
 
@@ -193,7 +218,7 @@ pub(super) async fn linger(core: &Core, connection: &mut Connection) {
 }
 
 impl<'c> Session<'c> {
-    fn new(core: &'c Rc<Core>, port: Rc<Port>, connection: Connection) -> Self {
+    pub(super) fn new(core: &'c Rc<Core>, port: Rc<Port>, connection: Link) -> Self {
         Session {
             core,
             port,
@@ -206,12 +231,28 @@ impl<'c> Session<'c> {
             uri: Box::default(),
             progress_bytes: 0,
             head_since_ms: None,
+            is_new: true,
+        }
+    }
+
+    /// Nobody waits for a reply any more.
+    pub(super) fn close(&mut self) {
+        for reply in self.replies.drain(..) {
+            if let Some(waiter) = reply.waiter {
+                self.core.acks.close(waiter);
+            }
+            if let Some(keyed) = reply.keyed {
+                self.core.key_answered(keyed, None);
+            }
         }
     }
 
     async fn run(&mut self) -> io::Result<Next> {
         loop {
             self.reply_settled();
+            if self.is_new && http2::is_spoken(self.buffer.unread()) == Some(true) {
+                return Ok(Next::Http2);
+            }
             let parsed = if self.replies.len() < self.core.limits.pipeline_max {
                 self.head()
             } else {
@@ -270,8 +311,14 @@ impl<'c> Session<'c> {
     }
 
     /// Parses the next head in the buffer and decides what to do with the request.
-    fn head(&mut self) -> Result<Option<Plan>, crate::http::head::HeadError> {
+    pub(super) fn head(&mut self) -> Result<Option<Plan>, crate::http::head::HeadError> {
         let core = self.core;
+        if self.is_new && http2::is_spoken(self.buffer.unread()).is_none() {
+            if !self.buffer.unread().is_empty() && self.head_since_ms.is_none() {
+                self.head_since_ms = Some(core.coarse_ms.get());
+            }
+            return Ok(None);
+        }
         match parse_head(self.buffer.unread(), &core.limits)? {
             Parse::Partial => {
                 if !self.buffer.unread().is_empty() && self.head_since_ms.is_none() {
@@ -284,27 +331,52 @@ impl<'c> Session<'c> {
                 if core.draining.get() {
                     envelope = envelope.closing();
                 }
-                let (dialect, action) = route(core, &self.port, self.from, &head, &mut self.uri);
+                let call = match &self.connection {
+                    Link::Connection(_) => None,
+                    Link::Stream(_) => dialect::grpc::find(&head),
+                };
+                let (found, framing, encoding, timeout_ms) = match (call, &self.connection) {
+                    (Some(call), _) => (call.found, Framing::OnlyMessage, call.encoding, call.timeout_ms),
+                    (None, Link::Stream(stream)) if !stream.is_at_end() => {
+                        let length = head.framing.length().filter(|_| head.framing != Framing::None);
+                        (dialect::find(&head), Framing::Stream(length), head.encoding, None)
+                    }
+                    (None, _) => (dialect::find(&head), head.framing, head.encoding, None),
+                };
+                let (dialect, action) = route(core, &self.port, self.from, &head, found, &mut self.uri);
                 let plan = Plan {
                     dialect,
                     action,
-                    framing: head.framing,
-                    encoding: head.encoding,
+                    framing,
+                    encoding,
                     expect_continue: head.expect_continue,
+                    timeout_at_ms: timeout_ms.map(|timeout_ms| core.clock.now_ms() + timeout_ms),
                     envelope,
                     idempotency_key: head.idempotency_key.map(Box::from),
                 };
                 self.buffer.consume(bytes);
+                self.is_new = false;
                 Ok(Some(plan))
             }
         }
     }
 
     /// Takes a request: its rows into their table, its reply into the queue.
-    async fn request(&mut self, plan: Plan) -> io::Result<Next> {
+    pub(super) async fn request(&mut self, plan: Plan) -> io::Result<Next> {
         let core = self.core;
-        let (table, level, key) = match &plan.action {
-            Action::Ingest { table, level, key } => (Rc::clone(table), *level, key),
+        let (table, level, candidates, key) = match &plan.action {
+            Action::Ingest {
+                table,
+                level,
+                candidates,
+                key,
+            } => (Rc::clone(table), *level, *candidates, key),
+            Action::Call(call) => return self.call(*call, &plan).await,
+            Action::Rows(rows) => {
+                self.take_calls_rows(&plan, rows).await?;
+                return Ok(Next::Close);
+            }
+            Action::Tell(fixed) => return self.tell(&plan, fixed).await,
             Action::Refuse { status, sentence } => return self.refuse(&plan, *status, sentence).await,
             Action::MethodNotAllowed => {
                 self.settle_all().await?;
@@ -347,7 +419,7 @@ impl<'c> Session<'c> {
         }
         let ticket = match &plan.idempotency_key {
             None => None,
-            Some(key) => match core.begin_key(key, &table) {
+            Some(idempotency_key) => match core.begin_key(idempotency_key, &table, key.as_deref()) {
                 Begin::New(ticket) => Some(ticket),
                 Begin::Done(reply) => return self.replay(&plan, &reply).await,
                 Begin::InFlight => {
@@ -393,7 +465,12 @@ impl<'c> Session<'c> {
                         let taken = match plan.dialect.body() {
                             BodyForm::Rows => self.take_body(&table, framing, encoding, terms).await,
                             BodyForm::Message(form) => {
-                                self.take_message(form, &table, framing, encoding, terms).await
+                                let routes = Routes {
+                                    candidates,
+                                    key: key.as_deref(),
+                                };
+                                self.take_message(form, &table, routes, framing, encoding, terms)
+                                    .await
                             }
                         };
                         taken.map(|intake| (intake, None))
@@ -422,6 +499,7 @@ impl<'c> Session<'c> {
             plan.envelope
         };
         let due_ms = core.coarse_ms.get() + core.limits.ack_deadline_ms;
+        let timeout_at_ms = plan.timeout_at_ms.unwrap_or(u64::MAX);
         self.buffer.shrink();
         self.replies.push_back(Reply {
             dialect: plan.dialect,
@@ -430,7 +508,11 @@ impl<'c> Session<'c> {
             waiter,
             envelope,
             started_ns,
-            due_ms,
+            due_ms: due_ms.min(timeout_at_ms),
+            late: match due_ms < timeout_at_ms {
+                true => Status::ServiceUnavailable,
+                false => Status::RequestTimeout,
+            },
             keyed,
         });
         Ok(match envelope.persistence {
@@ -438,6 +520,20 @@ impl<'c> Session<'c> {
             Persistence::Close => Next::Close,
             _ => Next::Request,
         })
+    }
+
+    /// Answers what does not depend on rows.
+    async fn tell(&mut self, plan: &Plan, fixed: &Fixed) -> io::Result<Next> {
+        self.settle_all().await?;
+        self.core.replier.borrow().message(
+            &mut self.out,
+            plan.refusal_envelope(),
+            fixed.status,
+            fixed.content_type,
+            |out| out.extend_from_slice(fixed.body.as_bytes()),
+        );
+        self.core.metrics.request(fixed.status.code());
+        self.discard(plan).await
     }
 
     /// Gives the answer a request with the same key had.
@@ -581,7 +677,7 @@ impl<'c> Session<'c> {
     }
 
     /// Waits until every queued reply is settled or overdue, and writes them.
-    async fn settle_all(&mut self) -> io::Result<()> {
+    pub(super) async fn settle_all(&mut self) -> io::Result<()> {
         let core = self.core;
         loop {
             self.reply_settled();
@@ -619,8 +715,9 @@ impl<'c> Session<'c> {
             }
             return self.answer_late(&reply);
         };
+        let took_ms = (core.clock.now_ns() - reply.started_ns) / 1_000_000;
         let answer = match reply.intake.answer(reply.level, refused) {
-            Ok(answer) => answer,
+            Ok(answer) => answer.after(took_ms),
             Err((status, sentence)) => {
                 let is_empty = reply.intake.failure.is_none();
                 let answered = is_empty.then(|| {
@@ -636,7 +733,7 @@ impl<'c> Session<'c> {
             }
         };
         if let Some(keyed) = reply.keyed {
-            core.key_answered(keyed, Some(answer.stored(&reply.intake)));
+            core.key_answered(keyed, Some(reply.dialect.stored(&answer, &reply.intake)));
         }
         let status = reply.dialect.answer(
             &core.replier.borrow(),
@@ -669,16 +766,11 @@ impl<'c> Session<'c> {
             }
             (_, Some(error)) => format!("{error}; the rows are held in memory and may still be inserted"),
         };
-        self.error_in(
-            reply.dialect,
-            reply.envelope,
-            Status::ServiceUnavailable,
-            &sentence,
-        );
+        self.error_in(reply.dialect, reply.envelope, reply.late, &sentence);
     }
 
     /// Answers a request of which too little is known to say it otherwise.
-    fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
+    pub(super) fn error(&mut self, envelope: Envelope, status: Status, sentence: impl std::fmt::Display) {
         self.error_in(OWN, envelope, status, &sentence);
     }
 
@@ -694,7 +786,7 @@ impl<'c> Session<'c> {
         self.core.metrics.request(status.code());
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -740,6 +832,8 @@ impl Plan {
                 Framing::None => true,
                 Framing::Length(bytes) => bytes <= DISCARD_BYTES_MAX,
                 Framing::Chunked => false,
+                // A stream that ends with its reply is ended for the client too.
+                Framing::Stream(_) | Framing::OnlyMessage | Framing::OneMessage => false,
             }
     }
 }
@@ -750,20 +844,28 @@ fn route(
     port: &Port,
     from: Option<IpAddr>,
     head: &Head<'_>,
+    found: Found,
     scratch: &mut uri::Scratch,
 ) -> (&'static dyn Dialect, Action) {
     let refuse = |status, sentence| Action::Refuse { status, sentence };
     let refuse_sender = |refusal: Refusal| refuse(refusal.status(), Sentence::Access(refusal));
-    let found = dialect::find(head);
+    let is_call = matches!(found, Found::Call(..));
     let key = match sender::admit(core, port, from, head) {
         Ok(key) => key,
         Err(refusal) => return (found.dialect(), refuse_sender(refusal)),
     };
     let (dialect, accept) = match found {
+        Found::Refused(dialect, status, sentence) => {
+            return (dialect, refuse(status, Sentence::Fixed(sentence)));
+        }
+        Found::Call(dialect, _) if head.method != "POST" => return (dialect, Action::MethodNotAllowed),
+        Found::Call(dialect, Call::Rows) => (dialect, None),
+        Found::Call(dialect, call) => return (dialect, Action::Call(call)),
         Found::Rows(dialect) => (dialect, None),
         Found::WrongMediaType(dialect, accept) => (dialect, Some(accept)),
+        Found::Fixed(dialect, fixed) => return (dialect, Action::Tell(fixed)),
         Found::Nothing => {
-            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs";
+            let sentence = "nothing is here; post rows to /ingest or /ingest/{table}, OTLP to /v1/logs, Loki's to /loki/api/v1/push";
             return (OWN, refuse(Status::NotFound, Sentence::Fixed(sentence)));
         }
     };
@@ -774,8 +876,15 @@ fn route(
     if head.method != "POST" {
         return (dialect, Action::MethodNotAllowed);
     }
+    if head.encoding == Encoding::Snappy && dialect.body() != BodyForm::Message(MessageForm::LokiProtobuf) {
+        let sentence = "Content-Encoding: snappy is taken of Loki's protobuf only";
+        return (
+            dialect,
+            refuse(Status::UnsupportedMediaType, Sentence::Fixed(sentence)),
+        );
+    }
     if head.idempotency_key.is_some() && !dialect.takes_idempotency_key() {
-        let sentence = "an Idempotency-Key is kept for rows of /ingest only; send this without one";
+        let sentence = "an Idempotency-Key is kept for /ingest and /api/logs only; send this without one";
         return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
     }
     let written = uri::query_parameter(head.query, "ack")
@@ -789,45 +898,59 @@ fn route(
             return (dialect, refuse(Status::BadRequest, Sentence::Fixed(sentence)));
         }
     };
-    let (database, table) = core.table_of(port, key.as_deref(), head, named);
+    let (database, table, candidates) = core.table_of(port, key.as_deref(), head, named);
     if let Some(key) = &key {
-        let default = core.catalog.default_table();
         // Before it is looked for: whether a table exists is told to those who reach it.
-        let reached = key.reach(
-            database.unwrap_or(&default.database),
-            table.unwrap_or(&default.table),
-            &default.database,
-        );
-        if let Err(refusal) = reached {
+        if let Err(refusal) = core.reach(key, database, table) {
             return (dialect, refuse_sender(refusal));
         }
     }
     let action = match (core.table(database, table), accept) {
-        (Err(error), _) => refuse(
-            match error {
-                TableError::NotServed => Status::NotFound,
-                TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
-            },
-            Sentence::Table(error),
-        ),
+        (Err(error), _) => refuse(error.status(), Sentence::Table(error)),
         (Ok(_), Some(accept)) => Action::WrongMediaType(accept),
-        (Ok(table), None) => Action::Ingest { table, level, key },
+        (Ok(table), None) if is_call => Action::Rows(CallRows {
+            table,
+            level,
+            candidates,
+            key,
+        }),
+        (Ok(table), None) => Action::Ingest {
+            table,
+            level,
+            candidates,
+            key,
+        },
     };
     (dialect, action)
 }
 
 impl Core {
+    /// Whether rows under `key` may go to a table; missing parts of its name are the default table's.
+    pub(super) fn reach(
+        &self,
+        key: &Key,
+        database: Option<&str>,
+        table: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let default = self.catalog.default_table();
+        key.reach(
+            database.unwrap_or(&default.database),
+            table.unwrap_or(&default.table),
+            &default.database,
+        )
+    }
+
     /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
-    /// default one.
+    /// default one. With them the routes that its rows may take.
     fn table_of<'a>(
         &'a self,
         port: &'a Port,
         key: Option<&'a Key>,
         head: &Head<'_>,
         named: uri::IngestPath<'a>,
-    ) -> (Option<&'a str>, Option<&'a str>) {
+    ) -> (Option<&'a str>, Option<&'a str>, Option<Candidates>) {
         if named != uri::IngestPath::DEFAULT {
-            return (named.database, named.table);
+            return (named.database, named.table, None);
         }
         let candidates = self.router.candidates(&RequestFacts {
             listener: &port.name,
@@ -837,10 +960,10 @@ impl Core {
         let configured = self.router.table(candidates, RowFacts::default());
         let of_key = key.and_then(|key| key.table.as_deref());
         match configured.or(of_key).or(port.table.as_deref()) {
-            None => (None, None),
+            None => (None, None, Some(candidates)),
             Some(name) => {
                 let (database, table) = split_checked(name);
-                (database, Some(table))
+                (database, Some(table), Some(candidates))
             }
         }
     }

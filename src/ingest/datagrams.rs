@@ -34,7 +34,7 @@ pub(super) async fn receive(core: &Rc<Core>, port: &Port, socket: DatagramSocket
         }
         while let Some(table) = core.table_of_port(port, None).await {
             // Before they are read: here they would be neither in the log nor in the kernel.
-            core.wait_for_room(&table).await;
+            core.wait_for_log(&table).await;
             let filled = fill(core, port, &socket, &mut buffer, &mut spans);
             if let Err(error) = &filled {
                 tracing::debug!(core = core.index, %error, "a datagram was not received");

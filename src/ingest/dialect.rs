@@ -3,17 +3,27 @@
 //! A dialect is one file: its paths, the form of its bodies, where it names a table, its replies. All else is the same for
 //! all of them.
 
+pub(super) mod grpc;
+mod logentry;
+mod logger;
+mod logtide;
+mod loki;
 mod otlp;
 mod own;
+
+use std::borrow::Cow;
+use std::io;
 
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
 use crate::http::uri::{self, IngestPath, UriError};
+use crate::idempotency::StoredReply;
 use crate::mapping::Vocabulary;
 
 use super::answer::Answer;
 use super::body::Intake;
+use super::call::Call;
 
 /// A protocol in front of the rows.
 pub(super) trait Dialect: Sync {
@@ -30,11 +40,18 @@ pub(super) trait Dialect: Sync {
         false
     }
 
+    /// The reply to a request whose rows were taken, as duplicates of it get it.
+    fn stored(&self, answer: &Answer, intake: &Intake) -> StoredReply {
+        answer.stored(intake)
+    }
+
     /// The table the request names, if it does.
     ///
     /// # Errors
     /// What it names cannot be a table.
-    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError>;
+    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError> {
+        table_by_query_or_header(head, scratch)
+    }
 
     /// Appends the reply to a request whose rows were taken; its status.
     fn answer(
@@ -76,6 +93,27 @@ pub(super) enum BodyForm {
 pub(super) enum MessageForm {
     OtlpProtobuf,
     OtlpJson,
+    /// A block of Snappy.
+    LokiProtobuf,
+    LokiJson,
+    LogEntry,
+    LogEntryBatch,
+    LogEntryJson,
+    /// Of a call.
+    IngestLogs,
+    /// Of a call.
+    SendLog,
+    Logger,
+    LogTide,
+    /// One object, or one a line.
+    LogTideSingle,
+}
+
+/// A reply that needs no rows.
+pub(super) struct Fixed {
+    pub status: Status,
+    pub content_type: &'static str,
+    pub body: Cow<'static, str>,
 }
 
 /// What a request's head asks for.
@@ -84,6 +122,12 @@ pub(super) enum Found {
     Rows(&'static dyn Dialect),
     /// Its body is of a media type that the path does not take; those it takes.
     WrongMediaType(&'static dyn Dialect, &'static str),
+    /// A call of gRPC that is more than rows; its refusals are those of the dialect.
+    Call(&'static dyn Dialect, Call),
+    /// It cannot be taken; why.
+    Refused(&'static dyn Dialect, Status, &'static str),
+    /// It asks for what does not depend on rows.
+    Fixed(&'static dyn Dialect, Fixed),
     /// Nothing is at its path.
     Nothing,
 }
@@ -92,7 +136,11 @@ impl Found {
     /// The dialect a refusal is put in.
     pub(super) fn dialect(&self) -> &'static dyn Dialect {
         match self {
-            Found::Rows(dialect) | Found::WrongMediaType(dialect, _) => *dialect,
+            Found::Rows(dialect)
+            | Found::WrongMediaType(dialect, _)
+            | Found::Call(dialect, _)
+            | Found::Refused(dialect, ..)
+            | Found::Fixed(dialect, _) => *dialect,
             Found::Nothing => OWN,
         }
     }
@@ -105,6 +153,10 @@ pub(super) static OWN: &dyn Dialect = &own::Own;
 pub(super) fn find(head: &Head<'_>) -> Found {
     own::find(head)
         .or_else(|| otlp::find(head))
+        .or_else(|| loki::find(head))
+        .or_else(|| logentry::find(head))
+        .or_else(|| logger::find(head))
+        .or_else(|| logtide::find(head))
         .unwrap_or(Found::Nothing)
 }
 
@@ -130,11 +182,21 @@ fn table_by_query_or_header<'a>(
     }
 }
 
-/// The first reasons why rows were rejected, as one text.
-fn reasons(answer: &Answer, intake: &Intake) -> String {
+/// The first reasons why rows were rejected, as one text; a row is called `noun`.
+fn reasons(answer: &Answer, intake: &Intake, noun: &str) -> String {
     let reasons: Vec<String> = answer
         .errors(intake)
-        .map(|(row, reason)| format!("record {row}: {reason}"))
+        .map(|(row, reason)| format!("{noun} {row}: {reason}"))
         .collect();
     reasons.join("; ")
+}
+
+/// Appends formatted text.
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    io::Write::write_fmt(out, text).expect("a Vec takes all");
+}
+
+/// Appends a text in JSON.
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a Vec takes all, and a text is JSON");
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use crate::access::Key as ApiKey;
 use crate::ack::AckLevel;
 use crate::http::body::BodyError;
 use crate::idempotency::{Begin, KeyFile, Keys, Record, StoredReply, Ticket};
@@ -18,6 +19,7 @@ use crate::offload::Worker;
 use super::Core;
 use super::body::{Failure, Intake, Terms};
 use super::connection::{Plan, Session};
+use super::dialect::{BodyForm, Dialect};
 use super::table::Table;
 
 /// What an ingest core needs for them. Shared by all cores.
@@ -143,11 +145,17 @@ impl KeyedRequests {
 }
 
 impl Core {
-    /// Asks what a key means for a request into `table`.
-    pub(super) fn begin_key(&self, key: &[u8], table: &Table) -> Begin {
+    /// Asks what a key means for a request into `table`, of whoever sends it: two senders who choose the same key know nothing of
+    /// each other.
+    pub(super) fn begin_key(&self, key: &[u8], table: &Table, sender: Option<&ApiKey>) -> Begin {
         let now_unix_ms = self.clock.unix_ns() / 1_000_000;
-        let store = &self.key_store;
-        store.keys.begin(key, &table.schema().name.plain(), now_unix_ms)
+        let mut scope = table.schema().name.plain();
+        if let Some(sender) = sender {
+            // No table has a name with it.
+            scope.push('\u{1f}');
+            scope.push_str(&sender.name);
+        }
+        self.key_store.keys.begin(key, &scope, now_unix_ms)
     }
 
     /// The commit with a request's rows is durable.
@@ -198,10 +206,47 @@ impl Core {
         text: &[u8],
         terms: Terms,
         level: AckLevel,
+        dialect: &'static dyn Dialect,
         ticket: Ticket,
     ) -> (Intake, Option<KeyedRequest>) {
         let mut intake = Intake::new(&self.limits);
         let none = intake.errors.counts();
+        match dialect.body() {
+            BodyForm::Rows => self.push_whole_rows(table, text, terms, &mut intake),
+            BodyForm::Message(form) => {
+                match self.push_whole_message(form, table, text, &mut intake.errors, terms) {
+                    Ok(pushed) => intake.accepted = pushed.accepted,
+                    Err(failure) => intake.failure = Some(failure),
+                }
+            }
+        }
+        intake
+            .errors
+            .each_since(&none, |reason, rows| self.metrics.reject(reason.label(), rows));
+        if intake.accepted == 0 {
+            // Nothing is in the log that a repetition could double: the key is free again.
+            return (intake, None);
+        }
+        let reached = level.max(AckLevel::Wal);
+        let answer = intake.answer(reached, 0);
+        let answer = answer.unwrap_or_else(|_| unreachable!("rows were accepted"));
+        let reply = dialect.stored(&answer, &intake);
+        let record = self.key_record(&ticket, &at_wal(&reply));
+        let request = self.keyed.open(Entry {
+            ticket,
+            reply: at_wal(&reply),
+            durable: false,
+            answered: level != AckLevel::Inserted,
+        });
+        let mut payload = Vec::new();
+        record.encode(&mut payload);
+        self.filling.borrow_mut().put_key(&payload, request);
+        self.wanted.notify();
+        self.seal_full(table);
+        (intake, (level == AckLevel::Inserted).then_some(request))
+    }
+
+    fn push_whole_rows(&self, table: &Rc<Table>, text: &[u8], terms: Terms, intake: &mut Intake) {
         let mut splitter = Splitter::new(&self.limits);
         let (mut at, mut row) = (0, 0);
         while intake.failure.is_none() {
@@ -211,7 +256,7 @@ impl Core {
                         bytes: &text[at + rows.start..at + rows.end],
                         form: rows.form,
                     };
-                    let pushed = self.push_whole(table, chunk, row, &mut intake.errors, terms);
+                    let pushed = self.push_whole(table, &chunk, row, &mut intake.errors, terms);
                     row += pushed.rows;
                     intake.accepted += pushed.accepted;
                     at += rows.consumed;
@@ -226,31 +271,6 @@ impl Core {
                 Split::Done => break,
             }
         }
-        intake
-            .errors
-            .each_since(&none, |reason, rows| self.metrics.reject(reason.label(), rows));
-        if intake.accepted == 0 {
-            // Nothing is in the log that a repetition could double: the key is free again.
-            return (intake, None);
-        }
-        let reached = level.max(AckLevel::Wal);
-        let answer = intake.answer(reached, 0);
-        let reply = answer
-            .unwrap_or_else(|_| unreachable!("rows were accepted"))
-            .stored(&intake);
-        let record = self.key_record(&ticket, &at_wal(&reply));
-        let request = self.keyed.open(Entry {
-            ticket,
-            reply: at_wal(&reply),
-            durable: false,
-            answered: level != AckLevel::Inserted,
-        });
-        let mut payload = Vec::new();
-        record.encode(&mut payload);
-        self.filling.borrow_mut().put_key(&payload, request);
-        self.wanted.notify();
-        self.seal_full(table);
-        (intake, (level == AckLevel::Inserted).then_some(request))
     }
 
     /// A row that never reaches the parser.
@@ -322,7 +342,7 @@ impl Session<'_> {
             return failed(Failure::Log(core.log_error.get()));
         }
         let (text, _) = source.text(&self.buffer);
-        let taken = core.push_keyed(table, text, terms, level, ticket);
+        let taken = core.push_keyed(table, text, terms, level, plan.dialect, ticket);
         let bytes = text.len();
         source.consume(&mut self.buffer, bytes);
         Ok(taken)

@@ -6,13 +6,17 @@
 mod answer;
 mod awaiting;
 mod body;
+mod call;
 mod connection;
 mod datagrams;
 mod dialect;
 mod handshake;
+pub(crate) mod http2;
 mod keyed;
+mod link;
 mod message;
 mod port;
+mod rows_call;
 mod sender;
 mod stream;
 mod table;
@@ -41,6 +45,7 @@ use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
 use crate::http::receive_buffer::BufferPool;
 use crate::http::reply::Replier;
+use crate::http::status::Status;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
@@ -178,11 +183,17 @@ struct Core {
     receivers: Cell<usize>,
     /// Of this machine, for those who ask who they speak to.
     hostname: String,
+    /// Of those, the ones that speak HTTP/2.
+    http2_connections: Cell<usize>,
+    /// Requests of HTTP/2 under way.
+    streams: Cell<usize>,
     /// Those of them that are TLS.
     tls_connections: Cell<usize>,
     draining: Cell<bool>,
     /// `draining` was set.
     drain_started: Notify,
+    /// Whether rows are taken may have changed.
+    health_changed: Notify,
 }
 
 /// Runs an ingest core until it has drained. Call inside the core's executor.
@@ -237,11 +248,14 @@ pub async fn run(config: IngestConfig, sockets: Vec<ListenSocket>) {
         decoders: DecoderPool::new(&limits),
         watches: RefCell::new(Vec::with_capacity(limits.connections_per_core)),
         connections: Cell::new(0),
+        http2_connections: Cell::new(0),
+        streams: Cell::new(0),
         tls_connections: Cell::new(0),
         receivers: Cell::new(0),
         hostname: hostname(),
         draining: Cell::new(false),
         drain_started: Notify::default(),
+        health_changed: Notify::default(),
     });
     for ((settings, certificates), socket) in listeners.iter().zip(certificates.iter()).zip(sockets) {
         let port = Rc::new(Port::new(settings, certificates.clone()));
@@ -458,6 +472,7 @@ impl Core {
         if generation == self.generation.replace(generation) {
             return;
         }
+        self.health_changed.notify();
         for table in self.tables.borrow().iter().filter(|table| !table.is_retired()) {
             let name = &table.schema().name;
             match self.catalog.lookup(Some(&name.database), Some(&name.table)) {
@@ -530,6 +545,7 @@ impl Core {
     async fn take_commit(self: &Rc<Self>, mut commit: Box<Commit>) {
         if self.log_error.replace(None).is_some() {
             tracing::info!(core = self.index, "the write-ahead log takes rows again");
+            self.health_changed.notify();
         }
         self.metrics.commits.add(1);
         self.recorder
@@ -562,6 +578,7 @@ impl Core {
     fn note_log_error(self: &Rc<Self>, error: LogError, commit: Box<Commit>) {
         if self.log_error.replace(Some(error)) != Some(error) {
             tracing::error!(core = self.index, %error, "no rows are taken until the write-ahead log can be written");
+            self.health_changed.notify();
         }
         self.metrics.commits_failed.add(1);
         let core = Rc::clone(self);
@@ -688,6 +705,7 @@ impl Core {
             .heartbeat_ms
             .set((self.clock.unix_ns() / 1_000_000) as u64);
         self.metrics.connections_open.set(self.connections.get() as u64);
+        self.metrics.streams_open.set(self.streams.get() as u64);
         self.metrics.has_room.set(u64::from(self.has_room()));
         self.metrics
             .log_error
@@ -708,6 +726,7 @@ impl Core {
     fn start_draining(&self) {
         self.draining.set(true);
         self.drain_started.notify();
+        self.health_changed.notify();
         // Connections between requests end now; the others after their reply.
         for watch in self.watches.borrow().iter().filter_map(Weak::upgrade) {
             watch.wake();
@@ -741,6 +760,13 @@ enum TableError {
 }
 
 impl TableError {
+    fn status(self) -> Status {
+        match self {
+            TableError::NotServed => Status::NotFound,
+            TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
+        }
+    }
+
     fn sentence(self) -> &'static str {
         match self {
             TableError::NotServed => {

@@ -100,11 +100,7 @@ impl Bill {
     /// # Errors
     /// [`Refusal::OverQuota`].
     pub(super) fn open(core: &Core, key: &Rc<Key>, framing: Framing) -> Result<Bill, Refusal> {
-        let length = match framing {
-            Framing::None => Some(0),
-            Framing::Length(bytes) => Some(bytes),
-            Framing::Chunked => None,
-        };
+        let length = framing.length();
         key.charge(length, core.clock.now_ns())?;
         let bill = Bill {
             key: Rc::clone(key),

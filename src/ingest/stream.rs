@@ -290,7 +290,7 @@ impl RowsOf {
         let mut at = 0;
         // What is taken while the log takes nothing would only be in memory.
         if core.log_error.get().is_some() {
-            core.wait_for_room(table).await;
+            core.wait_for_log(table).await;
         }
         while at < input.end() {
             let pushed = core.push(table, input, at, self.count, &mut self.errors, terms);
@@ -300,7 +300,7 @@ impl RowsOf {
                 bill.rows_accepted(pushed.accepted);
             }
             if pushed.blocked {
-                core.wait_for_room(table).await;
+                core.wait_for_log(table).await;
             }
             runtime::yield_if_needed().await;
         }
@@ -407,7 +407,7 @@ impl Core {
     }
 
     /// Waits until the log takes blocks and the batch a push was blocked on can be sealed, however long that takes.
-    pub(super) async fn wait_for_room(&self, table: &Rc<Table>) {
+    pub(super) async fn wait_for_log(&self, table: &Rc<Table>) {
         while !self.has_room() || self.log_error.get().is_some() {
             self.freed.notified().await;
         }

@@ -29,11 +29,13 @@ pub enum RejectReason {
     Protobuf,
     /// Not MessagePack, or not the message it should be.
     MessagePack,
+    /// Against a rule of its protocol: a field is missing, or out of its bounds.
+    Rule,
 }
 
 impl RejectReason {
     /// Every reason; `as usize` is its place here.
-    pub const ALL: [RejectReason; 11] = [
+    pub const ALL: [RejectReason; 12] = [
         RejectReason::Json,
         RejectReason::Utf8,
         RejectReason::NotObject,
@@ -45,6 +47,7 @@ impl RejectReason {
         RejectReason::Time,
         RejectReason::Protobuf,
         RejectReason::MessagePack,
+        RejectReason::Rule,
     ];
 
     /// Its name in metrics.
@@ -61,6 +64,7 @@ impl RejectReason {
             RejectReason::Time => "time",
             RejectReason::Protobuf => "protobuf",
             RejectReason::MessagePack => "messagepack",
+            RejectReason::Rule => "rule",
         }
     }
 }

@@ -17,6 +17,9 @@ impl Limits {
             connections_bytes: self.connections_per_core
                 * (self.receive_buffer_bytes + CONNECTION_STATE_BYTES),
             tls_sessions_bytes: self.tls_connections_per_core * TLS_SESSION_BYTES,
+            streams_bytes: self.http2_connections_per_core * (self.http2_window_bytes + HTTP2_STATE_BYTES)
+                + self.streams_per_core
+                    * (self.receive_buffer_bytes + self.head_bytes_max + CONNECTION_STATE_BYTES),
             body_buffers_bytes: self.body_buffers_bytes_per_core,
             parser_bytes: (chunk_bytes_max + self.message_bytes_max) * PARSER_BYTES_PER_BYTE,
             batches_bytes: self.tables_per_core * self.batches_per_table * self.batch_memory_bytes(),
@@ -45,6 +48,9 @@ impl Limits {
 /// Head, parser and reply state of one connection besides its receive buffer: three small buffers and the task.
 const CONNECTION_STATE_BYTES: usize = 4 * 1024;
 
+/// A connection of HTTP/2 besides what it has received: two tables of header fields of 4 KiB, a frame of 16 KiB in each direction.
+const HTTP2_STATE_BYTES: usize = 2 * 4 * 1024 + 2 * 16 * 1024;
+
 /// A piece of ciphertext (16 KiB), a handshake message being put together (64 KiB) or later a record with its plaintext, and
 /// the session's keys and state. A session that is idle holds a tenth of it.
 const TLS_SESSION_BYTES: usize = 96 * 1024;
@@ -72,6 +78,8 @@ pub struct Memory {
     pub connections_bytes: usize,
     /// `tls_connections_per_core` sessions.
     pub tls_sessions_bytes: usize,
+    /// Connections of HTTP/2 with what they have received, and their streams with theirs.
+    pub streams_bytes: usize,
     /// Body buffers, inflate windows and long lines.
     pub body_buffers_bytes: usize,
     /// The longest chunk with its index and tape, and the longest message in JSON with its own.
@@ -95,6 +103,7 @@ impl Memory {
     pub fn per_core_bytes(&self) -> usize {
         self.connections_bytes
             + self.tls_sessions_bytes
+            + self.streams_bytes
             + self.body_buffers_bytes
             + self.parser_bytes
             + self.batches_bytes
@@ -114,13 +123,14 @@ impl fmt::Display for Memory {
         let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
         write!(
             f,
-            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, TLS sessions {}, body buffers {}, parser {}, open batches {}, \
+            "at most {} MiB = {} ingest core(s) x {} MiB (connections {}, TLS sessions {}, HTTP/2 {}, body buffers {}, parser {}, open batches {}, \
              commits {}, acks {}, histograms {}) + writer {} MiB + idempotency keys {} MiB",
             mib(self.total_bytes()),
             self.ingest_cores,
             mib(self.per_core_bytes()),
             mib(self.connections_bytes),
             mib(self.tls_sessions_bytes),
+            mib(self.streams_bytes),
             mib(self.body_buffers_bytes),
             mib(self.parser_bytes),
             mib(self.batches_bytes),

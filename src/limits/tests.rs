@@ -119,6 +119,10 @@ fn rejects_pairs_that_contradict() {
 fn adds_up_the_memory_by_hand() {
     let limits = Limits {
         connections_per_core: 10,
+        http2_connections_per_core: 5,
+        http2_window_bytes: 100_000,
+        streams_per_core: 3,
+        head_bytes_max: 500,
         tls_connections_per_core: 2,
         receive_buffer_bytes: 1000,
         body_buffers_bytes_per_core: 5_000_000,
@@ -136,6 +140,11 @@ fn adds_up_the_memory_by_hand() {
     };
     let memory = limits.memory(3);
     assert_eq!(memory.connections_bytes, 10 * (1000 + 4096));
+    // Twice 4 KiB and twice 16 KiB a connection besides its window; buffer, head and state a stream.
+    assert_eq!(
+        memory.streams_bytes,
+        5 * (100_000 + 40_960) + 3 * (1000 + 500 + 4096)
+    );
     assert_eq!(memory.parser_bytes, (3000 + 4000) * 21);
     // 94,000 + twice (1,000 + 2,000) = 100,000 wire bytes a batch, doubled by growth.
     assert_eq!(memory.batches_bytes, 2 * 3 * 200_000);
@@ -150,8 +159,15 @@ fn adds_up_the_memory_by_hand() {
         4 * 1024 * 1024 + memory.histograms_bytes + 200_000
     );
     assert_eq!(memory.tls_sessions_bytes, 2 * 98_304);
-    let per_core =
-        50_960 + 196_608 + 5_000_000 + 147_000 + 1_200_000 + 2_201_100 + 896 + memory.histograms_bytes;
+    let per_core = 50_960
+        + 196_608
+        + 721_588
+        + 5_000_000
+        + 147_000
+        + 1_200_000
+        + 2_201_100
+        + 896
+        + memory.histograms_bytes;
     assert_eq!(memory.per_core_bytes(), per_core);
     assert_eq!(memory.total_bytes(), 3 * per_core + memory.writer_bytes + 70_000);
 }

@@ -104,6 +104,24 @@ impl Sources {
             None,
             self.per_core(|core| core.connections_open.get()),
         )?;
+        page.counter(
+            "streams_accepted",
+            "Requests of HTTP/2 taken.",
+            None,
+            self.per_core(|core| core.streams_accepted.get()),
+        )?;
+        page.counter(
+            "streams_refused",
+            "Requests of HTTP/2 refused unseen because the core served its most.",
+            None,
+            self.per_core(|core| core.streams_refused.get()),
+        )?;
+        page.gauge(
+            "streams_open",
+            "Requests of HTTP/2 under way.",
+            None,
+            self.per_core(|core| core.streams_open.get()),
+        )?;
         let requests = self.cores().flat_map(|(index, core)| {
             core.requests().map(move |(status, count)| {
                 // Statuses nobody expects share one label rather than disappear.

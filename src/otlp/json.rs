@@ -4,42 +4,27 @@
 //! names are passed over, of a name that comes twice the last one counts. Source: the OTLP specification 1.x, "JSON Protobuf Encoding";
 //! protobuf.dev, "ProtoJSON Format".
 
-use std::cell::Cell;
-use std::fmt;
-
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::rows::{Context, Places, Record, Records, Rows, Shared, find_member, put_text, room_bytes};
-use crate::batch::{
-    Place, Pushed, Room, RowInput, RowRefusal, RowStop, RowWriter, TableSink, double_node, integer_node,
-    text_of,
-};
+use super::rows::{Context, Encoding, LogRecords, Record, Shared};
+use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
-use crate::json::{Parser, RowErrors};
+use crate::message::tape::{
+    Elements, Members, NULL, bytes, double_node, find_member, integer_node, put_text,
+};
+use crate::message::{Message, Places, Room, WrongStructure};
 
-/// The message, or what is around its records, is not as it should be: the name of the part that is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WrongStructure(&'static str);
-
-impl fmt::Display for WrongStructure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "not an ExportLogsServiceRequest: {} is of the wrong type",
-            self.0
-        )
+fn wrong(part: &'static str) -> WrongStructure {
+    WrongStructure::Type {
+        message: "an ExportLogsServiceRequest",
+        part,
     }
 }
 
 /// A request of log records, its structure checked down to the records.
-#[derive(Debug)]
-pub struct JsonMessage<'b> {
-    records: usize,
-    /// The records behind so many of them: passes go on where the last one ended.
-    at: Cell<(usize, JsonRecords<'b>)>,
-}
+pub type JsonMessage<'b> = Message<'b, LogRecords<JsonRecords<'b>>>;
 
 impl<'b> JsonMessage<'b> {
     /// Takes the tape of a request.
@@ -47,135 +32,18 @@ impl<'b> JsonMessage<'b> {
     /// # Errors
     /// Something around the records is of the wrong type. What is wrong within a record costs that record alone.
     pub fn parse(nodes: &'b [Node<'b>]) -> Result<JsonMessage<'b>, WrongStructure> {
-        let start = JsonRecords::new(nodes)?;
-        let mut all = start;
-        let mut records = 0;
-        while all.step()?.is_some() {
+        let all = JsonRecords::new(nodes)?;
+        let (mut rest, mut records) = (all, 0);
+        while rest.step()?.is_some() {
             records += 1;
         }
-        Ok(JsonMessage {
-            records,
-            at: Cell::new((0, start)),
-        })
-    }
-
-    /// How many records it has.
-    pub fn records(&self) -> usize {
-        self.records
-    }
-
-    /// The records behind the first `at`, which never becomes less.
-    fn records_from(&self, at: usize) -> JsonRecords<'b> {
-        let (passed, mut records) = self.at.get();
-        for _ in passed..at {
-            records.next();
-        }
-        self.at.set((at, records));
-        records
+        Ok(Message::new(records, LogRecords(all)))
     }
 }
 
-impl RowInput for JsonMessage<'_> {
-    // Its tape is the core's only one.
-    const PASS_BY_PASS: bool = false;
-
-    fn end(&self) -> usize {
-        self.records
-    }
-
-    fn push(
-        &self,
-        at: usize,
-        sink: &mut TableSink,
-        parser: &mut Parser,
-        first_row: u64,
-        now_ns: i64,
-        errors: &mut RowErrors,
-    ) -> Pushed {
-        let limits = *sink.limits();
-        parser.lend(room_bytes(&limits), |room, tape| {
-            let mut rows = Rows::new(self.records_from(at), room, &limits);
-            sink.push_rows(&mut rows, self.records - at, tape, first_row, now_ns, errors)
-        })
-    }
-}
-
-/// Nodes that the value at a node takes, itself included.
-fn span(nodes: &[Node<'_>], at: usize) -> usize {
-    match nodes[at] {
-        Node::Object { count, .. } | Node::Array { count, .. } => 1 + count,
-        Node::String(_) | Node::Static(_) => 1,
-    }
-}
-
-const NULL: Node<'static> = Node::Static(StaticNode::Null);
-
-/// Elements of an array that are still to come.
-#[derive(Debug, Clone, Copy, Default)]
-struct Elements {
-    at: usize,
-    left: usize,
-}
-
-impl Elements {
-    /// Null is an array without elements.
-    fn of(nodes: &[Node<'_>], array: usize) -> Option<Elements> {
-        match nodes[array] {
-            Node::Array { len, .. } => Some(Elements {
-                at: array + 1,
-                left: len,
-            }),
-            Node::Static(StaticNode::Null) => Some(Elements::default()),
-            _ => None,
-        }
-    }
-
-    fn next(&mut self, nodes: &[Node<'_>]) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        let at = self.at;
-        self.at += span(nodes, at);
-        Some(at)
-    }
-}
-
-/// Members of an object that are not null: name, and where the value is.
-struct Members<'t> {
-    nodes: &'t [Node<'t>],
-    rest: Elements,
-}
-
-impl<'t> Members<'t> {
-    /// Null is an object without members.
-    fn of(nodes: &'t [Node<'t>], object: usize) -> Option<Members<'t>> {
-        let rest = match nodes[object] {
-            Node::Object { len, .. } => Elements {
-                at: object + 1,
-                left: 2 * len,
-            },
-            Node::Static(StaticNode::Null) => Elements::default(),
-            _ => return None,
-        };
-        Some(Members { nodes, rest })
-    }
-}
-
-impl<'t> Iterator for Members<'t> {
-    type Item = (&'t str, usize);
-
-    fn next(&mut self) -> Option<(&'t str, usize)> {
-        loop {
-            let key = self.rest.next(self.nodes)?;
-            let value = self.rest.next(self.nodes)?;
-            match self.nodes[key] {
-                Node::String(name) if self.nodes[value] != NULL => return Some((name, value)),
-                _ => {}
-            }
-        }
-    }
-}
-
+/// The records that are still to come.
 #[derive(Debug, Clone, Copy)]
-struct JsonRecords<'b> {
+pub struct JsonRecords<'b> {
     nodes: &'b [Node<'b>],
     resources: Elements,
     scopes: Elements,
@@ -189,11 +57,11 @@ impl<'b> JsonRecords<'b> {
     fn new(nodes: &'b [Node<'b>]) -> Result<JsonRecords<'b>, WrongStructure> {
         let mut resources = Elements::default();
         let Node::Object { .. } = nodes[0] else {
-            return Err(WrongStructure("the body"));
+            return Err(wrong("the body"));
         };
         for (name, value) in Members::of(nodes, 0).into_iter().flatten() {
             if name == "resourceLogs" {
-                resources = Elements::of(nodes, value).ok_or(WrongStructure("resourceLogs"))?;
+                resources = Elements::of(nodes, value).ok_or(wrong("resourceLogs"))?;
             }
         }
         Ok(JsonRecords {
@@ -241,14 +109,12 @@ impl<'b> JsonRecords<'b> {
             ..Context::default()
         };
         let mut elements = Elements::default();
-        for (name, value) in
-            Members::of(self.nodes, object).ok_or(WrongStructure("an element around the records"))?
-        {
+        for (name, value) in Members::of(self.nodes, object).ok_or(wrong("an element around the records"))? {
             match name {
                 "schemaUrl" => context.schema_url = value,
                 _ if name == shared => context.message = value,
                 _ if name == inner => {
-                    elements = Elements::of(self.nodes, value).ok_or(WrongStructure(inner))?;
+                    elements = Elements::of(self.nodes, value).ok_or(wrong(inner))?;
                 }
                 _ => {}
             }
@@ -435,17 +301,14 @@ impl<'b> JsonRecords<'b> {
         if id.bytes().all(|digit| digit == b'0') {
             return Ok(());
         }
-        if !id.bytes().any(|digit| digit.is_ascii_uppercase()) {
-            return row.put_node(place, Node::String(id));
-        }
-        let lower = room.take(id.len())?;
-        lower.copy_from_slice(id.as_bytes());
-        lower.make_ascii_lowercase();
-        row.put_node(place, Node::String(text_of(lower)?))
+        row.put_node(place, Node::String(room.lower_case(id)?))
     }
 }
 
-impl<'b> Records<'b> for JsonRecords<'b> {
+impl<'b> Encoding<'b> for JsonRecords<'b> {
+    // Its tape is the core's only one.
+    const PASS_BY_PASS: bool = false;
+
     type Part = usize;
 
     fn next(&mut self) -> Option<Record<usize>> {
@@ -453,106 +316,114 @@ impl<'b> Records<'b> for JsonRecords<'b> {
         self.step().ok().flatten()
     }
 
-    /// Its texts, and a byte for each value: never more than it has.
-    fn bytes(&self, part: usize) -> usize {
-        if part == 0 {
-            return 0;
-        }
-        let nodes = &self.nodes[part..part + span(self.nodes, part)];
-        nodes
-            .iter()
-            .map(|node| match node {
-                Node::String(text) => 1 + text.len(),
-                _ => 1,
-            })
-            .sum()
+    fn put_back(&mut self, record: usize) {
+        self.records.put_back(record);
     }
 
-    fn put_resource(
+    fn bytes(&self, part: usize) -> usize {
+        match part {
+            0 => 0,
+            part => bytes(self.nodes, part),
+        }
+    }
+
+    fn put_resource<'t>(
         &self,
         resource: &Context<usize>,
-        room: &mut Room<'b>,
-        row: &mut RowWriter<'_, 'b>,
-    ) -> Result<Shared, RowStop> {
+        room: &mut Room<'t>,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<Shared, RowStop>
+    where
+        'b: 't,
+    {
+        let records: &JsonRecords<'t> = self;
         let mut attributes = 0;
-        for (name, part) in self.members(resource.message)? {
+        for (name, part) in records.members(resource.message)? {
             if name == "attributes" {
-                attributes = self.put_attributes(part, room, row)?;
+                attributes = records.put_attributes(part, room, row)?;
             }
         }
         Ok(Shared {
             serial: resource.serial,
-            schema_url: put_text(self.text(resource.schema_url)?, row),
+            schema_url: put_text(records.text(resource.schema_url)?, row),
             attributes,
             name: find_member(row.tape(), attributes, "service.name"),
             version: 0,
         })
     }
 
-    fn put_scope(
+    fn put_scope<'t>(
         &self,
         scope: &Context<usize>,
-        room: &mut Room<'b>,
-        row: &mut RowWriter<'_, 'b>,
-    ) -> Result<Shared, RowStop> {
+        room: &mut Room<'t>,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<Shared, RowStop>
+    where
+        'b: 't,
+    {
+        let records: &JsonRecords<'t> = self;
         let mut shared = Shared {
             serial: scope.serial,
-            schema_url: put_text(self.text(scope.schema_url)?, row),
+            schema_url: put_text(records.text(scope.schema_url)?, row),
             ..Shared::default()
         };
-        for (name, part) in self.members(scope.message)? {
+        for (name, part) in records.members(scope.message)? {
             match name {
-                "name" => shared.name = put_text(self.text(part)?, row),
-                "version" => shared.version = put_text(self.text(part)?, row),
-                "attributes" => shared.attributes = self.put_attributes(part, room, row)?,
+                "name" => shared.name = put_text(records.text(part)?, row),
+                "version" => shared.version = put_text(records.text(part)?, row),
+                "attributes" => shared.attributes = records.put_attributes(part, room, row)?,
                 _ => {}
             }
         }
         Ok(shared)
     }
 
-    fn put_record(
+    fn put_record<'t>(
         &self,
         record: usize,
         places: &Places,
-        room: &mut Room<'b>,
-        row: &mut RowWriter<'_, 'b>,
-    ) -> Result<(), RowStop> {
+        room: &mut Room<'t>,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<(), RowStop>
+    where
+        'b: 't,
+    {
+        let records: &JsonRecords<'t> = self;
         let (mut time, mut observed) = (0, 0);
-        for (name, part) in self.members(record)? {
+        for (name, part) in records.members(record)? {
             match name {
-                "timeUnixNano" => time = self.integer(part)?,
-                "observedTimeUnixNano" => observed = self.integer(part)?,
+                "timeUnixNano" => time = records.integer(part)?,
+                "observedTimeUnixNano" => observed = records.integer(part)?,
                 // An enum, of which only these are defined.
                 "severityNumber" => {
-                    if let number @ 1..=24 = self.integer(part)? {
+                    if let number @ 1..=24 = records.integer(part)? {
                         row.put_node(places.severity_number, integer_node(number))?;
                     }
                 }
-                "severityText" => self.put_named(places.severity_text, part, row)?,
+                "severityText" => records.put_named(places.severity_text, part, row)?,
                 "body" => {
-                    let index = self.put_value(part, 1, room, row)?;
+                    let index = records.put_value(part, 1, room, row)?;
                     if row.tape()[index as usize] != NULL {
                         row.put(places.body, index)?;
                     }
                 }
                 "attributes" => {
-                    let mut attributes = self.elements(part)?;
-                    while let Some(attribute) = attributes.next(self.nodes) {
-                        let (key, value) = self.key_value(attribute)?;
-                        let index = self.put_value(value, 1, room, row)?;
+                    let mut attributes = records.elements(part)?;
+                    while let Some(attribute) = attributes.next(records.nodes) {
+                        let (key, value) = records.key_value(attribute)?;
+                        let index = records.put_value(value, 1, room, row)?;
                         row.put_member(places.log_attributes, key, index)?;
                     }
                 }
                 "flags" => {
-                    let flags = self.integer::<u32>(part)? & 0xff;
+                    let flags = records.integer::<u32>(part)? & 0xff;
                     if flags != 0 {
                         row.put_node(places.trace_flags, integer_node(i64::from(flags)))?;
                     }
                 }
-                "traceId" => self.put_id(places.trace_id, part, room, row)?,
-                "spanId" => self.put_id(places.span_id, part, room, row)?,
-                "eventName" => self.put_named(places.event_name, part, row)?,
+                "traceId" => records.put_id(places.trace_id, part, room, row)?,
+                "spanId" => records.put_id(places.span_id, part, room, row)?,
+                "eventName" => records.put_named(places.event_name, part, row)?,
                 _ => {}
             }
         }

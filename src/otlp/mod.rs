@@ -12,10 +12,9 @@ mod message;
 mod record;
 pub mod reply;
 mod rows;
-pub mod wire;
 
-pub use json::{JsonMessage, WrongStructure};
-pub use message::{Message, Progress};
+pub use json::JsonMessage;
+pub use message::Message;
 
 #[cfg(test)]
 mod tests;

@@ -1,29 +1,40 @@
 //! Reads the parts of a record in protobuf: values of any kind become JSON's.
 
 use super::message::ProtobufRecords;
-use super::rows::{Context, Places, Record, Records, Shared, find_member, put_text};
-use super::wire::{Fields, Value};
-use crate::batch::{Place, Room, RowRefusal, RowStop, RowWriter, double_node, integer_node, text_of};
+use super::rows::{Context, Encoding, Record, Shared};
+use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
+use crate::message::tape::{double_node, find_member, integer_node, put_text};
+use crate::message::{Places, Room, text_of};
+use crate::protobuf::{Fields, Value};
 
-impl<'t> Records<'t> for ProtobufRecords<'t> {
-    type Part = &'t [u8];
+impl<'b> Encoding<'b> for ProtobufRecords<'b> {
+    const PASS_BY_PASS: bool = true;
 
-    fn next(&mut self) -> Option<Record<&'t [u8]>> {
+    type Part = &'b [u8];
+
+    fn next(&mut self) -> Option<Record<&'b [u8]>> {
         // Borders were checked when the message was parsed.
-        Iterator::next(self).and_then(Result::ok)
+        self.step().ok().flatten()
     }
 
-    fn bytes(&self, part: &'t [u8]) -> usize {
+    fn put_back(&mut self, record: &'b [u8]) {
+        ProtobufRecords::put_back(self, record);
+    }
+
+    fn bytes(&self, part: &'b [u8]) -> usize {
         part.len()
     }
 
-    fn put_resource(
+    fn put_resource<'t>(
         &self,
-        resource: &Context<&'t [u8]>,
+        resource: &Context<&'b [u8]>,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
-    ) -> Result<Shared, RowStop> {
+    ) -> Result<Shared, RowStop>
+    where
+        'b: 't,
+    {
         // Resource: 1 attributes.
         let attributes = room.put_attributes(resource.message, 1, row)?;
         Ok(Shared {
@@ -35,12 +46,15 @@ impl<'t> Records<'t> for ProtobufRecords<'t> {
         })
     }
 
-    fn put_scope(
+    fn put_scope<'t>(
         &self,
-        scope: &Context<&'t [u8]>,
+        scope: &Context<&'b [u8]>,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
-    ) -> Result<Shared, RowStop> {
+    ) -> Result<Shared, RowStop>
+    where
+        'b: 't,
+    {
         let mut shared = Shared {
             serial: scope.serial,
             schema_url: put_text(text_of(scope.schema_url)?, row),
@@ -59,13 +73,16 @@ impl<'t> Records<'t> for ProtobufRecords<'t> {
     }
 
     /// `LogRecord`, in whatever order its fields come.
-    fn put_record(
+    fn put_record<'t>(
         &self,
-        record: &'t [u8],
+        record: &'b [u8],
         places: &Places,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
-    ) -> Result<(), RowStop> {
+    ) -> Result<(), RowStop>
+    where
+        'b: 't,
+    {
         let mut time = 0;
         let mut observed = 0;
         for field in Fields::new(record) {

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::wire::{put_bytes_field, put_varint_field};
+use crate::protobuf::{put_bytes_field, put_varint_field};
 
 /// Appends the response to a request of which `rejected` records were refused, for the reason in `message`.
 ///

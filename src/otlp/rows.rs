@@ -15,17 +15,22 @@
 //! These are the names that are looked up in a table of other columns as well. What is empty or zero is left out. Bytes
 //! become Base64, as in OTLP's JSON form; the counts of dropped attributes have no column in OpenTelemetry's table.
 
-use crate::batch::{Place, Room, RowRefusal, RowSource, RowStop, RowWriter};
-use crate::column::Node;
-use crate::limits::Limits;
+use crate::batch::{RowStop, RowWriter};
+use crate::message::{Places, Records, Room};
 
-/// The records of a message, in one of OTLP's encodings.
-pub(super) trait Records<'t> {
+/// The records of a message that are still to come, in one of OTLP's encodings.
+pub trait Encoding<'b>: Copy {
+    /// As [`Records::PASS_BY_PASS`].
+    const PASS_BY_PASS: bool;
+
     /// An encoded part of the message.
     type Part: Copy;
 
     /// The next record, with what is around it.
     fn next(&mut self) -> Option<Record<Self::Part>>;
+
+    /// The record that was read last comes again.
+    fn put_back(&mut self, record: Self::Part);
 
     /// Bytes that count for a part.
     fn bytes(&self, part: Self::Part) -> usize;
@@ -34,42 +39,49 @@ pub(super) trait Records<'t> {
     ///
     /// # Errors
     /// It is malformed, or a bound is reached.
-    fn put_resource(
+    fn put_resource<'t>(
         &self,
         resource: &Context<Self::Part>,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
-    ) -> Result<Shared, RowStop>;
+    ) -> Result<Shared, RowStop>
+    where
+        'b: 't;
 
-    /// As [`Records::put_resource`], for a scope.
+    /// As [`Encoding::put_resource`], for a scope.
     ///
     /// # Errors
     /// It is malformed, or a bound is reached.
-    fn put_scope(
+    fn put_scope<'t>(
         &self,
         scope: &Context<Self::Part>,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
-    ) -> Result<Shared, RowStop>;
+    ) -> Result<Shared, RowStop>
+    where
+        'b: 't;
 
     /// Puts the record's own parts where they go.
     ///
     /// # Errors
     /// It is malformed, or a bound is reached.
-    fn put_record(
+    fn put_record<'t>(
         &self,
         record: Self::Part,
         places: &Places,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
-    ) -> Result<(), RowStop>;
+    ) -> Result<(), RowStop>
+    where
+        'b: 't;
 }
 
 /// What all records of a resource or of a scope share.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Context<P> {
+pub struct Context<P> {
     /// `Resource` or `InstrumentationScope`.
     pub message: P,
+    /// Where its attributes' names are defined.
     pub schema_url: P,
     /// Its number in the request, from 1.
     pub serial: u32,
@@ -77,64 +89,23 @@ pub(super) struct Context<P> {
 
 /// One record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record<P> {
+pub struct Record<P> {
+    /// What it came from.
     pub resource: Context<P>,
+    /// What made it there.
     pub scope: Context<P>,
     /// `LogRecord`
     pub message: P,
 }
 
-/// Where the parts of a record go.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Places {
-    generation: u32,
-    pub timestamp: Place,
-    pub trace_id: Place,
-    pub span_id: Place,
-    pub trace_flags: Place,
-    pub severity_text: Place,
-    pub severity_number: Place,
-    pub service_name: Place,
-    pub body: Place,
-    pub resource_schema_url: Place,
-    pub resource_attributes: Place,
-    pub scope_schema_url: Place,
-    pub scope_name: Place,
-    pub scope_version: Place,
-    pub scope_attributes: Place,
-    pub log_attributes: Place,
-    pub event_name: Place,
-}
-
-impl Places {
-    fn find(row: &mut RowWriter<'_, '_>) -> Result<Places, RowStop> {
-        Ok(Places {
-            generation: row.generation(),
-            timestamp: row.place("Timestamp")?,
-            trace_id: row.place("TraceId")?,
-            span_id: row.place("SpanId")?,
-            trace_flags: row.place("TraceFlags")?,
-            severity_text: row.place("SeverityText")?,
-            severity_number: row.place("SeverityNumber")?,
-            service_name: row.place("ServiceName")?,
-            body: row.place("Body")?,
-            resource_schema_url: row.place("ResourceSchemaUrl")?,
-            resource_attributes: row.place("ResourceAttributes")?,
-            scope_schema_url: row.place("ScopeSchemaUrl")?,
-            scope_name: row.place("ScopeName")?,
-            scope_version: row.place("ScopeVersion")?,
-            scope_attributes: row.place("ScopeAttributes")?,
-            log_attributes: row.place("LogAttributes")?,
-            event_name: row.place("EventName")?,
-        })
-    }
-}
-
 /// Tape indexes of what records share, 0 = none, and whose they are.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Shared {
+pub struct Shared {
+    /// Of the context.
     pub serial: u32,
+    /// ResourceSchemaUrl, ScopeSchemaUrl.
     pub schema_url: u32,
+    /// ResourceAttributes, ScopeAttributes.
     pub attributes: u32,
     /// ServiceName of a resource, ScopeName of a scope.
     pub name: u32,
@@ -142,145 +113,65 @@ pub(super) struct Shared {
     pub version: u32,
 }
 
-/// Bytes of room that any record of so many bytes fits: hexadecimal doubles ids, Base64 adds a third.
-fn room_of(record_bytes: usize) -> usize {
-    2 * record_bytes + 64
-}
+/// Log records as rows.
+#[derive(Debug, Clone, Copy)]
+pub struct LogRecords<E>(pub E);
 
-/// Bytes of room so that a pass takes one record at least.
-pub(super) fn room_bytes(limits: &Limits) -> usize {
-    room_of(limits.line_bytes_max.max(limits.chunk_bytes))
-}
+impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
+    const PASS_BY_PASS: bool = E::PASS_BY_PASS;
 
-/// The records of one pass.
-pub(super) struct Rows<'t, R: Records<'t>> {
-    records: R,
-    /// Records written or skipped.
-    read: usize,
-    current: Option<Record<R::Part>>,
-    room: Room<'t>,
-    record_bytes_max: usize,
-    /// Bytes of records this pass may still take.
-    left: usize,
-    resource: Shared,
-    scope: Shared,
-    places: Option<Places>,
-}
+    type Record = Record<E::Part>;
+    /// Those of the resource and of the scope.
+    type Shared = (Shared, Shared);
 
-impl<'t, R: Records<'t>> Rows<'t, R> {
-    /// The records from the next one on.
-    pub(super) fn new(records: R, room: &'t mut [u8], limits: &Limits) -> Self {
-        Rows {
-            records,
-            read: 0,
-            current: None,
-            room: Room::new(room, limits),
-            record_bytes_max: limits.line_bytes_max,
-            left: limits.chunk_bytes,
-            resource: Shared::default(),
-            scope: Shared::default(),
-            places: None,
-        }
+    fn next(&mut self) -> Option<Record<E::Part>> {
+        self.0.next()
     }
 
-    /// How many records the pass was done with, those behind them, and one that was read and not written.
-    pub(super) fn into_parts(self) -> (usize, R, Option<Record<R::Part>>) {
-        (self.read, self.records, self.current)
-    }
-}
-
-impl<'t, R: Records<'t>> RowSource<'t> for Rows<'t, R> {
-    fn write(&mut self, row: &mut RowWriter<'_, 't>) -> Result<bool, RowStop> {
-        if self.current.is_none() {
-            self.current = self.records.next();
-        }
-        let Some(record) = self.current else {
-            return Ok(false);
-        };
-        // What it shares with others counts with the first that brings it.
-        let records = &self.records;
-        let of_context =
-            |context: &Context<R::Part>| records.bytes(context.message) + records.bytes(context.schema_url);
-        let mut bytes = records.bytes(record.message);
-        if self.resource.serial != record.resource.serial {
-            bytes += of_context(&record.resource);
-        }
-        if self.scope.serial != record.scope.serial {
-            bytes += of_context(&record.scope);
-        }
-        if row.number() > 0 && (self.left < bytes || self.room.left() < room_of(bytes)) {
-            return Ok(false);
-        }
-        if bytes > self.record_bytes_max {
-            return Err(RowRefusal::TooLong.into());
-        }
-        if self.resource.serial != record.resource.serial {
-            self.resource = self.records.put_resource(&record.resource, &mut self.room, row)?;
-        }
-        if self.scope.serial != record.scope.serial {
-            self.scope = self.records.put_scope(&record.scope, &mut self.room, row)?;
-        }
-        let places = match self.places {
-            Some(places) if places.generation == row.generation() => places,
-            _ => *self.places.insert(Places::find(row)?),
-        };
-        self.put_shared(&places, row)?;
-        self.records
-            .put_record(record.message, &places, &mut self.room, row)?;
-        self.left = self.left.saturating_sub(bytes);
-        self.current = None;
-        self.read += 1;
-        Ok(true)
+    fn put_back(&mut self, record: &Record<E::Part>) {
+        self.0.put_back(record.message);
     }
 
-    fn skip(&mut self) {
-        self.current = None;
-        self.read += 1;
+    fn bytes(&self, record: &Record<E::Part>, (resource, scope): &(Shared, Shared)) -> usize {
+        let mut bytes = self.0.bytes(record.message);
+        for (context, on_tape) in [(&record.resource, resource), (&record.scope, scope)] {
+            if on_tape.serial != context.serial {
+                bytes += self.0.bytes(context.message) + self.0.bytes(context.schema_url);
+            }
+        }
+        bytes
     }
-}
 
-impl<'t, R: Records<'t>> Rows<'t, R> {
-    fn put_shared(&self, places: &Places, row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
+    fn put<'t>(
+        &self,
+        record: &Record<E::Part>,
+        (resource, scope): &mut (Shared, Shared),
+        places: &Places,
+        room: &mut Room<'t>,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<(), RowStop>
+    where
+        'b: 't,
+    {
+        if resource.serial != record.resource.serial {
+            *resource = self.0.put_resource(&record.resource, room, row)?;
+        }
+        if scope.serial != record.scope.serial {
+            *scope = self.0.put_scope(&record.scope, room, row)?;
+        }
         for (place, value) in [
-            (places.service_name, self.resource.name),
-            (places.resource_schema_url, self.resource.schema_url),
-            (places.resource_attributes, self.resource.attributes),
-            (places.scope_schema_url, self.scope.schema_url),
-            (places.scope_name, self.scope.name),
-            (places.scope_version, self.scope.version),
-            (places.scope_attributes, self.scope.attributes),
+            (places.service_name, resource.name),
+            (places.resource_schema_url, resource.schema_url),
+            (places.resource_attributes, resource.attributes),
+            (places.scope_schema_url, scope.schema_url),
+            (places.scope_name, scope.name),
+            (places.scope_version, scope.version),
+            (places.scope_attributes, scope.attributes),
         ] {
             if value != 0 {
                 row.put(place, value)?;
             }
         }
-        Ok(())
+        self.0.put_record(record.message, places, room, row)
     }
-}
-
-/// A text on the tape; 0 for an empty one.
-pub(super) fn put_text<'t>(text: &'t str, row: &mut RowWriter<'_, 't>) -> u32 {
-    if text.is_empty() {
-        return 0;
-    }
-    row.tape().push(Node::String(text));
-    row.tape().len() as u32 - 1
-}
-
-/// The value of a member of the object at `object`, which is flat but for the values themselves; 0 when there is none.
-pub(super) fn find_member(tape: &[Node<'_>], object: u32, key: &str) -> u32 {
-    let Node::Object { len, .. } = tape[object as usize] else {
-        return 0;
-    };
-    let mut at = object as usize + 1;
-    for _ in 0..len {
-        if tape[at] == Node::String(key) {
-            return at as u32 + 1;
-        }
-        at += match tape[at + 1] {
-            Node::Object { count, .. } | Node::Array { count, .. } => 2 + count,
-            Node::String(_) | Node::Static(_) => 2,
-        };
-    }
-    0
 }

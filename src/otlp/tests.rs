@@ -8,62 +8,13 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::reply::{put_json_response, put_json_status, put_response, put_status};
-use super::wire::{put_bytes_field, put_fixed64_field, put_varint_field};
 use super::*;
-use crate::batch::RowInput;
-use crate::batch::taken::{self, Taken};
 use crate::json::RejectReason;
 use crate::limits::Limits;
-use crate::schema::{RawColumn, Schema, TableName, TableSchema};
+use crate::message::testing::{Proto, Taken, default_table, name, proto, take_all};
+use crate::schema::{RawColumn, Schema, TableSchema};
 
-const NOW_NS: i64 = 1_700_000_000_123_456_789;
 const TIME_NS: u64 = 1_700_000_001_000_000_002;
-
-fn name() -> TableName {
-    TableName {
-        database: "d".into(),
-        table: "t".into(),
-    }
-}
-
-fn default_table() -> Schema {
-    Arc::new(TableSchema::default_table(name()))
-}
-
-/// A message of nested messages, field by field.
-#[derive(Default, Clone)]
-struct Proto(Vec<u8>);
-
-impl Proto {
-    fn bytes(mut self, number: u32, bytes: impl AsRef<[u8]>) -> Proto {
-        put_bytes_field(number, bytes.as_ref(), &mut self.0);
-        self
-    }
-
-    fn varint(mut self, number: u32, value: u64) -> Proto {
-        put_varint_field(number, value, &mut self.0);
-        self
-    }
-
-    fn fixed64(mut self, number: u32, value: u64) -> Proto {
-        put_fixed64_field(number, value, &mut self.0);
-        self
-    }
-
-    fn fixed32(mut self, number: u8, value: u32) -> Proto {
-        self.0.push(number << 3 | 5);
-        self.0.extend_from_slice(&value.to_le_bytes());
-        self
-    }
-
-    fn message(self, number: u32, message: Proto) -> Proto {
-        self.bytes(number, message.0)
-    }
-}
-
-fn proto() -> Proto {
-    Proto::default()
-}
 
 fn text(value: &str) -> Proto {
     proto().bytes(1, value)
@@ -85,16 +36,9 @@ fn request(records: impl IntoIterator<Item = Proto>) -> Proto {
     proto().message(1, proto().message(2, scope_logs))
 }
 
-fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, wire::Malformed> {
+fn take(schema: &Schema, limits: &Limits, request: &Proto) -> Result<Taken, crate::protobuf::Malformed> {
     let message = Message::parse(&request.0)?;
     Ok(take_all(schema, limits, &message))
-}
-
-/// Takes all of a message, each record accepted or rejected once.
-fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput) -> Taken {
-    let taken = taken::take_all(schema, limits, message, NOW_NS);
-    assert_eq!(taken.count, message.end() as u64);
-    taken
 }
 
 fn rows(request: &Proto) -> Vec<Json> {
@@ -365,7 +309,7 @@ fn records_beyond_a_pass_and_a_batch_all_come_in_order() {
     });
     let request = proto().message(1, proto().message(1, resource).message(2, logs));
     let taken = take(&default_table(), &limits, &request).unwrap();
-    assert_eq!(taken.rows.len(), 1000);
+    assert_eq!(taken.accepted, 1000);
     for (i, row) in taken.rows.iter().enumerate() {
         assert_eq!(row["Body"], i.to_string());
         assert_eq!(
@@ -387,7 +331,7 @@ fn more_names_than_are_remembered_are_forgotten_in_between() {
         })
     });
     let taken = take(&default_table(), &limits, &request(records)).unwrap();
-    assert_eq!((taken.rows.len(), taken.errors.count), (60, 0));
+    assert_eq!((taken.accepted, taken.errors.count), (60, 0));
     for (number, row) in taken.rows.iter().enumerate() {
         assert_eq!(row["LogAttributes"].as_object().unwrap().len(), 100);
         assert_eq!(row["LogAttributes"][format!("k{number}.99")], "v");

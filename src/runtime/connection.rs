@@ -55,7 +55,8 @@ impl Watch {
         }
     }
 
-    fn poll_expired(&self, cx: &Context<'_>) -> bool {
+    /// True once expired; until then the task is woken when it does.
+    pub fn poll_expired(&self, cx: &Context<'_>) -> bool {
         if self.expired.get() {
             return true;
         }

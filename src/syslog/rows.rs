@@ -1,10 +1,11 @@
 //! Messages as rows: which part goes to which column.
 
 use super::message::{Message, parse};
-use crate::batch::{Place, Pushed, Room, RowInput, RowSource, RowStop, RowWriter, Span, TableSink};
+use crate::batch::{Place, Pushed, RowInput, RowSource, RowStop, RowWriter, Span, TableSink};
 use crate::column::{Node, StaticNode};
 use crate::json::{Parser, RowErrors};
 use crate::limits::Limits;
+use crate::message::Room;
 use crate::severity::{name_of_int, number_of_int};
 use crate::timestamp::DateCache;
 
@@ -113,7 +114,7 @@ impl<'t> RowSource<'t> for Rows<'t> {
         let Some(span) = self.spans.as_slice().first() else {
             return Ok(false);
         };
-        if row.number() > 0 && (self.left < span.len() || self.room.left() < room_of(span.len())) {
+        if row.number() > 0 && (self.left < span.len() || self.room.bytes() < room_of(span.len())) {
             return Ok(false);
         }
         let text = self.room.lossy(span.of(self.bytes))?;

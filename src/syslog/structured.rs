@@ -1,6 +1,7 @@
 //! Reads the structured data of a message (RFC 5424 section 6.3).
 
-use crate::batch::{Room, RowStop};
+use crate::batch::RowStop;
+use crate::message::Room;
 
 /// The elements between a message's header and its text, well formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -144,6 +145,6 @@ impl<'b> Param<'b> {
             taken[len] = byte;
             len += 1;
         }
-        crate::batch::text_of(&taken[..len])
+        crate::message::text_of(&taken[..len])
     }
 }

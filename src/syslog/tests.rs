@@ -474,7 +474,7 @@ proptest! {
         );
         prop_assert_eq!(read.text, text.as_str());
         let mut memory = [0; 4096];
-        let mut room = crate::batch::Room::new(&mut memory, &Limits::default());
+        let mut room = crate::message::Room::new(&mut memory, &Limits::default());
         let found: Vec<(String, String, String)> = read
             .structured_data
             .params()

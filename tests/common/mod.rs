@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,23 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
         );
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether a program is here, or was installed from Debian's `package` just now.
+pub fn has_program(program: &str, package: &str) -> bool {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_here = || Command::new(program).arg("--version").output().is_ok();
+    if is_here() {
+        return true;
+    }
+    let install = format!("apt-get update --quiet && apt-get install --quiet --yes {package}");
+    let installed = Command::new("sh").args(["-c", &install]).output();
+    if installed.is_ok() && is_here() {
+        return true;
+    }
+    println!("{program} of {package} is missing and cannot be installed: what needs it is not tried");
+    false
 }
 
 /// An HTTP reply.

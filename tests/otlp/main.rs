@@ -1,4 +1,4 @@
-//! OpenTelemetry's own exporters, in Python (protobuf) and JavaScript (JSON), against a whole server.
+//! OpenTelemetry's own exporters, in Python (protobuf over HTTP and gRPC) and JavaScript (JSON), against a whole server.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -15,8 +15,9 @@ use common::{Reply, Server, eventually, http};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-const PYTHON_PACKAGES: [&str; 2] = [
+const PYTHON_PACKAGES: [&str; 3] = [
     "opentelemetry-sdk==1.45.2",
+    "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
 ];
 
@@ -253,14 +254,20 @@ fn expected(row: &Value, client: &str) -> Value {
 fn every_record_of_real_exporters_is_in_clickhouse_as_it_was_sent() {
     let server = Server::embedded(&["--create-tables"]);
     let rows = rows();
-    let target = format!("http://127.0.0.1:{}/v1/logs", server.port);
-    let clients = [Language::Python, Language::JavaScript]
+    let http = format!("http://127.0.0.1:{}/v1/logs", server.port);
+    let grpc = format!("grpc://127.0.0.1:{}", server.port);
+    let clients = [
+        (Language::Python, &http),
+        (Language::Python, &grpc),
+        (Language::JavaScript, &http),
+    ];
+    let clients = clients
         .into_iter()
-        .flat_map(|language| ["none", "gzip"].map(|compression| (language, compression)));
-    for (language, compression) in clients {
-        let client = format!("{language:?}, {compression}");
+        .flat_map(|(language, target)| ["none", "gzip"].map(|compression| (language, target, compression)));
+    for (language, target, compression) in clients {
+        let client = format!("{language:?}, {compression}, {}", &target[..4]);
         let log = server.directory().join("client.txt");
-        let Some(mut sender) = language.start(&target, compression, &client, &rows, &log) else {
+        let Some(mut sender) = language.start(target, compression, &client, &rows, &log) else {
             continue;
         };
         let status = eventually("the client's end", || sender.has_ended());
@@ -350,7 +357,7 @@ fn replies_are_in_the_encoding_of_the_request() {
         );
         assert!(value["message"].as_str().unwrap().contains(words), "{value}");
     }
-    let large = " ".repeat(9 << 20);
+    let large = " ".repeat(11 << 20);
     let (reply, value) = post_json(&server, "/v1/logs", &large);
     assert_eq!((reply.status, &value["code"]), (413, &json!(8)));
 
@@ -396,10 +403,16 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
         .into_iter()
         .filter(|language| language.packages().is_some());
     assert_eq!(refused, tried.clone().count() as u64, "each came once");
+    let http = format!("http://127.0.0.1:{}/v1/logs", server.port);
+    let grpc = format!("grpc://127.0.0.1:{}", server.port);
+    let tried = tried.flat_map(|language| match language {
+        Language::Python => vec![(language, &http), (language, &grpc)],
+        Language::JavaScript => vec![(language, &http)],
+    });
 
     // With its engine stopped the log fills.
     let engine = server.engine_pid();
-    for language in tried {
+    for (language, target) in tried {
         common::signal(engine, Signal::STOP);
         let reply = eventually("503", || {
             let reply = post_json(&server, "/v1/logs", &request(&["{}"])).0;
@@ -407,9 +420,8 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
         });
         assert!(header(&reply.head, "retry-after").is_some(), "{reply:?}");
         let before = requests(&server, 503);
-        let target = format!("http://127.0.0.1:{}/v1/logs", server.port);
-        let client = format!("{language:?}, full");
-        let mut sender = language.start(&target, "none", &client, rows, &log).unwrap();
+        let client = format!("{language:?}, full, {}", &target[..4]);
+        let mut sender = language.start(target, "none", &client, rows, &log).unwrap();
         eventually("the client's first try", || {
             assert!(sender.has_ended().is_none(), "it gave up: {}", said());
             (requests(&server, 503) > before).then_some(())

@@ -1,18 +1,28 @@
-"""Sends records from standard input with OpenTelemetry's SDK: send.py ENDPOINT none|gzip CLIENT."""
+"""Sends records from standard input with OpenTelemetry's SDK: send.py ENDPOINT none|gzip CLIENT. grpc://HOST:PORT is gRPC."""
 
 import itertools
 import json
 import sys
 
+import grpc
 from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 endpoint, compression, client = sys.argv[1:]
+
+
+def exporter():
+    if endpoint.startswith("grpc://"):
+        codings = {"none": grpc.Compression.NoCompression, "gzip": grpc.Compression.Gzip}
+        target = endpoint.removeprefix("grpc://")
+        return GrpcExporter(endpoint=target, insecure=True, compression=codings[compression])
+    return HttpExporter(endpoint=endpoint, compression=Compression(compression))
 
 
 def value(written):
@@ -48,8 +58,7 @@ for service, rows in itertools.groupby(rows, lambda row: row["service"]):
     rows = list(rows)
     resource = Resource({"service.name": service, "client": client, "cpus": 4}, "urn:resource")
     provider = LoggerProvider(resource=resource)
-    exporter = OTLPLogExporter(endpoint=endpoint, compression=Compression(compression))
-    provider.add_log_record_processor(BatchLogRecordProcessor(exporter, max_queue_size=len(rows) + 512))
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter(), max_queue_size=len(rows) + 512))
     logger = provider.get_logger("sender", "1.2.3", "urn:scope", {"thread": "main"})
     for row in rows:
         logger.emit(record(row))

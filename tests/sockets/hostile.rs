@@ -199,6 +199,9 @@ fn while_the_log_is_full_senders_wait_and_datagrams_stay_in_the_kernel() {
     ]
     .concat();
     let server = Server::embedded(&arguments);
+    // The table is there from here on.
+    let reply = server.post("/ingest?ack=inserted", "{}");
+    assert_eq!(reply.status, 200, "{reply:?}");
     // With its engine stopped the log fills.
     let engine = server.engine_pid();
     signal(engine, Signal::STOP);

@@ -1,9 +1,9 @@
 //! OTLP/HTTP: an `ExportLogsServiceRequest`, answered in the encoding it came in.
 
+use crate::grpc::status::Code;
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
-use crate::http::uri::{self, IngestPath, UriError};
 use crate::ingest::answer::Answer;
 use crate::ingest::body::Intake;
 use crate::otlp::reply::{put_json_response, put_json_status, put_response, put_status};
@@ -55,10 +55,6 @@ impl Dialect for Otlp {
         BodyForm::Message(self.form)
     }
 
-    fn table<'a>(&self, head: &Head<'a>, scratch: &'a mut uri::Scratch) -> Result<IngestPath<'a>, UriError> {
-        super::table_by_query_or_header(head, scratch)
-    }
-
     fn answer(
         &self,
         replier: &Replier,
@@ -72,10 +68,10 @@ impl Dialect for Otlp {
             // Also when no record was taken: nothing of it is worth sending again, and the client is told.
             None => Status::Ok,
         };
-        let message = reasons(answer, intake);
+        let message = reasons(answer, intake, "record");
         replier.message(out, envelope, status, self.content_type, |out| match status {
             Status::Ok => (self.put_response)(answer.reply().rejected, &message, out),
-            _ => (self.put_status)(rpc_code(status), &message, out),
+            _ => (self.put_status)(Code::of(status).number(), &message, out),
         });
         status
     }
@@ -96,22 +92,7 @@ impl Dialect for Otlp {
         sentence: &dyn std::fmt::Display,
     ) {
         replier.message(out, envelope, status, self.content_type, |out| {
-            (self.put_status)(rpc_code(status), &sentence.to_string(), out);
+            (self.put_status)(Code::of(status).number(), &sentence.to_string(), out);
         });
-    }
-}
-
-/// `google.rpc.Code` of an HTTP status.
-fn rpc_code(status: Status) -> u8 {
-    match status {
-        Status::Unauthorized => 16,
-        Status::Forbidden => 7,
-        Status::NotFound => 5,
-        Status::RequestTimeout => 4,
-        Status::ContentTooLarge | Status::TooManyRequests => 8,
-        Status::InternalServerError => 13,
-        Status::NotImplemented => 12,
-        Status::ServiceUnavailable => 14,
-        _ => 3,
     }
 }

@@ -230,6 +230,9 @@ fn renders_every_count_under_its_labels() {
     let core = &sources.ingest[1];
     core.connections_accepted.add(3);
     core.connections_open.set(2);
+    core.streams_accepted.add(5);
+    core.streams_refused.add(6);
+    core.streams_open.set(4);
     core.bytes_wire.add(100);
     core.bytes_decoded.add(1_000);
     core.heartbeat_ms.set(2_500);
@@ -267,6 +270,9 @@ fn renders_every_count_under_its_labels() {
         3.0
     );
     assert_eq!(value(&samples, "ringhouse_connections_open", &ours), 2.0);
+    assert_eq!(value(&samples, "ringhouse_streams_accepted_total", &ours), 5.0);
+    assert_eq!(value(&samples, "ringhouse_streams_refused_total", &ours), 6.0);
+    assert_eq!(value(&samples, "ringhouse_streams_open", &ours), 4.0);
     assert_eq!(
         value(&samples, "ringhouse_received_wire_bytes_total", &ours),
         100.0

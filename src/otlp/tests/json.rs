@@ -1,11 +1,12 @@
 //! The JSON form beside the protobuf form of the same records.
 
 use super::*;
-use crate::batch::TableSink;
+use crate::batch::{RowInput, TableSink};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::column::rows::Rows;
 use crate::json::{MessageParser, Parser, RowErrors, RowFaultKind};
 use crate::mapping::MappingConfig;
+use crate::message::testing::NOW_NS;
 
 fn take_json(limits: &Limits, text: &[u8]) -> Result<Taken, String> {
     let mut parser = MessageParser::new(limits);
@@ -152,7 +153,7 @@ fn a_wrong_record_is_rejected_alone() {
     // What is wrong around records is wrong for each of them.
     let text = br#"{"resourceLogs":[{"resource":7,"scopeLogs":[{"logRecords":[{},{}]}]},{"scopeLogs":[{"logRecords":[{}]}]}]}"#;
     let taken = take_json(&Limits::default(), text).unwrap();
-    assert_eq!((taken.rows.len(), taken.errors.count), (1, 2));
+    assert_eq!((taken.accepted, taken.errors.count), (1, 2));
 }
 
 #[test]
@@ -180,7 +181,7 @@ fn a_message_of_another_structure_is_refused_as_a_whole() {
         r#"{"resource_logs":7}"#,
     ] {
         let taken = take_json(&Limits::default(), empty.as_bytes()).unwrap();
-        assert_eq!((taken.rows.len(), taken.errors.count), (0, 0), "{empty}");
+        assert_eq!((taken.accepted, taken.errors.count), (0, 0), "{empty}");
     }
     let mut parser = MessageParser::new(&Limits::default());
     let deep = [b"[".repeat(2000), b"]".repeat(2000)].concat();

@@ -32,9 +32,19 @@ impl<'b> Fields<'b> {
         Fields { rest: message }
     }
 
-    /// What was not read yet.
-    pub fn rest(&self) -> &'b [u8] {
-        self.rest
+    /// The next field of this number that holds a text, bytes or a message.
+    ///
+    /// # Errors
+    /// A field before it is malformed.
+    pub fn next_message(&mut self, wanted: u32) -> Result<Option<&'b [u8]>, Malformed> {
+        for field in self {
+            match field? {
+                (number, Value::Bytes(bytes)) if number == wanted => return Ok(Some(bytes)),
+                // A known number of another wire type is a field of another version: unknown ones are passed over.
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     #[inline(always)]

@@ -1,33 +1,34 @@
-//! What sources of rows share: room for texts that must be made, and numbers as they come on the tape.
+//! Memory for texts that a message does not hold as they are stored.
 
 use std::mem;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::writer::{Place, RowRefusal, RowStop, RowWriter};
+use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
 use crate::limits::Limits;
 
-/// Memory for texts that do not lie in what was received as they are stored.
-#[derive(Debug)]
+/// For texts that do not lie in the message as they are stored, for the length of a pass.
 pub struct Room<'t> {
     room: &'t mut [u8],
     /// Levels of nesting that a value may have.
-    pub depth_max: u32,
+    pub(crate) depth_max: u32,
+    /// Bytes of labels that the records of a stream may share.
+    pub(crate) labels_bytes_max: usize,
 }
 
 impl<'t> Room<'t> {
-    /// All of `room`, for one pass.
-    pub fn new(room: &'t mut [u8], limits: &Limits) -> Room<'t> {
+    pub(crate) fn new(room: &'t mut [u8], limits: &Limits) -> Room<'t> {
         Room {
             room,
             depth_max: limits.depth_max as u32,
+            labels_bytes_max: limits.labels_bytes_max,
         }
     }
 
-    /// Bytes that can still be taken.
-    pub fn left(&self) -> usize {
+    /// Bytes that are left.
+    pub(crate) fn bytes(&self) -> usize {
         self.room.len()
     }
 
@@ -35,7 +36,12 @@ impl<'t> Room<'t> {
     ///
     /// # Errors
     /// The row has too many attributes, or no room is left.
-    pub fn put_time(&mut self, nanos: u64, place: Place, row: &mut RowWriter<'_, 't>) -> Result<(), RowStop> {
+    pub(crate) fn put_time(
+        &mut self,
+        nanos: u64,
+        place: Place,
+        row: &mut RowWriter<'_, 't>,
+    ) -> Result<(), RowStop> {
         if nanos == 0 {
             return Ok(());
         }
@@ -47,7 +53,7 @@ impl<'t> Room<'t> {
     ///
     /// # Errors
     /// No room is left.
-    pub fn time(&mut self, nanos: u64) -> Result<Node<'t>, RowStop> {
+    pub(crate) fn time(&mut self, nanos: u64) -> Result<Node<'t>, RowStop> {
         // From here on a number is read as nanoseconds (`timestamp`); before March 1973 it would be a later time.
         if nanos >= 100_000_000_000_000_000 {
             return Ok(Node::Static(StaticNode::U64(nanos)));
@@ -63,7 +69,7 @@ impl<'t> Room<'t> {
     /// # Errors
     /// No room is left.
     #[inline]
-    pub fn lossy(&mut self, bytes: &'t [u8]) -> Result<&'t str, RowStop> {
+    pub(crate) fn lossy(&mut self, bytes: &'t [u8]) -> Result<&'t str, RowStop> {
         match simdutf8::basic::from_utf8(bytes) {
             Ok(text) => Ok(text),
             Err(_) => self.replaced(bytes),
@@ -91,11 +97,31 @@ impl<'t> Room<'t> {
         text_of(room)
     }
 
+    /// An id of `digits` hexadecimal digits in either case, in lower case; `None` for another text, and for zeros, which stand
+    /// for no id.
+    pub(crate) fn hex_id(&mut self, id: &'t str, digits: usize) -> Result<Option<&'t str>, RowStop> {
+        let is_id = id.len() == digits
+            && id.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && id.bytes().any(|digit| digit != b'0');
+        match is_id {
+            true => self.lower_case(id).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// A text with its ASCII letters in lower case.
+    pub(crate) fn lower_case(&mut self, text: &'t str) -> Result<&'t str, RowStop> {
+        if !text.bytes().any(|letter| letter.is_ascii_uppercase()) {
+            return Ok(text);
+        }
+        let lower = self.take(text.len())?;
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
+        text_of(lower)
+    }
+
     /// Bytes as a text.
-    ///
-    /// # Errors
-    /// No room is left.
-    pub fn base64(&mut self, bytes: &[u8]) -> Result<&'t str, RowStop> {
+    pub(crate) fn base64(&mut self, bytes: &[u8]) -> Result<&'t str, RowStop> {
         let room = self.take(bytes.len().div_ceil(3) * 4)?;
         STANDARD
             .encode_slice(bytes, room)
@@ -103,11 +129,8 @@ impl<'t> Room<'t> {
         text_of(room)
     }
 
-    /// A part of the room for the rest of the pass.
-    ///
-    /// # Errors
-    /// No room is left: there should have been room for a row of the greatest length.
-    pub fn take(&mut self, bytes: usize) -> Result<&'t mut [u8], RowStop> {
+    /// A part of the room for the rest of the pass, which has [`room_of`] the record.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<&'t mut [u8], RowStop> {
         if bytes > self.room.len() {
             return Err(RowRefusal::TooLong.into());
         }
@@ -117,31 +140,10 @@ impl<'t> Room<'t> {
     }
 }
 
-/// A text, which must be UTF-8.
-///
-/// # Errors
-/// It is not.
+/// Bytes of a message as a text.
 #[inline]
-pub fn text_of(bytes: &[u8]) -> Result<&str, RowStop> {
+pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, RowStop> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| RowRefusal::Utf8.into())
-}
-
-/// An integer of a value, as JSON has it on the tape.
-pub fn integer_node(number: i64) -> Node<'static> {
-    Node::Static(match number {
-        negative @ ..0 => StaticNode::I64(negative),
-        _ => StaticNode::U64(number as u64),
-    })
-}
-
-/// A floating-point number of a value. JSON has no number for some of them: they are named as in OTLP's JSON form.
-pub fn double_node(number: f64) -> Node<'static> {
-    match number {
-        _ if number.is_finite() => Node::Static(StaticNode::F64(number)),
-        _ if number.is_nan() => Node::String("NaN"),
-        _ if number > 0.0 => Node::String("Infinity"),
-        _ => Node::String("-Infinity"),
-    }
 }
 
 #[cfg(test)]
@@ -176,6 +178,6 @@ mod tests {
         let mut room = Room::new(&mut memory, &Limits::default());
         assert!(room.take(6).is_err());
         assert_eq!(room.lossy(b"\xff"), Ok("\u{fffd}"));
-        assert_eq!((room.left(), room.lossy(b"\xff").is_err()), (2, true));
+        assert_eq!((room.bytes(), room.lossy(b"\xff").is_err()), (2, true));
     }
 }

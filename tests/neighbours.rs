@@ -1,0 +1,156 @@
+//! Slow, stalled, half-closed and hostile clients, and what the others' latencies show of them.
+//!
+//! Every listener has such clients at once. Rounds with and without them take turns, so that what else happens on the machine
+//! happens to both.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Server;
+use common::client::{Client, post};
+
+/// Clients of each kind on each listener.
+const OF_A_KIND: usize = 24;
+
+const ROUNDS: usize = 7;
+const REQUESTS_PER_ROUND: usize = 400;
+
+/// Below this a percentile of a shared machine says nothing.
+const FLOOR: Duration = Duration::from_millis(1);
+
+/// How often the slow ones send another byte.
+const SLOW: Duration = Duration::from_millis(2);
+
+/// What clients of a protocol begin with.
+struct Listener {
+    name: &'static str,
+    port: u16,
+    /// A beginning that wants more.
+    cut: &'static [u8],
+    /// Nothing of the protocol.
+    garbage: &'static [u8],
+}
+
+/// Holds clients that keep a listener busy, and ends them when dropped.
+struct Hostiles {
+    stop: Arc<AtomicBool>,
+    slow: Option<thread::JoinHandle<()>>,
+    /// Stalled in the middle, or half-closed there.
+    _held: Vec<TcpStream>,
+}
+
+impl Hostiles {
+    fn start(listeners: &[Listener]) -> Hostiles {
+        let mut held = Vec::new();
+        let mut slow = Vec::new();
+        for listener in listeners {
+            let connect = || TcpStream::connect(("127.0.0.1", listener.port)).unwrap();
+            for _ in 0..OF_A_KIND {
+                held.push(connect());
+                for half_closed in [false, true] {
+                    let mut stalled = connect();
+                    stalled.write_all(listener.cut).unwrap();
+                    if half_closed {
+                        stalled.shutdown(Shutdown::Write).unwrap();
+                    }
+                    held.push(stalled);
+                }
+                // It may be answered and closed at once.
+                let mut hostile = connect();
+                let _ = hostile.write_all(listener.garbage);
+                held.push(hostile);
+                slow.push((connect(), listener.cut, 0));
+            }
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let slow = thread::spawn(move || {
+            // A byte each now and then, round and round.
+            while !stopped.load(Ordering::Relaxed) {
+                for (stream, bytes, at) in &mut slow {
+                    if *at < bytes.len() && stream.write_all(&bytes[*at..=*at]).is_ok() {
+                        *at += 1;
+                    }
+                }
+                thread::sleep(SLOW);
+            }
+        });
+        Hostiles {
+            stop,
+            slow: Some(slow),
+            _held: held,
+        }
+    }
+}
+
+impl Drop for Hostiles {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(slow) = self.slow.take() {
+            slow.join().unwrap();
+        }
+    }
+}
+
+/// The 99th percentile of the latencies of one client's requests, one after the other.
+fn p99(client: &mut Client) -> Duration {
+    let request = post(
+        "/ingest?ack=memory",
+        &[],
+        br#"{"message":"a neighbour's","level":"info"}"#,
+    );
+    let mut latencies: Vec<Duration> = (0..REQUESTS_PER_ROUND)
+        .map(|_| {
+            let started = Instant::now();
+            client.send(&request);
+            assert_eq!(client.reply().status, 202);
+            started.elapsed()
+        })
+        .collect();
+    latencies.sort_unstable();
+    latencies[REQUESTS_PER_ROUND * 99 / 100]
+}
+
+fn median(mut of: Vec<Duration>) -> Duration {
+    of.sort_unstable();
+    of[of.len() / 2]
+}
+
+#[test]
+fn clients_that_misbehave_do_not_slow_the_others_down() {
+    let server = Server::start(&["--clickhouse", "tcp://127.0.0.1:1", "--create-tables"]);
+    let listeners = [Listener {
+        name: "http",
+        port: server.port,
+        cut: b"POST /ingest HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{\"message\":\"half a row",
+        garbage: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\xff\xff\r\n\r\n",
+    }];
+    let mut client = Client::connect(server.port);
+    p99(&mut client);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(p99(&mut client));
+        let hostiles = Hostiles::start(&listeners);
+        beside.push(p99(&mut client));
+        drop(hostiles);
+    }
+    let (alone, beside) = (median(alone), median(beside));
+    let names: Vec<&str> = listeners.iter().map(|listener| listener.name).collect();
+    println!("p99 alone {alone:?}, beside misbehaving clients of {names:?} {beside:?}");
+    assert!(
+        beside <= 2 * alone.max(FLOOR),
+        "{alone:?} alone, {beside:?} beside them"
+    );
+    // The server is as it was: a stranger's garbage was answered, and nobody waits.
+    let mut stranger = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stranger.write_all(listeners[0].garbage).unwrap();
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
