@@ -3,8 +3,10 @@
 mod names;
 mod open;
 mod scan;
+mod span;
 mod writer;
 
+pub use self::span::Span;
 pub use self::writer::{Place, RowRefusal, RowSource, RowStop, RowWriter};
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};
@@ -695,5 +697,7 @@ impl TableSink {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod taken;
 #[cfg(test)]
 mod tests;

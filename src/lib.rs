@@ -28,6 +28,7 @@ pub mod tls;
 // Socket to rows.
 pub mod access;
 pub mod elasticsearch;
+pub mod forward;
 pub mod grpc;
 pub mod http;
 pub mod ingest;
@@ -40,6 +41,7 @@ pub mod message;
 pub mod otlp;
 pub mod protobuf;
 pub mod routing;
+pub mod syslog;
 
 // Rows to columns in wire form.
 pub mod batch;

@@ -150,6 +150,14 @@ limits! {
     body_rate_min_bytes: u64 = 1024, 1..=GIB;
     /// Time a kept-alive connection may stay silent.
     idle_deadline_ms: u64 = 75_000, 100..=HOUR_MS;
+    /// Time a connection without requests (syslog, JSON lines, Forward) may stay silent. Those without replies lose what they send
+    /// into a closed one; a client that is gone is noticed by keep-alive probes before.
+    stream_idle_deadline_ms: u64 = 24 * HOUR_MS, 100..=30 * 24 * HOUR_MS;
+    /// Datagrams that are taken at once, of each UDP listener and core; one of the greatest length always fits.
+    datagram_buffer_bytes: usize = 256 * 1024, 64 * KIB..=64 * MIB;
+    /// Kernel buffer of a UDP socket (SO_RCVBUF), where datagrams wait while the log is behind. Above net.core.rmem_max it needs
+    /// CAP_NET_ADMIN; without, the kernel gives what it allows.
+    datagram_kernel_buffer_bytes: usize = 8 * 1024 * 1024, 4096..=GIB;
     /// Time a peer may take to read a reply.
     reply_deadline_ms: u64 = 30_000, 100..=HOUR_MS;
     /// Time a request waits for its promised ack level before it is answered 503.

@@ -55,7 +55,7 @@ pub const STATUSES: [u16; 21] = [
 
 /// Why rows are rejected: the labels of the batch's reasons, and `refused` for rows ClickHouse will never take.
 /// Any other counts as the last, `other`.
-pub const REASONS: [&str; 11] = [
+pub const REASONS: [&str; 14] = [
     "json",
     "utf8",
     "not_object",
@@ -65,6 +65,9 @@ pub const REASONS: [&str; 11] = [
     "type",
     "range",
     "time",
+    "protobuf",
+    "messagepack",
+    "rule",
     "refused",
     "other",
 ];
@@ -96,6 +99,10 @@ pub struct IngestMetrics {
     pub bytes_wire: Counter,
     /// Body bytes after decompression.
     pub bytes_decoded: Counter,
+    /// Datagrams received.
+    pub datagrams: Counter,
+    /// Datagrams the kernel dropped, because its buffer was full of those that wait for the log.
+    pub datagrams_dropped: Counter,
     /// Rows seen, good and bad.
     pub rows_received: Counter,
     /// Rows put into a batch.

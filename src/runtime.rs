@@ -12,8 +12,8 @@ pub use connection::{Connection, Watch};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -327,6 +327,136 @@ impl Listener {
     }
 }
 
+/// A bound socket of one core, before the core has it.
+#[derive(Debug)]
+pub enum ListenSocket {
+    /// Connections come in by it.
+    Tcp(std::net::TcpListener),
+    /// Datagrams do.
+    Udp(std::net::UdpSocket),
+}
+
+impl ListenSocket {
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// Whatever getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            ListenSocket::Tcp(socket) => socket.local_addr(),
+            ListenSocket::Udp(socket) => socket.local_addr(),
+        }
+    }
+}
+
+/// A socket for datagrams, with SO_REUSEPORT where it is `shared`, so that every core binds the same address: the kernel gives each
+/// sender to one of them. `buffer_bytes` is what may wait in the kernel, as far as that allows it.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen_datagrams(
+    address: SocketAddr,
+    buffer_bytes: usize,
+    shared: bool,
+) -> io::Result<std::net::UdpSocket> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::DGRAM,
+        Some(socket2::Protocol::UDP),
+    )?;
+    socket.set_reuse_port(shared)?;
+    // Privileged programs may have more than net.core.rmem_max.
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, buffer_bytes).is_err() {
+        socket.set_recv_buffer_size(buffer_bytes)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A socket of this core that datagrams come in by.
+pub struct DatagramSocket {
+    /// Waits; takes nothing.
+    waiting: glommio::net::UdpSocket,
+    /// The same socket. It blocks, because io_uring does not wait for others, and is never waited on here.
+    socket: std::net::UdpSocket,
+}
+
+impl DatagramSocket {
+    /// Takes over a bound socket. Call on the core that will receive.
+    ///
+    /// # Panics
+    /// When the process has no file descriptor left.
+    pub fn from_std(socket: std::net::UdpSocket) -> Self {
+        let waiting = socket
+            .try_clone()
+            .expect("a file descriptor for each listener at start");
+        // SAFETY: into_raw_fd gives up ownership of a bound socket, and nothing else holds this descriptor.
+        let waiting = unsafe { glommio::net::UdpSocket::from_raw_fd(waiting.into_raw_fd()) };
+        DatagramSocket { waiting, socket }
+    }
+
+    /// Waits until a datagram is there, and leaves it there.
+    ///
+    /// # Errors
+    /// The socket's error.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.waiting.peek_from(&mut [0]).await.map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    /// Receives a datagram, its length and who sent it; `None` when none is there. What does not fit `buffer` is lost.
+    ///
+    /// # Errors
+    /// The socket's error.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<IpAddr>)>> {
+        match rustix::net::recvfrom(&self.socket, buffer, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((received, _, from)) => {
+                let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                Ok(Some((received, from.map(|from| from.ip().to_canonical()))))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Datagrams the kernel has dropped because its buffer for this socket was full (or a checksum wrong), so far; the count wraps.
+    pub fn dropped(&self) -> u32 {
+        let mut info = [0_u32; MEMINFO_VARS];
+        let mut bytes = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `bytes` bytes to `info`, which has as many, and any bits are a u32.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &mut bytes,
+            )
+        };
+        // Linux has it since 4.12; io_uring asks for a newer one.
+        if result == 0 { info[MEMINFO_DROPS] } else { 0 }
+    }
+}
+
+/// `SO_MEMINFO`: the counters that linux/sock_diag.h calls `SK_MEMINFO_VARS`, in their order there.
+const SO_MEMINFO: libc::c_int = 55;
+const MEMINFO_DROPS: usize = 8;
+const MEMINFO_VARS: usize = 9;
+
+/// Bytes that nobody can foretell, 256 at most.
+///
+/// # Errors
+/// The kernel has none, which does not happen once it has started.
+pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    // So many come whole.
+    if filled < N {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}
+
 /// A listening socket with SO_REUSEADDR and SO_REUSEPORT, so that every core binds the same address.
 ///
 /// # Errors
@@ -340,10 +470,18 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpList
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Inherited by its connections: a client that is gone without a word is noticed within some ten minutes.
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
 }
+
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

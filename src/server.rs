@@ -26,11 +26,12 @@ use crate::histogram::{self, Reader};
 use crate::idempotency::Keys;
 use crate::ingest::{self, IngestConfig};
 use crate::ledger::{Ledger, Totals};
+use crate::limits::Limits;
 use crate::mapping::Mappings;
 use crate::metrics::{IngestMetrics, LedgerEntry, WriterMetrics};
 use crate::ring::ring;
 use crate::routing::Router;
-use crate::runtime::{self, CoreOptions};
+use crate::runtime::{self, CoreOptions, ListenSocket};
 use crate::schema::TableName;
 use crate::start::{self, Durable, StartError};
 use crate::tls::{self, Certificates, Follower, ServerFiles, TlsError};
@@ -120,7 +121,11 @@ pub fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     let (certificates, admin_certificates) = load_certificates(settings)?;
     // Addresses first: a port in use is told before an engine is fetched or started.
     let access = Arc::new(open_access(settings)?);
-    let ports = bind_all(&settings.listeners, settings.topology.ingest.len())?;
+    let ports = bind_all(
+        &settings.listeners,
+        &settings.limits,
+        settings.topology.ingest.len(),
+    )?;
     let admin_listener = bind(settings.admin)?;
     let durable = start::recover(settings).map_err(ServeError::Durable)?;
     let (embedded, endpoints) = provide_clickhouse(settings)?;
@@ -298,23 +303,57 @@ pub(crate) fn load_certificates(settings: &Settings) -> Result<AllCertificates, 
 }
 
 /// The listening sockets of every ingest core: one for each listener, in their order.
-fn bind_all(listeners: &[ListenerSettings], cores: usize) -> Result<Vec<Vec<TcpListener>>, ServeError> {
-    let mut ports: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+fn bind_all(
+    listeners: &[ListenerSettings],
+    limits: &Limits,
+    cores: usize,
+) -> Result<Vec<Vec<ListenSocket>>, ServeError> {
+    let mut ports: Vec<Vec<ListenSocket>> = (0..cores).map(|_| Vec::new()).collect();
     for listener in listeners {
-        for (core, socket) in bind_ingest(listener.address, cores)?.into_iter().enumerate() {
+        let address = listener.address;
+        let sockets = match listener.protocol.is_udp() {
+            true => bind_datagrams(address, limits.datagram_kernel_buffer_bytes, cores)?,
+            false => bind_ingest(address, cores)?,
+        };
+        for (core, socket) in sockets.into_iter().enumerate() {
             ports[core].push(socket);
         }
     }
     Ok(ports)
 }
 
+/// One socket per ingest core, all on one port; the kernel gives each sender to one of them.
+fn bind_datagrams(
+    mut address: SocketAddr,
+    buffer_bytes: usize,
+    cores: usize,
+) -> Result<Vec<ListenSocket>, ServeError> {
+    let bind = |address, shared| {
+        runtime::listen_datagrams(address, buffer_bytes, shared)
+            .map_err(|error| ServeError::Listen(address, error))
+    };
+    // As with connections: another program's socket would silently take a part of the datagrams.
+    if address.port() != 0 {
+        drop(bind(address, false)?);
+    }
+    let mut sockets = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let socket = bind(address, true)?;
+        address = socket
+            .local_addr()
+            .map_err(|error| ServeError::Listen(address, error))?;
+        sockets.push(ListenSocket::Udp(socket));
+    }
+    Ok(sockets)
+}
+
 /// Where each listener listens.
-fn local_addresses(ports: &[Vec<TcpListener>]) -> io::Result<Vec<SocketAddr>> {
-    ports[0].iter().map(TcpListener::local_addr).collect()
+fn local_addresses(ports: &[Vec<ListenSocket>]) -> io::Result<Vec<SocketAddr>> {
+    ports[0].iter().map(ListenSocket::local_addr).collect()
 }
 
 /// One listening socket per ingest core, all on one port.
-fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, ServeError> {
+fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<ListenSocket>, ServeError> {
     // With SO_REUSEPORT a second server of the same user would silently share the port: look for one first.
     if address.port() != 0 {
         drop(bind(address)?);
@@ -328,7 +367,7 @@ fn bind_ingest(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Se
         address = listener
             .local_addr()
             .map_err(|error| ServeError::Listen(address, error))?;
-        listeners.push(listener);
+        listeners.push(ListenSocket::Tcp(listener));
     }
     Ok(listeners)
 }
@@ -413,7 +452,11 @@ struct Start<'s> {
 }
 
 impl Cores {
-    fn start(start: &Start<'_>, durable: Durable, ports: Vec<Vec<TcpListener>>) -> Result<Cores, ServeError> {
+    fn start(
+        start: &Start<'_>,
+        durable: Durable,
+        ports: Vec<Vec<ListenSocket>>,
+    ) -> Result<Cores, ServeError> {
         let Start {
             settings,
             endpoints,

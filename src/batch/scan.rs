@@ -411,6 +411,12 @@ impl Scan {
         self.rows = objects.len();
     }
 
+    /// Reads an object as the row that is being written; the row has no other values yet.
+    pub(super) fn read_first(&mut self, tape: &[Node<'_>], object: usize, row: usize) -> Result<(), Stop> {
+        let start = self.entries.len();
+        self.read(tape, object, row, start)
+    }
+
     /// Reads one row whose entries start at `start`; leaves nothing of it when it fails.
     #[inline]
     fn read(&mut self, tape: &[Node<'_>], object: usize, row: usize, start: usize) -> Result<(), Stop> {

@@ -23,6 +23,8 @@ pub enum RowRefusal {
     TooLong,
     /// Nested deeper than `depth_max`.
     TooDeep,
+    /// Not an object, where a row is one.
+    NotObject,
     /// A rule of its protocol, which is said.
     Rule(&'static str),
 }
@@ -37,6 +39,7 @@ impl RowRefusal {
             RowRefusal::Utf8 => RejectReason::Utf8,
             RowRefusal::TooLong => RejectReason::TooLong,
             RowRefusal::TooDeep => RejectReason::TooDeep,
+            RowRefusal::NotObject => RejectReason::NotObject,
             RowRefusal::Rule(_) => RejectReason::Rule,
         }
     }
@@ -54,6 +57,7 @@ impl std::fmt::Display for RowRefusal {
             RowRefusal::Utf8 => "a text in it is not valid UTF-8",
             RowRefusal::TooLong => "the record, with what it shares with others, is too long",
             RowRefusal::TooDeep => "a value is nested too deep",
+            RowRefusal::NotObject => "the record is not an object",
             RowRefusal::Rule(rule) => rule,
         })
     }
@@ -118,6 +122,16 @@ impl<'t> RowWriter<'_, 't> {
         self.tape
     }
 
+    /// Puts the members of the object at `index` of the tape where those of a row in JSON go. It comes before all other values of
+    /// the row.
+    ///
+    /// # Errors
+    /// The row has too many attributes, a name is too long, or no more names can be remembered in this pass.
+    pub fn put_object(&mut self, index: u32) -> Result<(), RowStop> {
+        self.scan.read_first(self.tape, index as usize, self.row)?;
+        Ok(())
+    }
+
     /// Changes when places are to be found anew.
     #[inline]
     pub fn generation(&self) -> u32 {
@@ -161,6 +175,22 @@ impl<'t> RowWriter<'_, 't> {
     pub fn put_node(&mut self, place: Place, node: Node<'t>) -> Result<(), RowStop> {
         self.tape.push(node);
         self.put(place, self.tape.len() as u32 - 1)
+    }
+
+    /// Where members of the object `key` in `parent` go: under the names of both, joined by a dot.
+    ///
+    /// # Errors
+    /// Its name is too long, or no more names can be remembered in this pass.
+    #[inline]
+    pub fn member(&mut self, parent: Place, key: &str) -> Result<Place, RowStop> {
+        let name = self.scan.name(self.previous, parent.name, key.as_bytes())?;
+        self.previous = name;
+        let (target, attribute) = self.scan.place(name);
+        Ok(Place {
+            name,
+            target,
+            attribute,
+        })
     }
 
     /// Puts a member of the object that is at `parent`: an attribute under its own name when that is the overflow column.

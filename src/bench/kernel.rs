@@ -7,6 +7,7 @@
 
 mod core;
 mod inputs;
+mod messages;
 mod peer;
 mod sent;
 
@@ -26,6 +27,7 @@ use perf_event::events::Hardware;
 use serde::Serialize;
 
 use self::inputs::{otlp_requests, with_resource};
+use self::messages::{forward_entries, syslog_stream};
 use self::peer::{clickhouse_rs_blocks, serde_json_values};
 use super::environment::Environment;
 use super::median;
@@ -69,6 +71,8 @@ const CLICKHOUSE_RS_TARGET: f64 = 8.0;
 
 /// Rows of one OTLP request, as a collector's default batches.
 const OTLP_ROWS: usize = 8_192;
+/// Rows that a connection without requests pushes at once.
+const SOCKET_ROWS: usize = 512;
 
 /// Time a turn takes at least: the lines are gone over as often as that takes.
 const TURN_MIN: Duration = Duration::from_millis(100);
@@ -332,6 +336,30 @@ fn contestants(input: &Input) -> Vec<Contestant<'_>> {
                 core.finish() - before
             }),
         );
+        let own_limits = *limits;
+        let mut stream = syslog_stream(text);
+        let mut core = Core::new(input.table, limits);
+        enter(
+            "syslog",
+            "the same as a stream of counted messages of RFC 5424, trace ids and attributes as structured data: framed, to sealed \
+             blocks",
+            Box::new(move || {
+                let before = core.finish();
+                stream.each_syslog(&own_limits, SOCKET_ROWS, |messages| core.push_rows(&messages));
+                core.finish() - before
+            }),
+        );
+        let mut entries = forward_entries(text);
+        let mut core = Core::new(input.table, limits);
+        enter(
+            "forward",
+            "the same as entries of Fluent Forward's packed mode: listed, to sealed blocks",
+            Box::new(move || {
+                let before = core.finish();
+                entries.each_forward(&own_limits, SOCKET_ROWS, |rows| core.push_rows(&rows));
+                core.finish() - before
+            }),
+        );
     }
     enter(
         "serde_json",
@@ -421,7 +449,7 @@ mod tests {
         for input in [service(300), plain(300)] {
             let report = measure(&input, contestants(&input), 1, None);
             let is_default = input.table == Table::Default;
-            assert_eq!(report.contestants.len(), 7 + usize::from(is_default));
+            assert_eq!(report.contestants.len(), 7 + 4 * usize::from(is_default));
             for figures in &report.contestants {
                 assert!(figures.ns_per_row > 0.0, "{figures:?}");
             }

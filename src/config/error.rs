@@ -59,6 +59,10 @@ pub enum ConfigError {
     ListenerName(String),
     /// A listener without an address.
     ListenerAddress(String),
+    /// A key of the section that means nothing to the listener's protocol: listener, key, protocol.
+    ListenerKey(String, &'static str, &'static str),
+    /// Users without a shared key.
+    UsersWithoutSharedKey(String),
     /// A listener whose requests need a key, without a file of them.
     RequireKeyWithoutKeys(String),
     /// The list of addresses of a listener is none.
@@ -218,6 +222,12 @@ impl fmt::Display for ConfigError {
             ),
             ConfigError::ListenerAddress(name) => {
                 write!(f, "listener.{name} has no address; give it one like address = \"0.0.0.0:4318\"")
+            }
+            ConfigError::ListenerKey(name, key, protocol) => {
+                write!(f, "listener.{name}: {key} means nothing to the protocol `{protocol}`")
+            }
+            ConfigError::UsersWithoutSharedKey(name) => {
+                write!(f, "listener.{name}: users are let in with a shared_key only")
             }
             ConfigError::RequireKeyWithoutKeys(name) => write!(
                 f,

@@ -1,6 +1,6 @@
 //! Listeners: what is spoken where, and what becomes of the rows that come in there.
 
-use super::{ConfigError, is_identifier};
+use super::{ConfigError, Secret, is_identifier};
 use crate::access::AllowList;
 use crate::ack::AckLevel;
 use crate::tls::{self, ServerFiles};
@@ -21,16 +21,41 @@ pub enum Protocol {
     /// HTTP, and every dialect that is spoken over it.
     #[default]
     Http,
+    /// Syslog over TCP.
+    Syslog,
+    /// Syslog over UDP.
+    SyslogUdp,
+    /// Fluent Forward.
+    Forward,
+    /// A row in JSON a line, over TCP.
+    Json,
 }
 
 impl Protocol {
     /// All of them, by the names they are written with.
-    pub const NAMES: &'static [(&'static str, Protocol)] = &[("http", Protocol::Http)];
+    pub const NAMES: &'static [(&'static str, Protocol)] = &[
+        ("http", Protocol::Http),
+        ("syslog", Protocol::Syslog),
+        ("syslog-udp", Protocol::SyslogUdp),
+        ("forward", Protocol::Forward),
+        ("json", Protocol::Json),
+    ];
+
+    /// Whether its clients can say a key of ours.
+    pub fn brings_key(self) -> bool {
+        matches!(self, Protocol::Http | Protocol::Json)
+    }
+
+    /// Whether it comes in datagrams; UDP's ports are others than TCP's.
+    pub fn is_udp(self) -> bool {
+        self == Protocol::SyslogUdp
+    }
 
     /// What a TLS listener offers by ALPN, the preferred one first; with none, ALPN is not answered.
     pub fn alpn(self) -> &'static [&'static str] {
         match self {
             Protocol::Http => tls::HTTP_2,
+            Protocol::Syslog | Protocol::SyslogUdp | Protocol::Forward | Protocol::Json => &[],
         }
     }
 
@@ -80,6 +105,11 @@ pub struct ListenerWritten {
     /// Constant fields of every row that comes in here; they replace the row's own of the same name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
+    /// Forward: the key that clients must know.
+    pub shared_key: Option<Secret>,
+    /// Forward: passwords of the users that are let in, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, Secret>,
     /// Whether requests need a key; they do when there is a key file.
     pub require_key: Option<bool>,
     /// Networks and addresses requests are taken from; all when absent.
@@ -102,6 +132,8 @@ impl ListenerWritten {
         "table",
         "ack",
         "fields",
+        "shared_key",
+        "users",
         "require_key",
         "allow",
         "proxy_protocol",
@@ -121,6 +153,12 @@ impl ListenerWritten {
                 lower.fields
             } else {
                 self.fields
+            },
+            shared_key: self.shared_key.or(lower.shared_key),
+            users: if self.users.is_empty() {
+                lower.users
+            } else {
+                self.users
             },
             require_key: self.require_key.or(lower.require_key),
             allow: self.allow.or(lower.allow),
@@ -151,6 +189,28 @@ impl ListenerWritten {
         let Some(address) = self.address else {
             return Err(ConfigError::ListenerAddress(name));
         };
+        let protocol = self.protocol.unwrap_or_default();
+        let is_forward = protocol == Protocol::Forward;
+        let meaningless = [
+            ("shared_key", self.shared_key.is_some() && !is_forward),
+            ("users", !self.users.is_empty() && !is_forward),
+            (
+                "require_key",
+                self.require_key == Some(true) && !protocol.brings_key(),
+            ),
+            (
+                "proxy_protocol",
+                self.proxy_protocol == Some(true) && protocol.is_udp(),
+            ),
+            ("tls_cert", self.tls_cert.is_some() && protocol.is_udp()),
+        ];
+        if let Some((key, _)) = meaningless.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(ConfigError::ListenerKey(name, key, protocol.name()));
+        }
+        // The handshake asks for the key in any case: a password without one would be no secret at all.
+        if self.shared_key.is_none() && !self.users.is_empty() {
+            return Err(ConfigError::UsersWithoutSharedKey(name));
+        }
         if self.require_key == Some(true) && !has_keys {
             return Err(ConfigError::RequireKeyWithoutKeys(name));
         }
@@ -162,14 +222,16 @@ impl ListenerWritten {
         };
         Ok(ListenerSettings {
             name,
-            require_key: self.require_key.unwrap_or(has_keys),
+            require_key: self.require_key.unwrap_or(has_keys && protocol.brings_key()),
             allow,
             proxy_protocol: self.proxy_protocol.unwrap_or(false),
-            protocol: self.protocol.unwrap_or_default(),
+            protocol,
             address,
             table: self.table,
             ack: self.ack.unwrap_or(default_ack),
             fields: self.fields,
+            shared_key: self.shared_key,
+            users: self.users,
             tls,
         })
     }
@@ -231,6 +293,10 @@ pub struct ListenerSettings {
     pub ack: AckLevel,
     /// Constant fields of every row.
     pub fields: BTreeMap<String, String>,
+    /// Forward: the key that clients must know; without one anyone is let in.
+    pub shared_key: Option<Secret>,
+    /// Forward: passwords by user; without any the key alone is asked for.
+    pub users: BTreeMap<String, Secret>,
     /// Requests need a key.
     pub require_key: bool,
     /// Where requests are taken from; everywhere when absent.
@@ -247,6 +313,7 @@ impl ListenerSettings {
         match (self.protocol, &self.tls) {
             (protocol, None) => protocol.to_string(),
             (Protocol::Http, Some(_)) => "https".to_owned(),
+            (protocol, Some(_)) => format!("{protocol}+tls"),
         }
     }
 }
@@ -259,6 +326,8 @@ impl From<&ListenerSettings> for ListenerWritten {
             table: settings.table.clone(),
             ack: Some(settings.ack),
             fields: settings.fields.clone(),
+            shared_key: settings.shared_key.clone(),
+            users: settings.users.clone(),
             require_key: Some(settings.require_key),
             allow: settings.allow.as_ref().map(AllowList::to_texts),
             proxy_protocol: Some(settings.proxy_protocol),
@@ -340,14 +409,17 @@ pub(super) fn resolve(
         if address.port() == 0 {
             continue;
         }
-        if address == admin {
+        if address == admin && !listener.protocol.is_udp() {
             return Err(ConfigError::SameAddress(
                 "admin".to_owned(),
                 listener.name.clone(),
                 address,
             ));
         }
-        if let Some(other) = listeners[..at].iter().find(|other| other.address == address) {
+        let is_same = |other: &&ListenerSettings| {
+            other.address == address && other.protocol.is_udp() == listener.protocol.is_udp()
+        };
+        if let Some(other) = listeners[..at].iter().find(is_same) {
             return Err(ConfigError::SameAddress(
                 other.name.clone(),
                 listener.name.clone(),

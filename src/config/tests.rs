@@ -646,6 +646,27 @@ fn takes_listeners_from_every_layer_and_checks_each() {
             "did you mean `listener.a.address`?",
         ),
         ("[listener.a]\naddress = '127.0.0.1:1'\ntable = 'a b'", "a b"),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog'\nshared_key = 'k'",
+            "listener.a: shared_key means nothing to the protocol `syslog`",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'forward'\nusers = {a = 'b'}",
+            "users are let in with a shared_key only",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'forward'\nrequire_key = true",
+            "listener.a: require_key means nothing to the protocol `forward`",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog-udp'\nproxy_protocol = true",
+            "listener.a: proxy_protocol means nothing to the protocol `syslog-udp`",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog'\n\
+             [listener.b]\naddress = '127.0.0.1:1'\nprotocol = 'json'",
+            "a and b are both 127.0.0.1:1",
+        ),
         ("[listener.http]\ntls_cert = 'c'", "listener.http has no tls_key"),
         ("[listener.http]\ntls_key = 'k'", "listener.http has no tls_cert"),
         (
@@ -662,6 +683,22 @@ fn takes_listeners_from_every_layer_and_checks_each() {
         let refused = resolve(toml).unwrap_err().to_string();
         assert!(refused.contains(sentence), "{toml}: {refused}");
     }
+    // UDP has ports of its own.
+    let toml = "[listener.a]\naddress = '127.0.0.1:8081'\nprotocol = 'syslog-udp'\n\
+                [listener.b]\naddress = '127.0.0.1:514'\nprotocol = 'syslog'\n\
+                [listener.c]\naddress = '127.0.0.1:514'\nprotocol = 'syslog-udp'\n\
+                [listener.d]\naddress = '127.0.0.1:1'\nprotocol = 'forward'\nshared_key = 'k'\nusers = {a = 'b'}";
+    let settings = resolve(toml).unwrap();
+    let protocols: Vec<&str> = settings
+        .listeners
+        .iter()
+        .map(|listener| listener.protocol.name())
+        .collect();
+    assert_eq!(
+        protocols,
+        ["http", "syslog-udp", "syslog", "syslog-udp", "forward"]
+    );
+    assert!(!format!("{settings:?}").contains("'k'") && !settings.to_toml().contains("\"k\""));
     for text in ["a", "a=b", "a=htp://127.0.0.1:1", "a=http://x"] {
         text.parse::<NamedListener>().unwrap_err();
     }

@@ -234,6 +234,7 @@ fn sentence(reason: RejectReason) -> &'static str {
         RejectReason::Range => "a field is out of its column's range",
         RejectReason::Time => "a time is in no known form",
         RejectReason::Protobuf => "the document is not valid protobuf",
+        RejectReason::MessagePack => "the document is not valid MessagePack",
         RejectReason::Rule => "the document is against a rule of its protocol",
     }
 }

@@ -9,6 +9,7 @@ mod body;
 mod bulk;
 mod call;
 mod connection;
+mod datagrams;
 mod dialect;
 mod handshake;
 pub(crate) mod http2;
@@ -19,6 +20,7 @@ mod message;
 mod port;
 mod rows_call;
 mod sender;
+mod stream;
 mod table;
 
 pub(crate) use keyed::unix_ms;
@@ -27,6 +29,7 @@ pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +41,7 @@ use crate::block::{Block, BlockId, Settlement};
 use crate::catalog::{Catalog, Lookup};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::clock::Clock;
-use crate::config::ListenerSettings;
+use crate::config::{ListenerSettings, Protocol};
 use crate::doorbell::Doorbell;
 use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
@@ -52,7 +55,7 @@ use crate::mapping::{Constants, Mappings};
 use crate::metrics::IngestMetrics;
 use crate::ring::{Consumer, Producer};
 use crate::routing::Router;
-use crate::runtime::{self, Connection, Listener, Notify, Watch};
+use crate::runtime::{self, Connection, DatagramSocket, ListenSocket, Listener, Notify, Watch};
 use crate::schema::{Schema, TableName};
 use crate::tls::Certificates;
 use crate::wal::Commit;
@@ -180,6 +183,10 @@ struct Core {
     decoders: DecoderPool,
     watches: RefCell<Vec<Weak<Watch>>>,
     connections: Cell<usize>,
+    /// Sockets that datagrams are taken from.
+    receivers: Cell<usize>,
+    /// Of this machine, for those who ask who they speak to.
+    hostname: String,
     /// Of those, the ones that speak HTTP/2.
     http2_connections: Cell<usize>,
     /// Requests of HTTP/2 under way.
@@ -194,7 +201,7 @@ struct Core {
 }
 
 /// Runs an ingest core until it has drained. Call inside the core's executor.
-pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
+pub async fn run(config: IngestConfig, sockets: Vec<ListenSocket>) {
     let IngestConfig {
         listeners,
         certificates,
@@ -250,13 +257,27 @@ pub async fn run(config: IngestConfig, sockets: Vec<std::net::TcpListener>) {
         http2_connections: Cell::new(0),
         streams: Cell::new(0),
         tls_connections: Cell::new(0),
+        receivers: Cell::new(0),
+        hostname: hostname(),
         draining: Cell::new(false),
         drain_started: Notify::default(),
         health_changed: Notify::default(),
     });
     for ((settings, certificates), socket) in listeners.iter().zip(certificates.iter()).zip(sockets) {
         let port = Rc::new(Port::new(settings, certificates.clone()));
-        runtime::spawn(accept(Rc::clone(&core), port, Listener::from_std(socket)));
+        let core = Rc::clone(&core);
+        match socket {
+            ListenSocket::Tcp(socket) => runtime::spawn(accept(core, port, Listener::from_std(socket))),
+            ListenSocket::Udp(socket) => {
+                let socket = DatagramSocket::from_std(socket);
+                // Its end is part of the drain also when that begins before its first turn.
+                core.receivers.set(core.receivers.get() + 1);
+                runtime::spawn(async move {
+                    datagrams::receive(&core, &port, socket).await;
+                    core.receivers.set(core.receivers.get() - 1);
+                });
+            }
+        }
     }
     runtime::spawn(take_back(Rc::clone(&core), log.done, from_writer, bell));
     runtime::spawn(commit_wanted(Rc::clone(&core)));
@@ -350,7 +371,7 @@ impl Core {
         if self.connections.get() >= self.limits.connections_per_core {
             self.metrics.connections_refused.add(1);
             // To say so inside TLS would cost the handshake there is no room for.
-            if port.certificates.is_none() {
+            if port.certificates.is_none() && port.protocol == Protocol::Http {
                 runtime::spawn(connection::refuse(core, port, connection));
             }
             return;
@@ -374,13 +395,20 @@ impl Core {
             }
         };
         let Some(certificates) = port.certificates.clone() else {
-            return connection::serve(self, port, from, connection).await;
+            return self.serve(port, from, connection).await;
         };
         self.tls_connections.set(self.tls_connections.get() + 1);
         if let Some(connection) = handshake::shake_hands(self, &certificates, connection).await {
-            connection::serve(self, port, from, connection).await;
+            self.serve(port, from, connection).await;
         }
         self.tls_connections.set(self.tls_connections.get() - 1);
+    }
+
+    async fn serve(self: &Rc<Self>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
+        match port.protocol {
+            Protocol::Http => connection::serve(self, port, from, connection).await,
+            _ => stream::serve(self, port, from, connection).await,
+        }
     }
 
     /// The open table `database.table` (missing parts are the default table's), opened if the catalog serves it.
@@ -714,6 +742,7 @@ impl Core {
 
     fn is_drained(&self) -> bool {
         self.connections.get() == 0
+            && self.receivers.get() == 0
             && self.tables.borrow().iter().all(|table| table.open_batches() == 0)
             && self.filling.borrow().is_empty()
             && self.spare.borrow().is_some()
@@ -763,6 +792,10 @@ impl TableError {
 
 fn unix_s(clock: &Clock) -> u64 {
     (clock.unix_ns() / 1_000_000_000) as u64
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Whether an error only says that the peer went away.

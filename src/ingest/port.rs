@@ -1,10 +1,12 @@
 //! What a listener means for what comes in by it.
 
-use crate::access::AllowList;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::access::AllowList;
 use crate::ack::AckLevel;
-use crate::config::ListenerSettings;
+use crate::config::{ListenerSettings, Protocol};
+use crate::forward::handshake::Secrets;
 use crate::mapping::Constants;
 use crate::tls::Certificates;
 
@@ -24,6 +26,10 @@ pub(super) struct Port {
     pub proxy_protocol: bool,
     /// Constant fields of every row.
     pub constants: Constants,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Forward: what clients must know.
+    pub secrets: Option<Rc<Secrets>>,
     /// What TLS connections are accepted with; without it they are plain.
     pub certificates: Option<Arc<Certificates>>,
 }
@@ -38,6 +44,16 @@ impl Port {
             allow: settings.allow.clone(),
             proxy_protocol: settings.proxy_protocol,
             constants: Constants::keep(&settings.fields),
+            protocol: settings.protocol,
+            secrets: settings.shared_key.as_ref().map(|key| {
+                let users = settings.users.iter();
+                Rc::new(Secrets {
+                    shared_key: key.expose().to_owned(),
+                    users: users
+                        .map(|(user, password)| (user.clone(), password.expose().to_owned()))
+                        .collect(),
+                })
+            }),
             certificates,
         }
     }

@@ -27,13 +27,15 @@ pub enum RejectReason {
     Time,
     /// Not protobuf.
     Protobuf,
+    /// Not MessagePack, or not the message it should be.
+    MessagePack,
     /// Against a rule of its protocol: a field is missing, or out of its bounds.
     Rule,
 }
 
 impl RejectReason {
     /// Every reason; `as usize` is its place here.
-    pub const ALL: [RejectReason; 11] = [
+    pub const ALL: [RejectReason; 12] = [
         RejectReason::Json,
         RejectReason::Utf8,
         RejectReason::NotObject,
@@ -44,6 +46,7 @@ impl RejectReason {
         RejectReason::Range,
         RejectReason::Time,
         RejectReason::Protobuf,
+        RejectReason::MessagePack,
         RejectReason::Rule,
     ];
 
@@ -60,6 +63,7 @@ impl RejectReason {
             RejectReason::Range => "range",
             RejectReason::Time => "time",
             RejectReason::Protobuf => "protobuf",
+            RejectReason::MessagePack => "messagepack",
             RejectReason::Rule => "rule",
         }
     }

@@ -171,6 +171,14 @@ impl Splitter {
         }
     }
 
+    /// A splitter of a stream that has one row a line, whatever it begins with.
+    pub fn of_lines(limits: &Limits) -> Self {
+        Splitter {
+            mode: Mode::Lines,
+            ..Splitter::new(limits)
+        }
+    }
+
     /// Looks at the unconsumed bytes of the body: what the last call left, and what came since.
     pub fn next(&mut self, buffer: &[u8], end_of_body: bool) -> Split {
         assert!(

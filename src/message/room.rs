@@ -19,7 +19,7 @@ pub struct Room<'t> {
 }
 
 impl<'t> Room<'t> {
-    pub(super) fn new(room: &'t mut [u8], limits: &Limits) -> Room<'t> {
+    pub(crate) fn new(room: &'t mut [u8], limits: &Limits) -> Room<'t> {
         Room {
             room,
             depth_max: limits.depth_max as u32,
@@ -28,11 +28,14 @@ impl<'t> Room<'t> {
     }
 
     /// Bytes that are left.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.room.len()
     }
 
-    /// Nanoseconds since 1970 as a time that is read for nothing else; 0 is none.
+    /// Puts nanoseconds since 1970 as a time that is read for nothing else; 0 is none.
+    ///
+    /// # Errors
+    /// The row has too many attributes, or no room is left.
     pub(crate) fn put_time(
         &mut self,
         nanos: u64,
@@ -42,14 +45,56 @@ impl<'t> Room<'t> {
         if nanos == 0 {
             return Ok(());
         }
+        let node = self.time(nanos)?;
+        row.put_node(place, node)
+    }
+
+    /// Nanoseconds since 1970 as a time that is read for nothing else.
+    ///
+    /// # Errors
+    /// No room is left.
+    pub(crate) fn time(&mut self, nanos: u64) -> Result<Node<'t>, RowStop> {
         // From here on a number is read as nanoseconds (`timestamp`); before March 1973 it would be a later time.
         if nanos >= 100_000_000_000_000_000 {
-            return row.put_node(place, Node::Static(StaticNode::U64(nanos)));
+            return Ok(Node::Static(StaticNode::U64(nanos)));
         }
         let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
         let room = self.take(text.len())?;
         room.copy_from_slice(text.as_bytes());
-        row.put_node(place, Node::String(text_of(room)?))
+        Ok(Node::String(text_of(room)?))
+    }
+
+    /// A text that may hold what is not UTF-8: U+FFFD stands for that, in up to three times the bytes.
+    ///
+    /// # Errors
+    /// No room is left.
+    #[inline]
+    pub(crate) fn lossy(&mut self, bytes: &'t [u8]) -> Result<&'t str, RowStop> {
+        match simdutf8::basic::from_utf8(bytes) {
+            Ok(text) => Ok(text),
+            Err(_) => self.replaced(bytes),
+        }
+    }
+
+    #[cold]
+    fn replaced(&mut self, bytes: &[u8]) -> Result<&'t str, RowStop> {
+        let parts = || {
+            bytes.utf8_chunks().flat_map(|chunk| {
+                let replacement = if chunk.invalid().is_empty() {
+                    ""
+                } else {
+                    "\u{fffd}"
+                };
+                [chunk.valid(), replacement]
+            })
+        };
+        let room = self.take(parts().map(str::len).sum())?;
+        let mut at = 0;
+        for part in parts() {
+            room[at..at + part.len()].copy_from_slice(part.as_bytes());
+            at += part.len();
+        }
+        text_of(room)
     }
 
     /// An id of `digits` hexadecimal digits in either case, in lower case; `None` for another text, and for zeros, which stand
@@ -99,4 +144,40 @@ impl<'t> Room<'t> {
 #[inline]
 pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, RowStop> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| RowRefusal::Utf8.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_no_text_is_replaced_as_the_standard_library_does(bytes in prop::collection::vec(
+            prop_oneof![any::<u8>(), Just(0xf0_u8), Just(0x9f), Just(0x98), Just(0x80), Just(b'a')], 0..40,
+        )) {
+            let mut memory = [0; 120];
+            let mut room = Room::new(&mut memory, &Limits::default());
+            let text = room.lossy(&bytes);
+            prop_assert_eq!(text, Ok(&*String::from_utf8_lossy(&bytes)));
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_number_only_where_that_is_read_as_nanoseconds() {
+        let mut memory = [0; 40];
+        let mut room = Room::new(&mut memory, &Limits::default());
+        let late = Node::Static(StaticNode::U64(1_700_000_000_000_000_002));
+        assert_eq!(room.time(1_700_000_000_000_000_002), Ok(late));
+        assert_eq!(room.time(1_500_000_002), Ok(Node::String("1.500000002")));
+    }
+
+    #[test]
+    fn no_more_is_taken_than_there_is() {
+        let mut memory = [0; 5];
+        let mut room = Room::new(&mut memory, &Limits::default());
+        assert!(room.take(6).is_err());
+        assert_eq!(room.lossy(b"\xff"), Ok("\u{fffd}"));
+        assert_eq!((room.bytes(), room.lossy(b"\xff").is_err()), (2, true));
+    }
 }

@@ -149,6 +149,18 @@ impl Sources {
             self.per_core(|core| core.bytes_decoded.get()),
         )?;
         page.counter(
+            "datagrams",
+            "Datagrams received.",
+            None,
+            self.per_core(|core| core.datagrams.get()),
+        )?;
+        page.counter(
+            "datagrams_dropped",
+            "Datagrams the kernel dropped because its buffer was full.",
+            None,
+            self.per_core(|core| core.datagrams_dropped.get()),
+        )?;
+        page.counter(
             "rows_received",
             "Rows seen, good and bad.",
             None,

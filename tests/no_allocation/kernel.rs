@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use ringhouse::batch::TableSink;
+use ringhouse::batch::{RowInput, Span, TableSink};
 use ringhouse::clickhouse::frame::FrameEncoder;
+use ringhouse::forward::msgpack::Extent;
+use ringhouse::forward::{Rows as Entries, Shape};
 use ringhouse::json::{Parser, RowErrors, RowsText, Split, Splitter};
 use ringhouse::limits::Limits;
 use ringhouse::mapping::MappingConfig;
 use ringhouse::schema::{RawColumn, Schema, TableName, TableSchema};
+use ringhouse::syslog::{Framer, Messages};
 
 use crate::counting::{Thread, Trace};
 use crate::{Random, log_lines};
@@ -57,8 +60,24 @@ impl Core {
             }
         }
         assert_eq!(errors.count, 0, "{:?}", errors.first);
+        self.seal_all();
+    }
+
+    fn seal_all(&mut self) {
         for batch in 0..self.limits.batches_per_table {
             if self.sink.open().any(|(open, _)| open == batch) {
+                self.seal(batch);
+            }
+        }
+    }
+
+    fn push_rows(&mut self, rows: &impl RowInput, errors: &mut RowErrors) {
+        let mut at = 0;
+        while at < rows.end() {
+            let pushed = rows.push(at, &mut self.sink, &mut self.parser, 0, NOW_NS, errors);
+            at += pushed.consumed;
+            let full = (0..64).find(|batch| pushed.touched >> batch & 1 == 1 && self.sink.is_full(*batch));
+            if let Some(batch) = pushed.blocked_on.or(full) {
                 self.seal(batch);
             }
         }
@@ -199,6 +218,116 @@ fn rows_of_every_type_allocate_nothing() {
     };
     let schema = TableSchema::from_columns(name, &columns, "toYYYYMM(dt)").expect("every type is supported");
     allocates_nothing(schema, typed_lines);
+}
+
+/// Messages of RFC 5424, counted and in lines, with structured data and escapes.
+fn syslog_stream(seed: u64) -> Vec<u8> {
+    let mut random = Random(seed + 1);
+    let mut stream = Vec::new();
+    for row in 0..ROWS {
+        let (a, b) = (random.next(), random.next());
+        let message = format!(
+            "<165>1 2026-11-21T05:00:{:02}.{:06}Z host-{} app {} ID47 [a@1 x=\"{:06}\" y=\"\\\"{:04}\\\"\"][b z=\"q\"] text {:08}",
+            row % 60,
+            a % 1_000_000,
+            row % 3,
+            1000 + a % 1000,
+            b % 1_000_000,
+            a % 10_000,
+            b % 100_000_000,
+        );
+        if row % 2 == 0 {
+            stream.extend(format!("{} {message}", message.len()).into_bytes());
+        } else {
+            stream.extend(message.into_bytes());
+            stream.push(b'\n');
+        }
+    }
+    stream
+}
+
+/// Entries as Fluent Bit packs them, with a nested map and bytes that are no text.
+fn forward_entries(seed: u64) -> Vec<u8> {
+    let mut random = Random(seed + 1);
+    let mut entries = Vec::new();
+    for row in 0..ROWS as u32 {
+        let number = random.next() % 100_000_000;
+        entries.extend(b"\x92\xd7\x00\x69\x1f\xf3\xa0");
+        entries.extend(row.to_be_bytes());
+        entries.extend(b"\x83\xa3log\xad");
+        entries.extend(format!("text {number:08}").into_bytes());
+        entries.extend(b"\xa3raw\xc4\x03a\xffb\xaakubernetes\x82\xa8pod_name\xa1p\xa1n\xce");
+        entries.extend((0x1000_0000 + number as u32).to_be_bytes());
+    }
+    entries
+}
+
+/// Like [`allocates_nothing`], for what is found by spans.
+fn spans_allocate_nothing(
+    bytes: impl Fn(u64) -> Vec<u8>,
+    mut list: impl FnMut(&[u8], &mut Vec<Span>) -> usize,
+    mut push: impl FnMut(&mut Core, &[u8], &[Span], &mut RowErrors),
+) {
+    let name = TableName {
+        database: "default".into(),
+        table: "otel_logs".into(),
+    };
+    let mut core = Core::new(Arc::new(TableSchema::default_table(name)));
+    let mut spans = Vec::with_capacity(SPANS);
+    let mut take = |core: &mut Core, bytes: &[u8]| {
+        let mut errors = RowErrors::new(&core.limits);
+        let mut at = 0;
+        while at < bytes.len() {
+            spans.clear();
+            let listed = list(&bytes[at..], &mut spans);
+            push(core, &bytes[at..], &spans, &mut errors);
+            at += listed;
+        }
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        core.seal_all();
+    };
+    let inputs: Vec<Vec<u8>> = (0..5).map(bytes).collect();
+    for input in &inputs[..3] {
+        take(&mut core, input);
+    }
+    let made = Thread::current().traced(|| inputs[3..].iter().for_each(|input| take(&mut core, input)));
+    assert_eq!(core.rows_sealed, 5 * ROWS as u64);
+    let traces: String = made.iter().take(3).map(Trace::describe).collect();
+    assert_eq!(made.len(), 0, "allocations for {} rows:{traces}", 2 * ROWS);
+}
+
+/// Messages found at once, as on a connection.
+const SPANS: usize = 512;
+
+#[test]
+fn syslog_messages_allocate_nothing() {
+    let limits = Limits::default();
+    let mut framer = Framer::new(&limits);
+    spans_allocate_nothing(
+        syslog_stream,
+        |bytes, spans| framer.list(bytes, true, spans, SPANS).consumed,
+        |core, bytes, spans, errors| core.push_rows(&Messages { bytes, spans }, errors),
+    );
+}
+
+#[test]
+fn forward_entries_allocate_nothing() {
+    let limits = Limits::default();
+    let mut extent = Extent::new();
+    spans_allocate_nothing(
+        forward_entries,
+        |bytes, spans| Entries::list(bytes, &limits, &mut extent, spans, SPANS).expect("entries"),
+        |core, bytes, spans, errors| {
+            let (shape, tag) = (Shape::Entry, b"tag".as_slice());
+            let rows = Entries {
+                bytes,
+                spans,
+                shape,
+                tag,
+            };
+            core.push_rows(&rows, errors);
+        },
+    );
 }
 
 #[test]

@@ -81,10 +81,15 @@ impl Core {
     /// When it is no such request.
     pub fn push_otlp(&mut self, request: &[u8]) {
         let message = Message::parse(request).expect("the request was made here");
+        self.push_rows(&message);
+    }
+
+    /// Takes rows that came together; full batches become blocks.
+    pub fn push_rows(&mut self, rows: &impl RowInput) {
         let mut at = 0;
-        while at < message.records() {
+        while at < rows.end() {
             let (sink, parser, errors) = (&mut self.sink, &mut self.parser, &mut self.errors);
-            let pushed = message.push(at, sink, parser, 0, NOW_NS, errors);
+            let pushed = rows.push(at, sink, parser, 0, NOW_NS, errors);
             at += pushed.consumed;
             let full = (0..64).find(|batch| pushed.touched >> batch & 1 == 1 && self.sink.is_full(*batch));
             if let Some(batch) = pushed.blocked_on.or(full) {

@@ -1,0 +1,127 @@
+//! Syslog, Fluent Forward and JSON lines against a whole server: real senders, and hostile ones.
+
+#[path = "../common/authority.rs"]
+mod authority;
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access;
+mod forward;
+mod hostile;
+mod json;
+mod syslog;
+mod tls;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{PATIENCE, Server, eventually};
+use serde_json::Value;
+
+/// Lines of each file of the corpus.
+const LINES_OF_FILE: usize = 100;
+
+/// Port of a listener, as the server printed it.
+fn port_of(server: &Server, listener: &str) -> u16 {
+    let output = server.output();
+    let line = output
+        .lines()
+        .find(|line| line.starts_with(&format!("ringhouse: {listener} on ")))
+        .unwrap_or_else(|| panic!("no listener {listener}:\n{output}"));
+    line.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream =
+        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Messages of real logs.
+fn lines() -> Vec<String> {
+    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
+        PathBuf::from,
+    );
+    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+    paths.sort();
+    let mut lines = Vec::new();
+    for path in &paths {
+        let text = fs::read_to_string(path).unwrap();
+        let rows = text.lines().take(LINES_OF_FILE);
+        lines.extend(rows.map(|row| {
+            let row: Value = serde_json::from_str(row).unwrap();
+            row["message"].as_str().unwrap().trim().to_owned()
+        }));
+    }
+    lines.retain(|line| !line.is_empty());
+    if lines.is_empty() {
+        println!(
+            "no corpus at {}: generated logs take its place",
+            directory.display()
+        );
+        lines
+            .extend((0..800).map(|line| format!("request {line} of \"user\": took 3 µs [disk] \\ {{}} <7>")));
+    }
+    lines
+}
+
+/// Waits until the table has so many rows that `condition` holds for, and returns what `columns` are of each.
+fn rows(server: &Server, columns: &str, condition: &str, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} rows of {condition}"), || {
+        let found = server.sql(&format!("SELECT count() FROM otel_logs WHERE {condition}"));
+        let found: usize = found.parse().unwrap();
+        assert!(found <= count, "{found} rows of {condition}");
+        (found == count).then_some(())
+    });
+    let text = server.sql(&format!(
+        "SELECT {columns} FROM otel_logs WHERE {condition} FORMAT JSONEachRow"
+    ));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The bodies of all rows that `condition` holds for are `expected`, in whatever order.
+fn assert_bodies(server: &Server, condition: &str, expected: &[String]) {
+    let rows = rows(server, "Body", condition, expected.len());
+    let mut found: Vec<&str> = rows.iter().map(|row| row["Body"].as_str().unwrap()).collect();
+    let mut expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{condition}");
+}
+
+fn assert_nothing_rejected(server: &Server) {
+    let metrics = server.admin("/metrics").unwrap().body;
+    let rejected = metrics
+        .lines()
+        .filter(|line| line.contains("rejected") && !line.starts_with('#') && !line.ends_with(" 0"));
+    assert_eq!(rejected.collect::<Vec<_>>(), Vec::<&str>::new());
+    assert!(!server.log().contains("WARN"), "{}", server.log());
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// A directory under target/ that `install` has filled once for all of these `packages`.
+fn installed(name: &str, packages: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let stamp = directory.join("installed");
+    if !fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        install(&directory);
+        fs::write(stamp, packages.join("\n")).unwrap();
+    }
+    directory
+}
