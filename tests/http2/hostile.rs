@@ -236,8 +236,8 @@ fn streams_and_connections_beyond_the_limits_are_refused_and_may_come_again() {
 }
 
 #[test]
-fn a_body_is_taken_no_faster_than_its_rows_and_holds_no_more_than_its_window() {
-    // Nothing is taken while the log is full: the engine stands still.
+fn a_request_refused_before_its_body_leaves_its_connection_as_it_was() {
+    // The log fills while the engine stands still.
     let limits = ["wal_blocks_max=16", "ack_deadline_ms=4000"].map(|limit| ["--limit", limit]);
     let arguments = [&["--create-tables", "--ack", "wal"][..], limits.as_flattened()].concat();
     let server = Server::embedded(&arguments);
