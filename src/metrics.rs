@@ -348,6 +348,13 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_has_a_counter_of_its_own() {
+        for reason in crate::json::RejectReason::ALL {
+            assert!(REASONS.contains(&reason.label()), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn keeps_one_handle_for_each_table() {
         let writer = WriterMetrics::default();
         writer.table("a").rows.add(1);
