@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::access::Refusal;
 use crate::ack::{AckId, AckLevel};
 use crate::batch::RowInput;
 use crate::elasticsearch::ActionError;
@@ -22,7 +21,8 @@ use crate::runtime;
 use crate::wal::log::LogError;
 
 use super::bulk::{BulkTaken, separator_bytes};
-use super::connection::{Paths, Session};
+use super::choice::Paths;
+use super::connection::Session;
 use super::dialect::Asked;
 use super::lines::TextLines;
 use super::link::Link;
@@ -68,8 +68,6 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
-    /// The key does not reach the table that its rows are routed to.
-    Access(Refusal),
     /// The table that its rows are routed to cannot take any.
     /// An action that is none, or too many of them.
     Bulk(ActionError),
@@ -87,7 +85,6 @@ impl Failure {
     pub fn status(self) -> Status {
         match self {
             Failure::Body(error) => error.status(),
-            Failure::Access(refusal) => refusal.status(),
             Failure::Bulk(ActionError::TooMany | ActionError::TooManyIndexes) => Status::ContentTooLarge,
             Failure::Json(_) | Failure::Message(_) | Failure::Bulk(_) => Status::BadRequest,
             Failure::Table(error) => error.status(),
@@ -103,7 +100,6 @@ impl std::fmt::Display for Failure {
             Failure::Body(error) => error.fmt(f),
             Failure::Json(fault) => fault.fmt(f),
             Failure::Message(malformed) => malformed.fmt(f),
-            Failure::Access(refusal) => refusal.fmt(f),
             Failure::Bulk(error) => error.fmt(f),
             Failure::Table(error) => f.write_str(error.sentence()),
             Failure::Log(Some(error)) => error.fmt(f),

@@ -18,7 +18,8 @@ use crate::routing::{RowFacts, split_checked};
 use crate::runtime;
 
 use super::body::{Failure, Intake, Source, Terms};
-use super::connection::{Paths, Session};
+use super::choice::Paths;
+use super::connection::Session;
 use super::table::Table;
 use super::{Core, TableError};
 

@@ -20,22 +20,22 @@ use crate::http::uri;
 use crate::idempotency::{Begin, StoredReply};
 use crate::json::Shape;
 use crate::mapping::Reading;
-use crate::routing::{Candidates, RequestFacts, RowFacts, split_checked};
+use crate::routing::Candidates;
 use crate::runtime::Connection;
 use crate::wal::log::LogError;
 
 use super::body::{BUSY, Destination, Intake, Terms};
 use super::call::Call;
+use super::choice::{Paths, TableError};
 use super::dialect::{self, Asked, BodyForm, Dialect, Fixed, Found, OWN};
 use super::http2;
 use super::keyed::KeyedRequest;
 use super::link::Link;
-use super::message::Routes;
 use super::port::Port;
 use super::rows_call::CallRows;
 use super::sender::{self, Bill};
 use super::table::Table;
-use super::{Core, TableError, is_disconnect};
+use super::{Core, is_disconnect};
 
 /// Replies gathered before a write.
 const OUT_BYTES: usize = 16 * 1024;
@@ -516,11 +516,7 @@ impl<'c> Session<'c> {
                             }
                             BodyForm::Query => self.take_query(framing, encoding).await,
                             BodyForm::Message(form) => {
-                                let routes = Routes {
-                                    candidates,
-                                    key: key.as_deref(),
-                                };
-                                self.take_message(form, &table, routes, framing, encoding, terms)
+                                self.take_message(form, &table, paths, framing, encoding, terms)
                                     .await
                             }
                             BodyForm::Bulk => {
@@ -989,71 +985,4 @@ fn route(
         },
     };
     (dialect, action)
-}
-
-/// What decides on the tables of rows which do not all go to one.
-#[derive(Clone, Copy)]
-pub(super) struct Paths<'k> {
-    pub candidates: Candidates,
-    pub key: Option<&'k Key>,
-}
-
-impl Core {
-    /// Whether rows under `key` may go to a table; missing parts of its name are the default table's.
-    pub(super) fn reach(
-        &self,
-        key: &Key,
-        database: Option<&str>,
-        table: Option<&str>,
-    ) -> Result<(), Refusal> {
-        let default = self.catalog.default_table();
-        key.reach(
-            database.unwrap_or(&default.database),
-            table.unwrap_or(&default.table),
-            &default.database,
-        )
-    }
-
-    /// The table `database.table` (missing parts are the default table's), if the key reaches it.
-    pub(super) fn table_in_reach(
-        &self,
-        key: Option<&Key>,
-        (database, table): (Option<&str>, Option<&str>),
-    ) -> Result<Rc<Table>, TableError> {
-        if let Some(key) = key {
-            // Before it is looked for: whether a table exists is told to those who reach it.
-            self.reach(key, database, table)
-                .map_err(|_| TableError::OutOfReach)?;
-        }
-        self.table(database, table)
-    }
-
-    /// Database and table of a request: the one it names, else a route's, else its key's, else its listener's, else the
-    /// default one. With them the routes that its rows may take.
-    fn table_of<'a>(
-        &'a self,
-        port: &'a Port,
-        key: Option<&'a Key>,
-        head: &Head<'_>,
-        named: uri::IngestPath<'a>,
-    ) -> ((Option<&'a str>, Option<&'a str>), Option<Candidates>) {
-        if named != uri::IngestPath::DEFAULT {
-            return ((named.database, named.table), None);
-        }
-        let candidates = self.router.candidates(&RequestFacts {
-            listener: &port.name,
-            path: head.path,
-            header: &|name| head.header(name),
-        });
-        let configured = self.router.table(candidates, RowFacts::default());
-        let of_key = key.and_then(|key| key.table.as_deref());
-        let table = match configured.or(of_key).or(port.table.as_deref()) {
-            None => (None, None),
-            Some(name) => {
-                let (database, table) = split_checked(name);
-                (database, Some(table))
-            }
-        };
-        (table, Some(candidates))
-    }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use crate::access::Key;
 use crate::batch::RowInput;
 use crate::http::body::BodyError;
 use crate::http::encodings::{Encoding, InflateError};
@@ -13,12 +12,13 @@ use crate::http::receive_buffer::ReceiveBuffer;
 use crate::json::{RejectReason, RowErrors, RowFault};
 use crate::limits::Limits;
 use crate::message::{Group, Message, Records, WrongStructure};
-use crate::routing::{Candidates, RowFacts, split_checked};
+use crate::routing::{RowFacts, split_checked};
 use crate::runtime;
 use crate::{logentry, logger, logtide, loki, otlp};
 
 use super::Core;
 use super::body::{Failure, Intake, PushEnd, Source, Terms};
+use super::choice::Paths;
 use super::connection::Session;
 use super::dialect::MessageForm;
 use super::link::Link;
@@ -54,17 +54,8 @@ impl From<crate::protobuf::Malformed> for Failure {
     }
 }
 
-/// Where the rows of a request may go beside the table it has.
-#[derive(Clone, Copy)]
-pub(super) struct Routes<'a> {
-    /// None when it names its table.
-    pub candidates: Option<Candidates>,
-    /// Who sends it, where that is asked for.
-    pub key: Option<&'a Key>,
-}
-
 impl Session<'_> {
-    /// Takes the records of a message into `table`, or where `routes` send them.
+    /// Takes the records of a message into `table`, or where `paths` lead.
     ///
     /// # Errors
     /// When the connection broke; none of its rows was taken then.
@@ -72,7 +63,7 @@ impl Session<'_> {
         &mut self,
         form: MessageForm,
         table: &Rc<Table>,
-        routes: Routes<'_>,
+        paths: Option<Paths<'_>>,
         framing: Framing,
         encoding: Encoding,
         terms: Terms,
@@ -90,7 +81,7 @@ impl Session<'_> {
             Ok(mut source) => {
                 let (bytes, _) = source.text(&self.buffer);
                 let len = bytes.len();
-                let taken = self.take_received(form, table, routes, bytes, terms, &mut intake);
+                let taken = self.take_received(form, table, paths, bytes, terms, &mut intake);
                 if let Err(failure) = taken.await {
                     intake.failure = Some(failure);
                 }
@@ -108,7 +99,7 @@ impl Session<'_> {
         &self,
         form: MessageForm,
         table: &Rc<Table>,
-        routes: Routes<'_>,
+        paths: Option<Paths<'_>>,
         bytes: &[u8],
         terms: Terms,
         intake: &mut Intake,
@@ -118,10 +109,7 @@ impl Session<'_> {
             core,
             connection: &self.connection,
             table,
-            candidates: routes
-                .candidates
-                .filter(|routes| core.router.depends_on_rows(*routes)),
-            key: routes.key,
+            paths: paths.filter(|paths| core.router.depends_on_rows(paths.candidates)),
             routed: Vec::new(),
             run: None,
             terms,
@@ -173,8 +161,7 @@ struct Taking<'a> {
     connection: &'a Link,
     table: &'a Rc<Table>,
     /// Routes that look at labels are among them.
-    candidates: Option<Candidates>,
-    key: Option<&'a Key>,
+    paths: Option<Paths<'a>>,
     /// The tables of routes so far, by their names: at most one a route.
     routed: Vec<(String, Rc<Table>)>,
     /// The table of the records ahead, and where others follow; none before routes were looked at.
@@ -294,18 +281,18 @@ impl Taking<'_> {
     }
 
     fn push<'b, R: Records<'b>>(&mut self, message: &Message<'b, R>) -> Result<Stopped, Failure> {
-        let Some(candidates) = self.candidates else {
+        let Some(paths) = self.paths else {
             return Ok(self.push_into(&Rc::clone(self.table), message));
         };
         if self.run.is_none() {
             // Before the first row is taken: a table that cannot take any refuses the message.
-            message.each_group(0, |group, _| self.route(candidates, group).map(drop))?;
+            message.each_group(0, |group, _| self.route(paths, group).map(drop))?;
             self.run = Some((Rc::clone(self.table), self.at));
         }
         while self.at - self.first < message.records() {
             let (table, end) = match &self.run {
                 Some((table, end)) if self.at < *end => (Rc::clone(table), *end),
-                _ => self.next_run(candidates, message)?,
+                _ => self.next_run(paths, message)?,
             };
             message.end_at(end - self.first);
             match self.push_into(&table, message) {
@@ -323,13 +310,13 @@ impl Taking<'_> {
     /// The table of the records ahead, and where records of another one follow.
     fn next_run<'b, R: Records<'b>>(
         &mut self,
-        candidates: Candidates,
+        paths: Paths<'_>,
         message: &Message<'b, R>,
     ) -> Result<(Rc<Table>, usize), Failure> {
         let mut run: Option<(Rc<Table>, usize)> = None;
         let first = self.first;
         let walked = message.each_group(self.at - first, |group, end| {
-            let table = self.route(candidates, group).map_err(Some)?;
+            let table = self.route(paths, group).map_err(Some)?;
             match &mut run {
                 Some((of_run, run_end)) if Rc::ptr_eq(of_run, &table) => *run_end = first + end,
                 Some(_) => return Err(None),
@@ -346,25 +333,21 @@ impl Taking<'_> {
     }
 
     /// The table of a group of records.
-    fn route(&mut self, candidates: Candidates, group: &Group) -> Result<Rc<Table>, Failure> {
+    fn route(&mut self, paths: Paths<'_>, group: &Group) -> Result<Rc<Table>, Failure> {
         let label = |name: &str| group.label(name);
         let rows = RowFacts {
             label: Some(&label),
             ..RowFacts::default()
         };
-        let Some(name) = self.core.router.table(candidates, rows) else {
+        let Some(name) = self.core.router.table(paths.candidates, rows) else {
             return Ok(Rc::clone(self.table));
         };
         if let Some((_, table)) = self.routed.iter().find(|(known, _)| known == name) {
             return Ok(Rc::clone(table));
         }
         let (database, table) = split_checked(name);
-        if let Some(key) = self.key {
-            self.core
-                .reach(key, database, Some(table))
-                .map_err(Failure::Access)?;
-        }
-        let table = self.core.table(database, Some(table)).map_err(Failure::Table)?;
+        let found = self.core.table_in_reach(paths.key, (database, Some(table)));
+        let table = found.map_err(Failure::Table)?;
         self.routed.push((name.to_owned(), Rc::clone(&table)));
         Ok(table)
     }

@@ -8,6 +8,7 @@ mod awaiting;
 mod body;
 mod bulk;
 mod call;
+mod choice;
 mod connection;
 mod datagrams;
 mod dialect;
@@ -47,7 +48,6 @@ use crate::histogram::{Measure, Recorder};
 use crate::http::encodings::DecoderPool;
 use crate::http::receive_buffer::BufferPool;
 use crate::http::reply::Replier;
-use crate::http::status::Status;
 use crate::json::{MessageParser, Parser};
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
@@ -63,6 +63,7 @@ use crate::wal::log::{LogEnd, LogError};
 use crate::wal::segment::Budget;
 
 use awaiting::Awaiting;
+use choice::TableError;
 use keyed::KeyedRequests;
 use port::Port;
 use table::Table;
@@ -752,42 +753,6 @@ impl Core {
 /// Nothing of the table is under way, and no request is about to change that: one that is being received holds the table.
 fn is_unused(table: &Rc<Table>) -> bool {
     table.is_idle() && Rc::strong_count(table) == 1
-}
-
-/// Why a request's table cannot take rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TableError {
-    /// ClickHouse has no such table, or it is not served: 404.
-    NotServed,
-    /// ClickHouse has not been reached yet, or does not have the configured table yet: 503.
-    NotYetKnown,
-    /// The request's key does not reach it: 403.
-    OutOfReach,
-    /// Every slot for open tables holds rows: 503.
-    TooManyOpen,
-}
-
-impl TableError {
-    fn status(self) -> Status {
-        match self {
-            TableError::NotServed => Status::NotFound,
-            TableError::OutOfReach => Status::Forbidden,
-            TableError::NotYetKnown | TableError::TooManyOpen => Status::ServiceUnavailable,
-        }
-    }
-
-    fn sentence(self) -> &'static str {
-        match self {
-            TableError::NotServed => {
-                "no such table is served; it must be in the database given at start, or named by --table"
-            }
-            TableError::NotYetKnown => {
-                "the table's columns are not known yet: ClickHouse has not answered, or does not have the table; try again"
-            }
-            TableError::OutOfReach => "the key does not reach this table",
-            TableError::TooManyOpen => "too many tables are being written to at once; try again",
-        }
-    }
 }
 
 fn unix_s(clock: &Clock) -> u64 {

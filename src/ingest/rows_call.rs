@@ -19,9 +19,9 @@ use crate::runtime;
 
 use super::body::{BUSY, Failure, Intake, Source, Terms};
 use super::call::Refusal;
+use super::choice::Paths;
 use super::connection::{Plan, Session};
 use super::dialect::MessageForm;
-use super::message::Routes;
 use super::sender::{self, Bill};
 use super::table::Table;
 
@@ -231,11 +231,11 @@ impl Session<'_> {
             }
             Rows::Otlp(bytes) => {
                 let form = MessageForm::OtlpProtobuf;
-                let routes = Routes {
-                    candidates: *candidates,
+                let paths = candidates.map(|candidates| Paths {
+                    candidates,
                     key: key.as_deref(),
-                };
-                let taken = self.take_received(form, table, routes, bytes, terms, &mut pending.intake);
+                });
+                let taken = self.take_received(form, table, paths, bytes, terms, &mut pending.intake);
                 if let Err(failure) = taken.await {
                     pending.intake.failure = Some(failure);
                 }

@@ -23,7 +23,7 @@ use crate::http::receive_buffer::ReceiveBuffer;
 use crate::json::{RejectReason, RowErrors};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::routing::{RequestFacts, RowFacts, split_checked};
+use crate::routing::RequestFacts;
 use crate::runtime::{self, Connection};
 
 use super::body::{Terms, Waiting};
@@ -373,37 +373,24 @@ impl Core {
         }
     }
 
-    /// Database and table of rows that name none: a route's, else their key's, else the listener's, else the default one.
+    /// Database and table of rows that come in without a request.
     fn name_of_table<'a>(
         &'a self,
         port: &'a Port,
         key: Option<&'a Key>,
     ) -> (Option<&'a str>, Option<&'a str>) {
-        let candidates = self.router.candidates(&RequestFacts {
+        let nothing = RequestFacts {
             listener: &port.name,
             path: "",
             header: &|_| None,
-        });
-        let configured = self.router.table(candidates, RowFacts::default());
-        let of_key = key.and_then(|key| key.table.as_deref());
-        match configured.or(of_key).or(port.table.as_deref()) {
-            None => (None, None),
-            Some(name) => {
-                let (database, table) = split_checked(name);
-                (database, Some(table))
-            }
-        }
+        };
+        self.configured_table(port, key, &nothing).0
     }
 
     /// Whether a key reaches the table that its rows go to.
     fn check_reach(&self, port: &Port, key: &Key) -> Result<(), Refusal> {
         let (database, table) = self.name_of_table(port, Some(key));
-        let default = self.catalog.default_table();
-        key.reach(
-            database.unwrap_or(&default.database),
-            table.unwrap_or(&default.table),
-            &default.database,
-        )
+        self.reach(key, database, table)
     }
 
     /// Waits until the log takes blocks and the batch a push was blocked on can be sealed, however long that takes.
