@@ -401,7 +401,7 @@ fn goes_every_way_with_the_same_rows() {
     let kernel = written("kernel", &["--rows", "300", "--runs", "1"]);
     assert_eq!(kernel["inputs"].as_array().map(Vec::len), Some(2));
     let contestants = kernel["inputs"][0]["contestants"].as_array().unwrap();
-    assert_eq!(contestants.len(), 8);
+    assert_eq!(contestants.len(), 11);
     for contestant in contestants {
         assert!(contestant["ns_per_row"].as_f64().unwrap() > 0.0, "{contestant}");
     }
