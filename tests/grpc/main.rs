@@ -1,5 +1,7 @@
 //! Real clients of gRPC against a whole server: their calls, their codes, and what ClickHouse holds after them.
 
+#[path = "../common/clients.rs"]
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -11,6 +13,7 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use clients::{Language, run};
 use common::{Server, eventually};
 use serde_json::{Value, json};
 
@@ -31,19 +34,7 @@ fn python() -> Option<&'static Path> {
 }
 
 fn install() -> Option<PathBuf> {
-    if Command::new("python3").arg("--version").output().is_err() {
-        println!("python3 is missing: grpcio is not tried");
-        return None;
-    }
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grpcio");
-    let stamp = directory.join("installed");
-    if !fs::read_to_string(&stamp).is_ok_and(|installed| installed == PACKAGES.join("\n")) {
-        let _ = fs::remove_dir_all(&directory);
-        run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-        let pip = directory.join("bin/pip");
-        run(Command::new(pip).args(["install", "--quiet"]).args(PACKAGES));
-        fs::write(stamp, PACKAGES.join("\n")).unwrap();
-    }
+    let directory = Language::Python.install("grpcio", &PACKAGES)?;
     let stubs = directory.join("stubs");
     let _ = fs::remove_dir_all(&stubs);
     fs::create_dir_all(&stubs).unwrap();
@@ -61,11 +52,6 @@ fn protoc(python: &Path) -> Command {
         .args(["-m", "grpc_tools.protoc", "-I."])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("proto"));
     command
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
 /// A client under way, and what it says.

@@ -1,14 +1,15 @@
 //! Protocols whose body is one message, by their clients, against a whole server.
 
+#[path = "../common/clients.rs"]
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use clients::Language;
 use common::client::header;
 use common::{Reply, Server, eventually, http};
 use ringhouse::protobuf::{put_bytes_field, put_varint_field};
@@ -25,103 +26,23 @@ const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 /// Lines that each client sends of each service.
 const LINES_OF_SERVICE: usize = 40;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Language {
-    Python,
-    JavaScript,
-}
-
-impl Language {
-    /// The clients' directory, installed at the first use and kept under target/; `None` when what installs it is missing.
-    fn packages(self) -> Option<PathBuf> {
-        static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
-        INSTALLED[self as usize].get_or_init(|| self.install()).clone()
-    }
-
-    fn install(self) -> Option<PathBuf> {
-        let (program, packages) = match self {
-            Language::Python => ("python3", &PYTHON_PACKAGES[..]),
-            Language::JavaScript => ("npm", &NODE_PACKAGES[..]),
-        };
-        if Command::new(program).arg("--version").output().is_err() {
-            println!("{program} is missing: {self:?} is not tried");
-            return None;
-        }
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("message-dialects-{self:?}"));
-        let stamp = directory.join("installed");
-        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
-            return Some(directory);
-        }
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        match self {
-            Language::Python => {
-                run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-                let pip = directory.join("bin/pip");
-                run(Command::new(pip).args(["install", "--quiet"]).args(packages));
-            }
-            Language::JavaScript => {
-                fs::write(directory.join("package.json"), r#"{"private": true}"#).unwrap();
-                let npm = ["install", "--no-audit", "--no-fund", "--silent"];
-                run(Command::new("npm")
-                    .args(npm)
-                    .args(packages)
-                    .current_dir(&directory));
-            }
-        }
-        fs::write(stamp, packages.join("\n")).unwrap();
-        Some(directory)
-    }
-
-    /// Sends `rows` by `script` to the end; what it said. `None` when the language is missing.
-    fn send(self, script: &str, arguments: &[&str], rows: &[Value], log: &Path) -> Option<String> {
-        let packages = self.packages()?;
-        let program = match self {
-            Language::Python => packages.join("bin/python"),
-            Language::JavaScript => PathBuf::from("node"),
-        };
-        let said = File::create(log).unwrap();
-        let child = Command::new(program)
-            .arg(
-                Path::new(env!("CARGO_MANIFEST_DIR"))
-                    .join("tests/message_dialects")
-                    .join(script),
-            )
-            .args(arguments)
-            // What the environment says of proxies is not for these.
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir(packages)
-            .stdin(Stdio::piped())
-            .stdout(said.try_clone().unwrap())
-            .stderr(said)
-            .spawn()
-            .unwrap();
-        let mut sender = Sender(child);
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        let mut input = sender.0.stdin.take().unwrap();
-        input.write_all(lines.as_bytes()).unwrap();
-        drop(input);
-        let status = eventually("the client's end", || sender.0.try_wait().unwrap());
-        let said = fs::read_to_string(log).unwrap();
-        assert!(status.success(), "{script} {arguments:?}: {status}\n{said}");
-        Some(said)
-    }
-}
-
-/// A client's process; killed when dropped.
-struct Sender(Child);
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
+/// Sends `rows` by `script` to the end; what it said. `None` when the language is missing.
+fn send(language: Language, script: &str, arguments: &[&str], rows: &[Value], log: &Path) -> Option<String> {
+    static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+    let packages = match language {
+        Language::Python => &PYTHON_PACKAGES[..],
+        Language::JavaScript => &NODE_PACKAGES[..],
+    };
+    let installed =
+        INSTALLED[language as usize].get_or_init(|| language.install("message-dialects", packages));
+    let said = File::create(log).unwrap();
+    let complained = said.try_clone().unwrap();
+    let script = format!("message_dialects/{script}");
+    let mut client = language.start(installed.as_ref()?, &script, arguments, rows, said, complained);
+    let status = eventually("the client's end", || client.0.try_wait().unwrap());
+    let said = fs::read_to_string(log).unwrap();
+    assert!(status.success(), "{script} {arguments:?}: {status}\n{said}");
+    Some(said)
 }
 
 /// Lines of the corpus, numbered.
@@ -205,7 +126,7 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
         (Language::JavaScript, "loki.mjs", &base, "protobuf"),
     ] {
         let client = format!("{script} {form}");
-        let Some(said) = language.send(script, &[target, form, &client], &rows, &log) else {
+        let Some(said) = send(language, script, &[target, form, &client], &rows, &log) else {
             continue;
         };
         assert_eq!(said, "", "{client}");
@@ -451,7 +372,13 @@ fn log_entries_of_protobufjs_are_in_clickhouse_as_they_were_sent() {
     let rows = rows();
     let target = format!("http://127.0.0.1:{}/api/logs", server.port);
     let log = server.directory().join("client.txt");
-    let Some(said) = Language::JavaScript.send("entries.mjs", &[&target, "sender"], &rows, &log) else {
+    let Some(said) = send(
+        Language::JavaScript,
+        "entries.mjs",
+        &[&target, "sender"],
+        &rows,
+        &log,
+    ) else {
         return;
     };
     assert_eq!(said, "");

@@ -1,15 +1,16 @@
 //! OpenTelemetry's own exporters, in Python (protobuf over HTTP and gRPC) and JavaScript (JSON), against a whole server.
 
+#[path = "../common/clients.rs"]
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
+use clients::{Client, Language};
 use common::client::header;
 use common::{Reply, Server, eventually, http};
 use rustix::process::Signal;
@@ -31,108 +32,35 @@ const NODE_PACKAGES: [&str; 4] = [
 /// Lines of each service that every client sends.
 const LINES_OF_SERVICE: usize = 250;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Language {
-    Python,
-    JavaScript,
+/// The SDK's directory, installed at the first use; `None` when what installs it is missing.
+fn packages(language: Language) -> Option<PathBuf> {
+    static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+    let packages = match language {
+        Language::Python => &PYTHON_PACKAGES[..],
+        Language::JavaScript => &NODE_PACKAGES[..],
+    };
+    INSTALLED[language as usize]
+        .get_or_init(|| language.install("otlp", packages))
+        .clone()
 }
 
-impl Language {
-    /// The SDK's directory, installed at the first use and kept under target/; `None` when what installs it is missing.
-    fn packages(self) -> Option<PathBuf> {
-        static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
-        INSTALLED[self as usize].get_or_init(|| self.install()).clone()
-    }
-
-    fn install(self) -> Option<PathBuf> {
-        let (program, packages) = match self {
-            Language::Python => ("python3", &PYTHON_PACKAGES[..]),
-            Language::JavaScript => ("npm", &NODE_PACKAGES[..]),
-        };
-        if Command::new(program).arg("--version").output().is_err() {
-            println!("{program} is missing: {self:?} is not tried");
-            return None;
-        }
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("otlp-{self:?}"));
-        let stamp = directory.join("installed");
-        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
-            return Some(directory);
-        }
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        match self {
-            Language::Python => {
-                run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-                let pip = directory.join("bin/pip");
-                run(Command::new(pip).args(["install", "--quiet"]).args(packages));
-            }
-            Language::JavaScript => {
-                fs::write(directory.join("package.json"), r#"{"private": true}"#).unwrap();
-                let npm = ["install", "--no-audit", "--no-fund", "--silent"];
-                run(Command::new("npm")
-                    .args(npm)
-                    .args(packages)
-                    .current_dir(&directory));
-            }
-        }
-        fs::write(stamp, packages.join("\n")).unwrap();
-        Some(directory)
-    }
-
-    /// Starts to send `rows`, what it says going into `log`; `None` when the language is missing.
-    fn start(
-        self,
-        target: &str,
-        compression: &str,
-        client: &str,
-        rows: &[Value],
-        log: &Path,
-    ) -> Option<Sender> {
-        let packages = self.packages()?;
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp");
-        let (program, script) = match self {
-            Language::Python => (packages.join("bin/python"), sources.join("send.py")),
-            Language::JavaScript => (PathBuf::from("node"), sources.join("send.mjs")),
-        };
-        let said = File::create(log).unwrap();
-        let mut child = Command::new(program)
-            .arg(script)
-            .args([target, compression, client])
-            // What the environment says of exporters is not for these.
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir(packages)
-            .stdin(Stdio::piped())
-            .stdout(said.try_clone().unwrap())
-            .stderr(said)
-            .spawn()
-            .unwrap();
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(lines.as_bytes()).unwrap();
-        Some(Sender(child))
-    }
-}
-
-/// A client's process; killed when dropped.
-struct Sender(Child);
-
-impl Sender {
-    fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.0.try_wait().unwrap()
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
+/// Starts to send `rows`, what it says going into `log`; `None` when the language is missing.
+fn start(
+    language: Language,
+    target: &str,
+    compression: &str,
+    client: &str,
+    rows: &[Value],
+    log: &Path,
+) -> Option<Client> {
+    let script = match language {
+        Language::Python => "otlp/send.py",
+        Language::JavaScript => "otlp/send.mjs",
+    };
+    let said = File::create(log).unwrap();
+    let complained = said.try_clone().unwrap();
+    let arguments = [target, compression, client];
+    Some(language.start(&packages(language)?, script, &arguments, rows, said, complained))
 }
 
 /// Rows as the senders read them: lines of the corpus, with everything a record can have.
@@ -267,10 +195,10 @@ fn every_record_of_real_exporters_is_in_clickhouse_as_it_was_sent() {
     for (language, target, compression) in clients {
         let client = format!("{language:?}, {compression}, {}", &target[..4]);
         let log = server.directory().join("client.txt");
-        let Some(mut sender) = language.start(target, compression, &client, &rows, &log) else {
+        let Some(mut sender) = start(language, target, compression, &client, &rows, &log) else {
             continue;
         };
-        let status = eventually("the client's end", || sender.has_ended());
+        let status = eventually("the client's end", || sender.0.try_wait().unwrap());
         let said = fs::read_to_string(&log).unwrap();
         assert!(status.success() && said.is_empty(), "{client}: {status}\n{said}");
         // At `inserted`: what was answered is there.
@@ -389,8 +317,8 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
 
     for language in languages {
         let target = format!("http://127.0.0.1:{}/v1/logs?table=none", server.port);
-        if let Some(mut sender) = language.start(&target, "none", "refused", rows, &log) {
-            eventually("the client's end", || sender.has_ended());
+        if let Some(mut sender) = start(language, &target, "none", "refused", rows, &log) {
+            eventually("the client's end", || sender.0.try_wait().unwrap());
             let said = said();
             assert!(
                 said.contains("404") || said.contains("Not Found"),
@@ -401,7 +329,7 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
     let refused = requests(&server, 404);
     let tried = languages
         .into_iter()
-        .filter(|language| language.packages().is_some());
+        .filter(|language| packages(*language).is_some());
     assert_eq!(refused, tried.clone().count() as u64, "each came once");
     let http = format!("http://127.0.0.1:{}/v1/logs", server.port);
     let grpc = format!("grpc://127.0.0.1:{}", server.port);
@@ -421,13 +349,13 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
         assert!(header(&reply.head, "retry-after").is_some(), "{reply:?}");
         let before = requests(&server, 503);
         let client = format!("{language:?}, full, {}", &target[..4]);
-        let mut sender = language.start(target, "none", &client, rows, &log).unwrap();
+        let mut sender = start(language, target, "none", &client, rows, &log).unwrap();
         eventually("the client's first try", || {
-            assert!(sender.has_ended().is_none(), "it gave up: {}", said());
+            assert!(sender.0.try_wait().unwrap().is_none(), "it gave up: {}", said());
             (requests(&server, 503) > before).then_some(())
         });
         common::signal(engine, Signal::CONT);
-        let status = eventually("the client's end", || sender.has_ended());
+        let status = eventually("the client's end", || sender.0.try_wait().unwrap());
         assert!(status.success(), "{}", said());
         let count = format!("SELECT count() FROM otel_logs WHERE ResourceAttributes['client'] = '{client}'");
         eventually("its record", || (server.sql(&count) == "1").then_some(()));

@@ -1,14 +1,17 @@
 //! Clients of Elasticsearch, Splunk and Datadog, as their users install them, against a whole server.
 
+#[path = "../common/clients.rs"]
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
+use clients::Language;
 use common::client::header;
 use common::{Reply, Server, http};
 use serde_json::{Value, json};
@@ -25,95 +28,25 @@ const NODE_PACKAGES: [&str; 2] = ["@elastic/elasticsearch@9.4.3", "splunk-loggin
 /// Lines of each service that every client sends.
 const LINES_OF_SERVICE: usize = 100;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Language {
-    Python,
-    JavaScript,
-}
-
-impl Language {
-    /// The clients' directory, installed at the first use and kept under target/; `None` when what installs it is missing.
-    fn packages(self) -> Option<PathBuf> {
-        static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
-        INSTALLED[self as usize].get_or_init(|| self.install()).clone()
-    }
-
-    fn install(self) -> Option<PathBuf> {
-        let (program, packages) = match self {
-            Language::Python => ("python3", &PYTHON_PACKAGES[..]),
-            Language::JavaScript => ("npm", &NODE_PACKAGES[..]),
-        };
-        if Command::new(program).arg("--version").output().is_err() {
-            println!("{program} is missing: {self:?} is not tried");
-            return None;
-        }
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shippers-{self:?}"));
-        let stamp = directory.join("installed");
-        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
-            return Some(directory);
-        }
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        match self {
-            Language::Python => {
-                run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-                let pip = directory.join("bin/pip");
-                run(Command::new(pip).args(["install", "--quiet"]).args(packages));
-            }
-            Language::JavaScript => {
-                fs::write(directory.join("package.json"), r#"{"private": true}"#).unwrap();
-                let npm = ["install", "--no-audit", "--no-fund", "--silent"];
-                run(Command::new("npm")
-                    .args(npm)
-                    .args(packages)
-                    .current_dir(&directory));
-            }
-        }
-        fs::write(stamp, packages.join("\n")).unwrap();
-        Some(directory)
-    }
-
-    /// What a client says of the `rows` it has sent; `None` when the language is missing.
-    fn send(self, client: &str, server: &Server, name: &str, rows: &[Value]) -> Option<Value> {
-        let packages = self.packages()?;
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shippers");
-        let (program, script) = match self {
-            Language::Python => (packages.join("bin/python"), sources.join("send.py")),
-            Language::JavaScript => (PathBuf::from("node"), sources.join("send.mjs")),
-        };
-        let (said, complained) = (
-            server.directory().join("said.txt"),
-            server.directory().join("err.txt"),
-        );
-        let mut child = Command::new(program)
-            .arg(script)
-            .args([client, &server.port.to_string(), name])
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir(packages)
-            .stdin(Stdio::piped())
-            .stdout(File::create(&said).unwrap())
-            .stderr(File::create(&complained).unwrap())
-            .spawn()
-            .unwrap();
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(lines.as_bytes()).unwrap();
-        drop(input);
-        let status = child.wait().unwrap();
-        let read = |path| fs::read_to_string(path).unwrap();
-        let (said, complained) = (read(&said), read(&complained));
-        assert!(
-            status.success() && complained.is_empty(),
-            "{name}: {status}\n{said}\n{complained}"
-        );
-        Some(serde_json::from_str(&said).unwrap_or_else(|_| panic!("{name}: {said}")))
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
+/// What a client says of the `rows` it has sent; `None` when the language is missing.
+fn send(language: Language, client: &str, server: &Server, name: &str, rows: &[Value]) -> Option<Value> {
+    static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+    let (packages, script) = match language {
+        Language::Python => (&PYTHON_PACKAGES[..], "shippers/send.py"),
+        Language::JavaScript => (&NODE_PACKAGES[..], "shippers/send.mjs"),
+    };
+    let installed = INSTALLED[language as usize].get_or_init(|| language.install("shippers", packages));
+    let [said, complained] = ["said.txt", "err.txt"].map(|file| server.directory().join(file));
+    let [out, err] = [&said, &complained].map(|path| File::create(path).unwrap());
+    let arguments = [client, &server.port.to_string(), name];
+    let mut sender = language.start(installed.as_ref()?, script, &arguments, rows, out, err);
+    let status = sender.0.wait().unwrap();
+    let [said, complained] = [said, complained].map(|path| fs::read_to_string(path).unwrap());
+    assert!(
+        status.success() && complained.is_empty(),
+        "{name}: {status}\n{said}\n{complained}"
+    );
+    Some(serde_json::from_str(&said).unwrap_or_else(|_| panic!("{name}: {said}")))
 }
 
 /// Lines of the corpus, numbered.
@@ -181,7 +114,7 @@ fn every_document_of_elasticsearch_clients_is_in_clickhouse_as_it_was_sent() {
         (Language::JavaScript, "elasticsearch"),
     ] {
         let name = format!("{language:?} {client}");
-        let Some(told) = language.send(client, &server, &name, &rows) else {
+        let Some(told) = send(language, client, &server, &name, &rows) else {
             continue;
         };
         assert_eq!(told["taken"], rows.len(), "{name}: {told}");
@@ -212,7 +145,7 @@ fn an_elasticsearch_client_is_told_of_exactly_the_bad_documents() {
         (Language::JavaScript, "elasticsearch"),
     ] {
         let name = format!("{language:?} {client}");
-        let Some(told) = language.send(client, &server, &name, &rows) else {
+        let Some(told) = send(language, client, &server, &name, &rows) else {
             continue;
         };
         assert_eq!(told["taken"], rows.len() - bad.len(), "{name}: {told}");
@@ -243,7 +176,7 @@ fn every_entry_of_a_datadog_client_is_in_clickhouse_as_it_was_sent() {
     for encoding in ["identity", "gzip", "deflate"] {
         let name = format!("datadog {encoding}");
         let client = format!("datadog-{encoding}");
-        let Some(told) = Language::Python.send(&client, &server, &name, &rows) else {
+        let Some(told) = send(Language::Python, &client, &server, &name, &rows) else {
             return;
         };
         assert_eq!(told["taken"], rows.len());
@@ -266,10 +199,7 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
     let metadata = json!({"host": "web-1", "source": "script", "sourcetype": "_json", "index": "main"});
 
     let name = "handler";
-    if Language::Python
-        .send("splunk-handler", &server, name, &rows)
-        .is_some()
-    {
+    if send(Language::Python, "splunk-handler", &server, name, &rows).is_some() {
         let there = server.sql(
             "SELECT count(), uniqExact(Body), any(LogAttributes['host']), any(LogAttributes['sourcetype']) FROM otel_logs
              WHERE startsWith(Body, 'handler ')",
@@ -305,10 +235,7 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
         row
     };
     let name = "hec handler";
-    if Language::Python
-        .send("splunk-hec-handler", &server, name, &rows)
-        .is_some()
-    {
+    if send(Language::Python, "splunk-hec-handler", &server, name, &rows).is_some() {
         let there = found(&server, name);
         assert_eq!(there.len(), 100);
         for (found, row) in there.into_iter().zip(&rows).step_by(10) {
@@ -322,10 +249,7 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
         }
     }
     let name = "splunk-logging";
-    if Language::JavaScript
-        .send("splunk", &server, name, &rows)
-        .is_some()
-    {
+    if send(Language::JavaScript, "splunk", &server, name, &rows).is_some() {
         let there = server.sql(
             "SELECT Body, SeverityText, toUnixTimestamp64Milli(Timestamp), LogAttributes['source'] FROM otel_logs
              WHERE startsWith(Body, 'splunk-logging ') ORDER BY Timestamp FORMAT JSONCompactEachRow",

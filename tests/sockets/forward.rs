@@ -1,67 +1,34 @@
 //! Fluent Forward from the loggers that Python and Node programs have.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use crate::clients::Language;
 use crate::common::{Server, eventually};
-use crate::{assert_nothing_rejected, installed, lines, port_of, rows, run};
+use crate::{assert_nothing_rejected, lines, port_of, rows};
 use serde_json::{Value, json};
 
 const PYTHON_PACKAGES: [&str; 2] = ["fluent-logger==0.11.1", "msgpack==1.2.4"];
 const NODE_PACKAGES: [&str; 1] = ["@fluent-org/logger@1.0.10"];
 
-/// The program and what it needs, installed at the first use; `None` when what installs it is missing.
-fn client(language: &str) -> Option<(PathBuf, PathBuf)> {
-    let (installer, packages) = match language {
-        "python" => ("python3", &PYTHON_PACKAGES[..]),
-        _ => ("npm", &NODE_PACKAGES[..]),
+/// Sends records and waits for the client's end, which has nothing to say. False when the language is missing.
+fn send(server: &Server, language: Language, script: &str, arguments: &[&str], records: &[Value]) -> bool {
+    static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+    let packages = match language {
+        Language::Python => &PYTHON_PACKAGES[..],
+        Language::JavaScript => &NODE_PACKAGES[..],
     };
-    if Command::new(installer).arg("--version").output().is_err() {
-        println!("{installer} is missing: its clients are not tried");
-        return None;
-    }
-    let directory = installed(&format!("fluent-{language}"), packages, |directory| {
-        if language == "python" {
-            run(Command::new("python3").args(["-m", "venv"]).arg(directory));
-            let pip = directory.join("bin/pip");
-            run(Command::new(pip).args(["install", "--quiet"]).args(packages));
-        } else {
-            fs::write(directory.join("package.json"), r#"{"private": true}"#).unwrap();
-            run(Command::new("npm")
-                .args(["install", "--no-audit", "--no-fund", "--silent"])
-                .args(packages)
-                .current_dir(directory));
-        }
-    });
-    let program = match language {
-        "python" => directory.join("bin/python"),
-        _ => PathBuf::from("node"),
-    };
-    Some((program, directory))
-}
-
-/// Sends records and waits for the client's end, which has nothing to say.
-fn send(server: &Server, language: &str, script: &str, arguments: &[&str], records: &[Value]) -> bool {
-    let Some((program, packages)) = client(language) else {
+    let Some(installed) = INSTALLED[language as usize].get_or_init(|| language.install("fluent", packages))
+    else {
         return false;
     };
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sockets");
     let log = server.directory().join("client.txt");
     let said = File::create(&log).unwrap();
-    let mut child = Command::new(program)
-        .arg(sources.join(script))
-        .args(arguments)
-        .current_dir(packages)
-        .stdin(Stdio::piped())
-        .stdout(said.try_clone().unwrap())
-        .stderr(said)
-        .spawn()
-        .unwrap();
-    let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    let status = eventually("the client's end", || child.try_wait().unwrap());
+    let complained = said.try_clone().unwrap();
+    let path = format!("sockets/{script}");
+    let mut client = language.start(installed, &path, arguments, records, said, complained);
+    let status = eventually("the client's end", || client.0.try_wait().unwrap());
     let said = fs::read_to_string(&log).unwrap();
     assert!(
         status.success() && said.is_empty(),
@@ -125,12 +92,18 @@ fn every_record_of_real_loggers_is_in_clickhouse_as_it_was_sent() {
     let server = Server::embedded(&["--create-tables", "--config", config.to_str().unwrap()]);
     let records = records();
     let open = port_of(&server, "open").to_string();
-    if send(&server, "python", "send.py", &[&open, "python"], &records) {
+    if send(&server, Language::Python, "send.py", &[&open, "python"], &records) {
         assert_records(&server, "python.row", &records);
     }
     for mode in ["Message", "Forward", "PackedForward", "CompressedPackedForward"] {
         let tag = format!("node.{mode}");
-        if send(&server, "node", "send.mjs", &[&open, &tag, mode], &records) {
+        if send(
+            &server,
+            Language::JavaScript,
+            "send.mjs",
+            &[&open, &tag, mode],
+            &records,
+        ) {
             // Acknowledged at `inserted`: it is there.
             let sql = format!("SELECT count() FROM otel_logs WHERE LogAttributes['fluent.tag'] = '{tag}'");
             assert_eq!(server.sql(&sql), records.len().to_string());
@@ -140,14 +113,14 @@ fn every_record_of_real_loggers_is_in_clickhouse_as_it_was_sent() {
     let closed = port_of(&server, "closed").to_string();
     send(
         &server,
-        "node",
+        Language::JavaScript,
         "send.mjs",
         &[&closed, "node.key", "PackedForward", "secret"],
         &records,
     );
     let users = port_of(&server, "users").to_string();
     let arguments = [&users, "node.user", "PackedForward", "secret", "ann", "word"];
-    if send(&server, "node", "send.mjs", &arguments, &records) {
+    if send(&server, Language::JavaScript, "send.mjs", &arguments, &records) {
         assert_records(&server, "node.key", &records);
         assert_records(&server, "node.user", &records);
     }

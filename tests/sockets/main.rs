@@ -2,6 +2,8 @@
 
 #[path = "../common/authority.rs"]
 mod authority;
+#[path = "../common/clients.rs"]
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -15,7 +17,6 @@ mod tls;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::{PATIENCE, Server, eventually};
 use serde_json::Value;
@@ -106,22 +107,4 @@ fn assert_nothing_rejected(server: &Server) {
         .filter(|line| line.contains("rejected") && !line.starts_with('#') && !line.ends_with(" 0"));
     assert_eq!(rejected.collect::<Vec<_>>(), Vec::<&str>::new());
     assert!(!server.log().contains("WARN"), "{}", server.log());
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
-
-/// A directory under target/ that `install` has filled once for all of these `packages`.
-fn installed(name: &str, packages: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let stamp = directory.join("installed");
-    if !fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        install(&directory);
-        fs::write(stamp, packages.join("\n")).unwrap();
-    }
-    directory
 }

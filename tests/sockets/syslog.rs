@@ -6,8 +6,9 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use crate::clients::{installed, run};
 use crate::common::{Server, eventually, signal};
-use crate::{assert_bodies, assert_nothing_rejected, connect, installed, lines, port_of, rows, run};
+use crate::{assert_bodies, assert_nothing_rejected, connect, lines, port_of, rows};
 use rustix::process::Signal;
 use serde_json::json;
 

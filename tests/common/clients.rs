@@ -1,0 +1,109 @@
+//! Clients as their users install them: packages of PyPI and npm, kept under target/ between runs.
+#![allow(dead_code)] // Each test program uses its own part of this.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    Python,
+    JavaScript,
+}
+
+impl Language {
+    /// A directory with `packages`, installed at the first use; `None` when what installs them is missing. A test program asks for
+    /// each once: keep what it returns in a `OnceLock`.
+    pub fn install(self, name: &str, packages: &[&str]) -> Option<PathBuf> {
+        let program = match self {
+            Language::Python => "python3",
+            Language::JavaScript => "npm",
+        };
+        if Command::new(program).arg("--version").output().is_err() {
+            println!("{program} is missing: {self:?} is not tried");
+            return None;
+        }
+        let install = |directory: &Path| match self {
+            Language::Python => {
+                run(Command::new("python3").args(["-m", "venv"]).arg(directory));
+                let pip = directory.join("bin/pip");
+                run(Command::new(pip).args(["install", "--quiet"]).args(packages));
+            }
+            Language::JavaScript => {
+                fs::write(directory.join("package.json"), r#"{"private": true}"#).unwrap();
+                let npm = ["install", "--no-audit", "--no-fund", "--silent"];
+                run(Command::new("npm")
+                    .args(npm)
+                    .args(packages)
+                    .current_dir(directory));
+            }
+        };
+        Some(installed(&format!("{name}-{self:?}"), packages, install))
+    }
+
+    /// Starts `script` (a path below tests/) with what is installed in `packages`, and gives it `rows`, a line each. What it says
+    /// goes into `said`, what it complains of into `complained`, which may be the same file.
+    pub fn start(
+        self,
+        packages: &Path,
+        script: &str,
+        arguments: &[&str],
+        rows: &[Value],
+        said: File,
+        complained: File,
+    ) -> Client {
+        let program = match self {
+            Language::Python => packages.join("bin/python"),
+            Language::JavaScript => PathBuf::from("node"),
+        };
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let mut child = Command::new(program)
+            .arg(tests.join(script))
+            .args(arguments)
+            // What the environment says of proxies and exporters is not for these.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(packages)
+            .stdin(Stdio::piped())
+            .stdout(said)
+            .stderr(complained)
+            .spawn()
+            .unwrap();
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(lines.as_bytes()).unwrap();
+        Client(child)
+    }
+}
+
+/// A directory under target/ that `install` has filled once for all of these `packages`.
+pub fn installed(name: &str, packages: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let stamp = directory.join("installed");
+    if !fs::read_to_string(&stamp).is_ok_and(|installed| installed == packages.join("\n")) {
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        install(&directory);
+        fs::write(stamp, packages.join("\n")).unwrap();
+    }
+    directory
+}
+
+/// A client's process; killed when dropped.
+pub struct Client(pub Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
