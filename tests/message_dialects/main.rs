@@ -257,8 +257,8 @@ fn loki_replies_are_those_its_clients_know() {
                 ("Content-Encoding", "snappy"),
             ],
             b"x",
-            415,
-            "snappy",
+            400,
+            "does not inflate as snappy",
         ),
     ] {
         let reply = post(&server, push, headers, body);
