@@ -113,7 +113,7 @@ limits! {
     /// Receive buffer of a connection that is taking a body larger than the small buffer.
     body_buffer_bytes: usize = 128 * 1024, 4096..=64 * MIB;
     /// Memory one ingest core lends for body buffers, inflate windows, long lines, and the items and replies of bulk requests.
-    body_buffers_bytes_per_core: usize = 64 * 1024 * 1024, 64 * KIB..=64 * GIB;
+    body_buffers_bytes_per_core: usize = 128 * 1024 * 1024, 64 * KIB..=64 * GIB;
     /// Request line and headers together. nginx and Apache take 8 KiB a line; shippers stay far below.
     head_bytes_max: usize = 8 * 1024, 512..=MIB;
     /// Headers in one request.

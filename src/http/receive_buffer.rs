@@ -346,6 +346,18 @@ mod tests {
         assert_eq!((buffer.capacity(), buffer.unread()), (16, &b"abcdefX"[..]));
     }
 
+    /// What 16 exporters send at once in batches of 8,192 records.
+    #[test]
+    fn sixteen_messages_of_two_mebibytes_find_room_by_default() {
+        let pool = BufferPool::new(&Limits::default());
+        let mut buffers: Vec<ReceiveBuffer> = (0..16).map(|_| ReceiveBuffer::new(&pool)).collect();
+        for buffer in &mut buffers {
+            while buffer.capacity() < 2 << 20 {
+                buffer.grow().unwrap();
+            }
+        }
+    }
+
     #[test]
     fn the_pool_lends_no_more_than_its_bound_and_reuses_what_comes_back() {
         let pool = BufferPool::new(&limits());
