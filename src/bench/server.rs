@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +15,7 @@ use super::clickhouse::{AskError, ClickHouse};
 use super::interrupt::Interrupt;
 use super::process;
 use crate::admin;
+use crate::clickhouse::embedded::free_port;
 use crate::schema::TableName;
 use crate::topology::CoreChoice;
 
@@ -77,7 +78,8 @@ impl Server {
             .prefix("ringhouse-bench-")
             .tempdir()
             .map_err(ServerError::Io)?;
-        let (tcp, http) = (free_port()?, free_port()?);
+        let port = || free_port().map_err(ServerError::Io);
+        let (tcp, http) = (port()?, port()?);
         let file = |name: &str| File::create(directory.path().join(name)).map_err(ServerError::Io);
         let mut command = Command::new(std::env::current_exe().map_err(ServerError::Io)?);
         command
@@ -262,18 +264,6 @@ pub(super) fn kill(pid: u32, signal: Signal) {
 pub(super) fn announced(output: &str, what: &str) -> Option<SocketAddr> {
     let rest = output.lines().find_map(|line| line.strip_prefix(what))?;
     rest.split(' ').next()?.parse().ok()
-}
-
-/// A port nobody listens on, below 32,768, where Linux takes the ports of outgoing connections from: one of those
-/// would take it away between this look and its use.
-fn free_port() -> Result<u16, ServerError> {
-    for _ in 0..1000 {
-        let port = fastrand::u16(10_240..32_768);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(ServerError::Io(io::ErrorKind::AddrInUse.into()))
 }
 
 pub(super) fn last_lines(path: &Path) -> String {

@@ -7,12 +7,13 @@
 
 mod child;
 mod fetch;
+mod port;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,6 +27,7 @@ use crate::clickhouse::endpoint::Endpoint;
 
 pub use child::run_engine_child;
 pub use fetch::{FetchError, cache_dir, fetch_library};
+pub use port::free_port;
 
 /// Time the engine gets to answer after its first start. Half a second is usual; loading thousands of parts after a
 /// crash from a slow disk takes tens.
@@ -90,7 +92,7 @@ impl Embedded {
         let program = Program::find(config.executable.as_deref())?;
         let tcp_port = match config.tcp_port {
             Some(port) => check_port(port)?,
-            None => free_port()?,
+            None => free_port().map_err(|source| EmbeddedError::Port { port: 0, source })?,
         };
         let http_port = if config.http_port == 0 {
             0
@@ -522,17 +524,10 @@ impl Launch {
     }
 }
 
-fn free_port() -> Result<u16, EmbeddedError> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
-    Ok(bind()
-        .map_err(|source| EmbeddedError::Port { port: 0, source })?
-        .port())
-}
-
 /// Says at once that a port is taken, where the engine would only write it into its log.
 fn check_port(port: u16) -> Result<u16, EmbeddedError> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(port),
+    match port::check_port(port) {
+        Ok(()) => Ok(port),
         Err(source) => Err(EmbeddedError::Port { port, source }),
     }
 }
@@ -683,7 +678,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let error = check_port(port).unwrap_err().to_string();
         assert!(error.contains(&port.to_string()), "{error}");

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringhouse::clickhouse::embedded::{Embedded, EmbeddedConfig};
+use ringhouse::clickhouse::embedded::{self, Embedded, EmbeddedConfig};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The binary under test.
@@ -190,16 +190,8 @@ pub fn sql(http_port: u16, query: &str) -> String {
 }
 
 /// A TCP port of 127.0.0.1 nobody listens on.
-///
-/// Below 32,768, where Linux takes the ports of outgoing connections from: one of those, by another test say, would
-/// take the port away between this look and its use.
 pub fn free_port() -> u16 {
-    eventually("a free port", || {
-        let port = fastrand::u16(10_240..32_768);
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .is_ok()
-            .then_some(port)
-    })
+    embedded::free_port().expect("a free port")
 }
 
 /// Sends a signal to a process of ours.
