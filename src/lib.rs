@@ -42,6 +42,7 @@ pub mod otlp;
 pub mod protobuf;
 pub mod routing;
 pub mod syslog;
+pub mod utf8;
 
 // Rows to columns in wire form.
 pub mod batch;

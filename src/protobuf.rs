@@ -20,7 +20,33 @@ pub enum Value<'b> {
     Fixed32(u32),
 }
 
+/// Number and wire type of a field, as they stand before it.
+pub type Tag = u32;
+
+/// The tag of a varint.
+pub const fn varint(number: u32) -> Tag {
+    number << 3
+}
+
+/// The tag of eight bytes.
+pub const fn fixed64(number: u32) -> Tag {
+    number << 3 | 1
+}
+
+/// The tag of a text, bytes or a message.
+pub const fn bytes(number: u32) -> Tag {
+    number << 3 | 2
+}
+
+/// The tag of four bytes.
+pub const fn fixed32(number: u32) -> Tag {
+    number << 3 | 5
+}
+
 /// The fields of one message, in the order they were sent. Ends behind the first that is malformed.
+///
+/// Iterated over, it reads whatever comes. Where the kinds of fields are known it is faster to match on [`Fields::tag`] and to
+/// call what reads a field of that kind, or [`Fields::pass_over`].
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'b> {
     rest: &'b [u8],
@@ -37,36 +63,79 @@ impl<'b> Fields<'b> {
     /// # Errors
     /// A field before it is malformed.
     pub fn next_message(&mut self, wanted: u32) -> Result<Option<&'b [u8]>, Malformed> {
-        for field in self {
-            match field? {
-                (number, Value::Bytes(bytes)) if number == wanted => return Ok(Some(bytes)),
-                // A known number of another wire type is a field of another version: unknown ones are passed over.
-                _ => {}
+        while let Some(tag) = self.tag()? {
+            if tag == bytes(wanted) {
+                return Ok(Some(self.bytes()?));
             }
+            // A known number of another wire type is a field of another version: unknown ones are passed over.
+            self.pass_over(tag)?;
         }
         Ok(None)
     }
 
+    /// The tag of the next field, which is read next; `None` behind the last.
+    ///
+    /// # Errors
+    /// There is no such tag.
     #[inline(always)]
-    fn field(&mut self) -> Result<(u32, Value<'b>), Malformed> {
-        let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
-        if number == 0 {
-            return Err(Malformed);
+    pub fn tag(&mut self) -> Result<Option<Tag>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
         }
-        let value = match tag & 7 {
+        match u32::try_from(self.varint()?) {
+            Ok(0..8) | Err(_) => Err(Malformed),
+            Ok(tag) => Ok(Some(tag)),
+        }
+    }
+
+    /// Reads a field that no one knows.
+    ///
+    /// # Errors
+    /// It is malformed.
+    #[inline]
+    pub fn pass_over(&mut self, tag: Tag) -> Result<(), Malformed> {
+        self.value(tag).map(|_| ())
+    }
+
+    #[inline(always)]
+    fn value(&mut self, tag: Tag) -> Result<Value<'b>, Malformed> {
+        Ok(match tag & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(*self.chunk()?)),
-            2 => {
-                let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
-                self.rest = rest;
-                Value::Bytes(bytes)
-            }
-            5 => Value::Fixed32(u32::from_le_bytes(*self.chunk()?)),
+            1 => Value::Fixed64(self.fixed64()?),
+            2 => Value::Bytes(self.bytes()?),
+            5 => Value::Fixed32(self.fixed32()?),
             _ => return Err(Malformed),
-        };
-        Ok((number, value))
+        })
+    }
+
+    /// Reads a field of eight bytes.
+    ///
+    /// # Errors
+    /// The message ends within it.
+    #[inline]
+    pub fn fixed64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(*self.chunk()?))
+    }
+
+    /// Reads a field of four bytes.
+    ///
+    /// # Errors
+    /// The message ends within it.
+    #[inline]
+    pub fn fixed32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(*self.chunk()?))
+    }
+
+    /// Reads a text, bytes or a message.
+    ///
+    /// # Errors
+    /// The message ends within it, or its length is no number.
+    #[inline(always)]
+    pub fn bytes(&mut self) -> Result<&'b [u8], Malformed> {
+        let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(bytes)
     }
 
     #[inline]
@@ -76,18 +145,26 @@ impl<'b> Fields<'b> {
         Ok(chunk)
     }
 
-    /// LEB128 of up to 64 bits, the lowest seven first.
-    #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    /// Reads a varint: LEB128 of up to 64 bits, the lowest seven first.
+    ///
+    /// # Errors
+    /// The message ends within it, or it has more than ten bytes.
+    #[inline(always)]
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
         match *self.rest {
-            [byte, ref rest @ ..] if byte < 0x80 => {
+            [byte @ ..0x80, ref rest @ ..] => {
                 self.rest = rest;
                 Ok(u64::from(byte))
+            }
+            [low, high @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => self.long_varint(),
         }
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for (at, byte) in self.rest.iter().take(10).enumerate() {
@@ -107,10 +184,11 @@ impl<'b> Iterator for Fields<'b> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let field = self.field();
+        let field = match self.tag() {
+            Ok(None) => return None,
+            Ok(Some(tag)) => self.value(tag).map(|value| (tag >> 3, value)),
+            Err(Malformed) => Err(Malformed),
+        };
         if field.is_err() {
             self.rest = &[];
         }

@@ -15,6 +15,7 @@ pub(crate) struct Taken {
     /// Those that were accepted, block by block.
     pub rows: Vec<Json>,
     pub errors: RowErrors,
+    pub accepted: u64,
     /// Accepted and rejected.
     pub count: u64,
 }
@@ -55,5 +56,10 @@ pub(crate) fn take_all(schema: &Schema, limits: &Limits, input: &impl RowInput, 
     }
     assert_eq!(accepted, rows.len() as u64);
     assert_eq!(accepted + errors.count, count);
-    Taken { rows, errors, count }
+    Taken {
+        rows,
+        errors,
+        accepted,
+        count,
+    }
 }

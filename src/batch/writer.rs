@@ -5,6 +5,7 @@ use super::scan::{Scan, Stop};
 use crate::column::Node;
 use crate::json::RejectReason;
 use crate::mapping::Target;
+use crate::protobuf::Malformed;
 
 /// Why a row cannot be taken, before any column has seen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,12 @@ pub enum RowStop {
 impl From<RowRefusal> for RowStop {
     fn from(refusal: RowRefusal) -> Self {
         RowStop::Refused(refusal)
+    }
+}
+
+impl From<Malformed> for RowStop {
+    fn from(_: Malformed) -> Self {
+        RowRefusal::Protobuf.into()
     }
 }
 

@@ -56,9 +56,9 @@ pub struct KernelArgs {
     #[arg(long, value_name = "DIRECTORY")]
     pub corpus: Option<PathBuf>,
 
-    /// Measures our kernel alone, for a profiler
-    #[arg(long)]
-    pub alone: bool,
+    /// Measures this contestant alone, for a profiler; without a name our kernel
+    #[arg(long, value_name = "CONTESTANT", num_args = 0..=1, default_missing_value = KERNEL)]
+    pub alone: Option<String>,
 
     /// File that all figures are written to
     #[arg(long, value_name = "FILE")]
@@ -148,13 +148,22 @@ pub fn run(args: &KernelArgs) -> Result<ExitCode, Box<dyn Error>> {
     let mut reports = Vec::new();
     for input in &inputs {
         let mut contestants = contestants(input);
-        contestants.retain(|contestant| !args.alone || contestant.name == KERNEL);
+        if let Some(alone) = &args.alone {
+            contestants.retain(|contestant| contestant.name == alone);
+        }
+        if contestants.is_empty() {
+            continue;
+        }
         let report = measure(input, contestants, args.runs, counter.as_mut().ok());
         print(&report);
         reports.push(report);
     }
-    if !args.alone {
-        print_targets(&reports[0]);
+    match &args.alone {
+        None => print_targets(&reports[0]),
+        Some(name) if reports.is_empty() => {
+            return Err(format!("--alone {name}: there is no such contestant").into());
+        }
+        Some(_) => {}
     }
     if let Some(path) = &args.json {
         let written = Written {
@@ -202,7 +211,8 @@ fn measure(
         }
     }
     let kernel = contestants.iter().find(|contestant| contestant.name == KERNEL);
-    let kernel: Vec<Turn> = kernel.expect("it takes part").turns.clone();
+    // One that is measured alone is compared with itself.
+    let kernel: Vec<Turn> = kernel.unwrap_or(&contestants[0]).turns.clone();
     let bytes_per_row = input.text.len() as f64 / input.rows as f64;
     let figures = |contestant: &Contestant<'_>| {
         let ns_per_row = median(contestant.turns.iter().map(|turn| turn.ns));

@@ -278,12 +278,12 @@ impl<'b: 't, 't, R: Records<'b>> RowSource<'t> for Pass<'b, 't, R> {
         if bytes > self.record_bytes_max {
             return Err(RowRefusal::TooLong.into());
         }
-        let places = match self.places {
+        let places = match &mut self.places {
             Some(places) if places.generation == row.generation() => places,
-            _ => *self.places.insert(Places::find(row)?),
+            places => places.insert(Places::find(row)?),
         };
         self.records
-            .put(&record, &mut self.shared, &places, &mut self.room, row)?;
+            .put(&record, &mut self.shared, places, &mut self.room, row)?;
         self.left = self.left.saturating_sub(bytes);
         self.current = None;
         self.read += 1;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
 use crate::limits::Limits;
+use crate::utf8;
 
 /// For texts that do not lie in the message as they are stored, for the length of a pass.
 pub struct Room<'t> {
@@ -70,9 +71,9 @@ impl<'t> Room<'t> {
     /// No room is left.
     #[inline]
     pub(crate) fn lossy(&mut self, bytes: &'t [u8]) -> Result<&'t str, RowStop> {
-        match simdutf8::basic::from_utf8(bytes) {
-            Ok(text) => Ok(text),
-            Err(_) => self.replaced(bytes),
+        match utf8::text_of(bytes) {
+            Some(text) => Ok(text),
+            None => self.replaced(bytes),
         }
     }
 
@@ -143,7 +144,7 @@ impl<'t> Room<'t> {
 /// Bytes of a message as a text.
 #[inline]
 pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, RowStop> {
-    simdutf8::basic::from_utf8(bytes).map_err(|_| RowRefusal::Utf8.into())
+    utf8::text_of(bytes).ok_or_else(|| RowRefusal::Utf8.into())
 }
 
 #[cfg(test)]

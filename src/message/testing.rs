@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
-use crate::batch::{RowInput, TableSink};
-use crate::clickhouse::frame::FrameEncoder;
-use crate::column::rows::Rows;
-use crate::json::{Parser, RowErrors};
+use crate::batch::RowInput;
+use crate::batch::taken;
+pub(crate) use crate::batch::taken::Taken;
 use crate::limits::Limits;
-use crate::mapping::MappingConfig;
 use crate::protobuf::{put_bytes_field, put_fixed64_field, put_varint_field};
 use crate::schema::{Schema, TableName, TableSchema};
 
@@ -65,48 +61,9 @@ pub(crate) fn proto() -> Proto {
     Proto::default()
 }
 
-/// What became of a message.
-pub(crate) struct Taken {
-    pub(crate) rows: Vec<Json>,
-    pub(crate) errors: RowErrors,
-    pub(crate) accepted: u64,
-}
-
 /// Takes all records of a message.
 pub(crate) fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput) -> Taken {
-    let mut sink = TableSink::new(Schema::clone(schema), &MappingConfig::default(), limits);
-    let (mut parser, mut errors) = (Parser::new(limits), RowErrors::new(limits));
-    let mut encoder = FrameEncoder::new();
-    let mut rows = Vec::new();
-    let mut seal = |sink: &mut TableSink, batch: usize| {
-        let mut frames = Vec::new();
-        sink.seal(batch, &mut encoder, &mut frames);
-        let block = Rows::read(&frames).unwrap();
-        for row in 0..block.len() {
-            let mut json = Vec::new();
-            block.put_json(row, &mut json);
-            rows.push(serde_json::from_slice(&json).unwrap());
-        }
-    };
-    let (mut at, mut accepted) = (0, 0);
-    while at < message.end() {
-        let pushed = message.push(at, &mut sink, &mut parser, at as u64, NOW_NS, &mut errors);
-        assert!(pushed.rows > 0 || pushed.blocked_on.is_some(), "no end in sight");
-        assert_eq!(pushed.consumed as u64, pushed.rows);
-        at += pushed.consumed;
-        accepted += pushed.accepted;
-        if let Some(batch) = pushed.blocked_on {
-            seal(&mut sink, batch);
-        }
-    }
-    assert_eq!(accepted + errors.count, message.end() as u64);
-    for batch in sink.open().map(|(batch, _)| batch).collect::<Vec<_>>() {
-        seal(&mut sink, batch);
-    }
-    assert_eq!(accepted, rows.len() as u64);
-    Taken {
-        rows,
-        errors,
-        accepted,
-    }
+    let taken = taken::take_all(schema, limits, message, NOW_NS);
+    assert_eq!(taken.count, message.end() as u64, "each record is a row");
+    taken
 }

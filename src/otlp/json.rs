@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::rows::{Context, Encoding, LogRecords, Record, Shared};
+use super::rows::{Context, Encoding, LogRecords, Shared};
 use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
 use crate::message::tape::{
@@ -74,14 +74,10 @@ impl<'b> JsonRecords<'b> {
         })
     }
 
-    fn step(&mut self) -> Result<Option<Record<usize>>, WrongStructure> {
+    fn step(&mut self) -> Result<Option<usize>, WrongStructure> {
         loop {
-            if let Some(message) = self.records.next(self.nodes) {
-                return Ok(Some(Record {
-                    resource: self.resource,
-                    scope: self.scope,
-                    message,
-                }));
+            if let Some(record) = self.records.next(self.nodes) {
+                return Ok(Some(record));
             }
             if let Some(scope_logs) = self.scopes.next(self.nodes) {
                 (self.scope, self.records) =
@@ -311,9 +307,13 @@ impl<'b> Encoding<'b> for JsonRecords<'b> {
 
     type Part = usize;
 
-    fn next(&mut self) -> Option<Record<usize>> {
+    fn next(&mut self) -> Option<usize> {
         // The structure was checked when the message was parsed.
         self.step().ok().flatten()
+    }
+
+    fn around(&self) -> [&Context<usize>; 2] {
+        [&self.resource, &self.scope]
     }
 
     fn put_back(&mut self, record: usize) {

@@ -1,21 +1,56 @@
 //! Reads the parts of a record in protobuf: values of any kind become JSON's.
 
 use super::message::ProtobufRecords;
-use super::rows::{Context, Encoding, Record, Shared};
+use super::rows::{Context, Encoding, Shared};
 use crate::batch::{Place, RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
 use crate::message::tape::{double_node, find_member, integer_node, put_text};
 use crate::message::{Places, Room, text_of};
-use crate::protobuf::{Fields, Value};
+use crate::protobuf::{self, Fields, Tag, Value};
+
+/// The fields of `LogRecord` that are read.
+mod log_record {
+    use crate::protobuf::{Tag, bytes, fixed32, fixed64, varint};
+
+    pub(super) const TIME_UNIX_NANO: Tag = fixed64(1);
+    pub(super) const SEVERITY_NUMBER: Tag = varint(2);
+    pub(super) const SEVERITY_TEXT: Tag = bytes(3);
+    pub(super) const BODY: Tag = bytes(5);
+    pub(super) const ATTRIBUTES: Tag = bytes(6);
+    pub(super) const FLAGS: Tag = fixed32(8);
+    pub(super) const TRACE_ID: Tag = bytes(9);
+    pub(super) const SPAN_ID: Tag = bytes(10);
+    pub(super) const OBSERVED_TIME_UNIX_NANO: Tag = fixed64(11);
+    pub(super) const EVENT_NAME: Tag = bytes(12);
+}
+
+/// The fields of `AnyValue`, of which one is set.
+mod any_value {
+    use crate::protobuf::{Tag, bytes, fixed64, varint};
+
+    pub(super) const STRING: Tag = bytes(1);
+    pub(super) const BOOL: Tag = varint(2);
+    pub(super) const INT: Tag = varint(3);
+    pub(super) const DOUBLE: Tag = fixed64(4);
+    pub(super) const ARRAY: Tag = bytes(5);
+    pub(super) const KVLIST: Tag = bytes(6);
+    pub(super) const BYTES: Tag = bytes(7);
+}
 
 impl<'b> Encoding<'b> for ProtobufRecords<'b> {
     const PASS_BY_PASS: bool = true;
 
     type Part = &'b [u8];
 
-    fn next(&mut self) -> Option<Record<&'b [u8]>> {
+    #[inline]
+    fn next(&mut self) -> Option<&'b [u8]> {
         // Borders were checked when the message was parsed.
         self.step().ok().flatten()
+    }
+
+    #[inline]
+    fn around(&self) -> [&Context<&'b [u8]>; 2] {
+        [&self.resource, &self.scope]
     }
 
     fn put_back(&mut self, record: &'b [u8]) {
@@ -62,7 +97,7 @@ impl<'b> Encoding<'b> for ProtobufRecords<'b> {
         };
         // InstrumentationScope: 1 name, 2 version, 3 attributes.
         for field in Fields::new(scope.message) {
-            match field.map_err(|_| RowRefusal::Protobuf)? {
+            match field? {
                 (1, Value::Bytes(name)) => shared.name = put_text(text_of(name)?, row),
                 (2, Value::Bytes(version)) => shared.version = put_text(text_of(version)?, row),
                 _ => {}
@@ -85,34 +120,39 @@ impl<'b> Encoding<'b> for ProtobufRecords<'b> {
     {
         let mut time = 0;
         let mut observed = 0;
-        for field in Fields::new(record) {
-            match field.map_err(|_| RowRefusal::Protobuf)? {
-                (1, Value::Fixed64(nanos)) => time = nanos,
-                // An enum, of which only these are defined.
-                (2, Value::Varint(number @ 1..=24)) => {
-                    row.put_node(places.severity_number, Node::Static(StaticNode::U64(number)))?;
+        let mut fields = Fields::new(record);
+        while let Some(tag) = fields.tag()? {
+            match tag {
+                log_record::TIME_UNIX_NANO => time = fields.fixed64()?,
+                log_record::SEVERITY_NUMBER => {
+                    // An enum, of which only these are defined.
+                    if let number @ 1..=24 = fields.varint()? {
+                        row.put_node(places.severity_number, Node::Static(StaticNode::U64(number)))?;
+                    }
                 }
-                (3, Value::Bytes(text)) => put_named(places.severity_text, text, row)?,
-                (5, Value::Bytes(value)) => {
-                    let index = room.put_value(value, 1, row)?;
+                log_record::SEVERITY_TEXT => put_named(places.severity_text, fields.bytes()?, row)?,
+                log_record::BODY => {
+                    let index = room.put_value(fields.bytes()?, 1, row)?;
                     if row.tape()[index as usize] != Node::Static(StaticNode::Null) {
                         row.put(places.body, index)?;
                     }
                 }
-                (6, Value::Bytes(attribute)) => {
-                    let (key, value) = key_value(attribute)?;
+                log_record::ATTRIBUTES => {
+                    let (key, value) = key_value(fields.bytes()?)?;
                     let index = room.put_value(value, 1, row)?;
                     row.put_member(places.log_attributes, key, index)?;
                 }
-                (8, Value::Fixed32(flags)) if flags & 0xff != 0 => {
-                    let flags = u64::from(flags & 0xff);
-                    row.put_node(places.trace_flags, Node::Static(StaticNode::U64(flags)))?;
+                log_record::FLAGS => {
+                    let flags = u64::from(fields.fixed32()? & 0xff);
+                    if flags != 0 {
+                        row.put_node(places.trace_flags, Node::Static(StaticNode::U64(flags)))?;
+                    }
                 }
-                (9, Value::Bytes(id)) => room.put_id(places.trace_id, id, row)?,
-                (10, Value::Bytes(id)) => room.put_id(places.span_id, id, row)?,
-                (11, Value::Fixed64(nanos)) => observed = nanos,
-                (12, Value::Bytes(name)) => put_named(places.event_name, name, row)?,
-                _ => {}
+                log_record::TRACE_ID => room.put_id(places.trace_id, fields.bytes()?, row)?,
+                log_record::SPAN_ID => room.put_id(places.span_id, fields.bytes()?, row)?,
+                log_record::OBSERVED_TIME_UNIX_NANO => observed = fields.fixed64()?,
+                log_record::EVENT_NAME => put_named(places.event_name, fields.bytes()?, row)?,
+                _ => fields.pass_over(tag)?,
             }
         }
         let nanos = if time != 0 { time } else { observed };
@@ -126,11 +166,14 @@ impl<'t> Room<'t> {
         if id.iter().all(|byte| *byte == 0) {
             return Ok(());
         }
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let room = self.take(2 * id.len())?;
-        for (pair, byte) in room.as_chunks_mut::<2>().0.iter_mut().zip(id) {
-            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        // Eight bytes at a time are a loop of vector instructions.
+        let (words, rest) = id.as_chunks::<8>();
+        let (room_of_words, room_of_rest) = room.split_at_mut(16 * words.len());
+        for (digits, word) in room_of_words.as_chunks_mut::<16>().0.iter_mut().zip(words) {
+            put_digits(word, digits.as_chunks_mut().0);
         }
+        put_digits(rest, room_of_rest.as_chunks_mut().0);
         row.put_node(place, Node::String(text_of(room)?))
     }
 
@@ -143,17 +186,13 @@ impl<'t> Room<'t> {
     ) -> Result<u32, RowStop> {
         let start = row.tape().len();
         let mut len = 0;
-        for field in Fields::new(message) {
-            match field.map_err(|_| RowRefusal::Protobuf)? {
-                (found, Value::Bytes(attribute)) if found == number => {
-                    if len == 0 {
-                        row.tape().push(Node::Object { len: 0, count: 0 });
-                    }
-                    self.put_key_value(attribute, 1, row)?;
-                    len += 1;
-                }
-                _ => {}
+        let mut fields = Fields::new(message);
+        while let Some(attribute) = fields.next_message(number)? {
+            if len == 0 {
+                row.tape().push(Node::Object { len: 0, count: 0 });
             }
+            self.put_key_value(attribute, 1, row)?;
+            len += 1;
         }
         if len == 0 {
             return Ok(0);
@@ -183,15 +222,23 @@ impl<'t> Room<'t> {
         depth: u32,
         row: &mut RowWriter<'_, 't>,
     ) -> Result<u32, RowStop> {
-        // A short text, as most are.
-        if let Some((text, [])) = split_short(value, 1) {
-            let node = Node::String(text_of(text)?);
-            row.tape().push(node);
-            return Ok(row.tape().len() as u32 - 1);
+        // One text or number, as most are.
+        let mut fields = Fields::new(value);
+        let node = match fields.tag()? {
+            Some(any_value::STRING) => Node::String(text_of(fields.bytes()?)?),
+            Some(any_value::INT) => integer_node(fields.varint()? as i64),
+            Some(any_value::DOUBLE) => double_node(f64::from_bits(fields.fixed64()?)),
+            Some(any_value::BOOL) => Node::Static(StaticNode::Bool(fields.varint()? != 0)),
+            _ => return self.put_any_value(value, depth, row),
+        };
+        if fields.tag()?.is_some() {
+            return self.put_any_value(value, depth, row);
         }
-        self.put_any_value(value, depth, row)
+        row.tape().push(node);
+        Ok(row.tape().len() as u32 - 1)
     }
 
+    #[inline(never)]
     fn put_any_value(
         &mut self,
         value: &'t [u8],
@@ -201,24 +248,24 @@ impl<'t> Room<'t> {
         let mut node = Node::Static(StaticNode::Null);
         // Of several fields of a oneof the last one counts.
         let mut inner: Option<(&'t [u8], bool)> = None;
-        for field in Fields::new(value) {
-            inner = None;
-            node = match field.map_err(|_| RowRefusal::Protobuf)? {
-                (1, Value::Bytes(text)) => Node::String(text_of(text)?),
-                (2, Value::Varint(truth)) => Node::Static(StaticNode::Bool(truth != 0)),
-                (3, Value::Varint(number)) => integer_node(number as i64),
-                (4, Value::Fixed64(bits)) => double_node(f64::from_bits(bits)),
-                (5, Value::Bytes(values)) => {
-                    inner = Some((values, false));
-                    node
+        let mut fields = Fields::new(value);
+        while let Some(tag) = fields.tag()? {
+            let scalar = match tag {
+                any_value::STRING => Node::String(text_of(fields.bytes()?)?),
+                any_value::BOOL => Node::Static(StaticNode::Bool(fields.varint()? != 0)),
+                any_value::INT => integer_node(fields.varint()? as i64),
+                any_value::DOUBLE => double_node(f64::from_bits(fields.fixed64()?)),
+                any_value::BYTES => Node::String(self.base64(fields.bytes()?)?),
+                any_value::ARRAY | any_value::KVLIST => {
+                    inner = Some((fields.bytes()?, tag == any_value::KVLIST));
+                    continue;
                 }
-                (6, Value::Bytes(members)) => {
-                    inner = Some((members, true));
-                    node
+                _ => {
+                    fields.pass_over(tag)?;
+                    continue;
                 }
-                (7, Value::Bytes(bytes)) => Node::String(self.base64(bytes)?),
-                _ => node,
             };
+            (node, inner) = (scalar, None);
         }
         let start = row.tape().len();
         row.tape().push(node);
@@ -231,15 +278,14 @@ impl<'t> Room<'t> {
         }
         let mut len = 0;
         // ArrayValue and KeyValueList: 1 values.
-        for field in Fields::new(message) {
-            if let (1, Value::Bytes(element)) = field.map_err(|_| RowRefusal::Protobuf)? {
-                if is_object {
-                    self.put_key_value(element, depth + 1, row)?;
-                } else {
-                    self.put_value(element, depth + 1, row)?;
-                }
-                len += 1;
+        let mut elements = Fields::new(message);
+        while let Some(element) = elements.next_message(1)? {
+            if is_object {
+                self.put_key_value(element, depth + 1, row)?;
+            } else {
+                self.put_value(element, depth + 1, row)?;
             }
+            len += 1;
         }
         let count = row.tape().len() - start - 1;
         row.tape()[start] = if is_object {
@@ -251,34 +297,45 @@ impl<'t> Room<'t> {
     }
 }
 
-/// `KeyValue`: 1 key, 2 value.
+/// The two hexadecimal digits of each byte.
+#[inline(always)]
+fn put_digits(bytes: &[u8], digits: &mut [[u8; 2]]) {
+    let digit = |half: u8| half + if half < 10 { b'0' } else { b'a' - 10 };
+    for (pair, byte) in digits.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+}
+
+/// The fields of `KeyValue`.
+const KEY: Tag = protobuf::bytes(1);
+const VALUE: Tag = protobuf::bytes(2);
+
+/// A `KeyValue`.
 #[inline]
 fn key_value(attribute: &[u8]) -> Result<(&str, &[u8]), RowStop> {
-    // As encoders write it: both fields once, in order, of lengths that take a byte.
-    if let Some((key, rest)) = split_short(attribute, 1)
-        && let Some((value, [])) = split_short(rest, 2)
-    {
-        return Ok((text_of(key)?, value));
+    // Both fields once and in order, as encoders write them.
+    let mut fields = Fields::new(attribute);
+    if fields.tag()? == Some(KEY) {
+        let key = fields.bytes()?;
+        if fields.tag()? == Some(VALUE) {
+            let value = fields.bytes()?;
+            if fields.tag()?.is_none() {
+                return Ok((text_of(key)?, value));
+            }
+        }
     }
     key_value_in_any_order(attribute)
 }
 
-/// The bytes of a field of this number that comes first and is shorter than 128 bytes, and what is behind it.
-#[inline]
-fn split_short(message: &[u8], number: u8) -> Option<(&[u8], &[u8])> {
-    match message {
-        [tag, len @ ..0x80, rest @ ..] if *tag == number << 3 | 2 => rest.split_at_checked(usize::from(*len)),
-        _ => None,
-    }
-}
-
+#[cold]
 fn key_value_in_any_order(attribute: &[u8]) -> Result<(&str, &[u8]), RowStop> {
     let (mut key, mut value): (&[u8], &[u8]) = (b"", b"");
-    for field in Fields::new(attribute) {
-        match field.map_err(|_| RowRefusal::Protobuf)? {
-            (1, Value::Bytes(bytes)) => key = bytes,
-            (2, Value::Bytes(bytes)) => value = bytes,
-            _ => {}
+    let mut fields = Fields::new(attribute);
+    while let Some(tag) = fields.tag()? {
+        match tag {
+            KEY => key = fields.bytes()?,
+            VALUE => value = fields.bytes()?,
+            _ => fields.pass_over(tag)?,
         }
     }
     Ok((text_of(key)?, value))

@@ -26,8 +26,11 @@ pub trait Encoding<'b>: Copy {
     /// An encoded part of the message.
     type Part: Copy;
 
-    /// The next record, with what is around it.
-    fn next(&mut self) -> Option<Record<Self::Part>>;
+    /// The next `LogRecord`.
+    fn next(&mut self) -> Option<Self::Part>;
+
+    /// What the record that came last came from, and what made it there.
+    fn around(&self) -> [&Context<Self::Part>; 2];
 
     /// The record that was read last comes again.
     fn put_back(&mut self, record: Self::Part);
@@ -87,17 +90,6 @@ pub struct Context<P> {
     pub serial: u32,
 }
 
-/// One record.
-#[derive(Debug, Clone, Copy)]
-pub struct Record<P> {
-    /// What it came from.
-    pub resource: Context<P>,
-    /// What made it there.
-    pub scope: Context<P>,
-    /// `LogRecord`
-    pub message: P,
-}
-
 /// Tape indexes of what records share, 0 = none, and whose they are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shared {
@@ -120,21 +112,23 @@ pub struct LogRecords<E>(pub E);
 impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
     const PASS_BY_PASS: bool = E::PASS_BY_PASS;
 
-    type Record = Record<E::Part>;
+    type Record = E::Part;
     /// Those of the resource and of the scope.
     type Shared = (Shared, Shared);
 
-    fn next(&mut self) -> Option<Record<E::Part>> {
+    #[inline]
+    fn next(&mut self) -> Option<E::Part> {
         self.0.next()
     }
 
-    fn put_back(&mut self, record: &Record<E::Part>) {
-        self.0.put_back(record.message);
+    fn put_back(&mut self, record: &E::Part) {
+        self.0.put_back(*record);
     }
 
-    fn bytes(&self, record: &Record<E::Part>, (resource, scope): &(Shared, Shared)) -> usize {
-        let mut bytes = self.0.bytes(record.message);
-        for (context, on_tape) in [(&record.resource, resource), (&record.scope, scope)] {
+    #[inline]
+    fn bytes(&self, record: &E::Part, (resource, scope): &(Shared, Shared)) -> usize {
+        let mut bytes = self.0.bytes(*record);
+        for (context, on_tape) in self.0.around().into_iter().zip([resource, scope]) {
             if on_tape.serial != context.serial {
                 bytes += self.0.bytes(context.message) + self.0.bytes(context.schema_url);
             }
@@ -142,9 +136,10 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
         bytes
     }
 
+    #[inline]
     fn put<'t>(
         &self,
-        record: &Record<E::Part>,
+        record: &E::Part,
         (resource, scope): &mut (Shared, Shared),
         places: &Places,
         room: &mut Room<'t>,
@@ -153,11 +148,12 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
     where
         'b: 't,
     {
-        if resource.serial != record.resource.serial {
-            *resource = self.0.put_resource(&record.resource, room, row)?;
+        let [of_resource, of_scope] = self.0.around();
+        if resource.serial != of_resource.serial {
+            *resource = self.0.put_resource(of_resource, room, row)?;
         }
-        if scope.serial != record.scope.serial {
-            *scope = self.0.put_scope(&record.scope, room, row)?;
+        if scope.serial != of_scope.serial {
+            *scope = self.0.put_scope(of_scope, room, row)?;
         }
         for (place, value) in [
             (places.service_name, resource.name),
@@ -172,6 +168,6 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
                 row.put(place, value)?;
             }
         }
-        self.0.put_record(record.message, places, room, row)
+        self.0.put_record(*record, places, room, row)
     }
 }

@@ -194,6 +194,14 @@ fn values_of_every_kind_are_text_or_json() {
         ),
         // Of a oneof that is sent twice the last one counts.
         (text("first").varint(3, 2), "2"),
+        (list(vec![text("a")]).varint(3, 2), "2"),
+        (
+            text("first").bytes(5, list(vec![text("a")]).0.split_at(2).1),
+            r#"["a"]"#,
+        ),
+        // What a later version may send beside it changes nothing.
+        (text("x").varint(99, 1), "x"),
+        (list(vec![text("a")]).varint(99, 1), r#"["a"]"#),
     ] {
         let log = proto()
             .message(5, value.clone())
@@ -240,6 +248,36 @@ fn records_have_the_resource_and_the_scope_around_them_wherever_those_stand() {
         .map(|row| format!("{} {} {}", row["ServiceName"], row["ScopeName"], row["Body"]).replace('"', ""))
         .collect();
     assert_eq!(seen, ["one s1 a", "one s1 b", "one s2 c", "two s3 d", "  e"]);
+}
+
+#[test]
+fn what_stands_before_all_records_is_not_looked_for_behind_them() {
+    let scope_logs = |scope: &str, body: &str| {
+        let scope_logs = proto().message(1, proto().bytes(1, scope)).bytes(3, "urn:scope");
+        scope_logs.message(2, record(body)).message(2, record(body))
+    };
+    let resource_logs = proto()
+        .message(1, proto().message(1, key_value("service.name", text("one"))))
+        .bytes(3, "urn:resource")
+        .message(2, scope_logs("s1", "a"))
+        .message(2, scope_logs("s2", "b"));
+    let request = proto()
+        .message(1, resource_logs.clone())
+        .message(1, resource_logs);
+    let rows = rows(&request);
+    let seen: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {}", row["ScopeName"], row["Body"]).replace('"', ""))
+        .collect();
+    assert_eq!(seen, ["s1 a", "s1 a", "s2 b", "s2 b"].repeat(2));
+    for row in rows {
+        let of_all = [
+            &row["ServiceName"],
+            &row["ResourceSchemaUrl"],
+            &row["ScopeSchemaUrl"],
+        ];
+        assert_eq!(of_all, ["one", "urn:resource", "urn:scope"]);
+    }
 }
 
 #[test]
