@@ -7,6 +7,7 @@ mod span;
 mod writer;
 
 pub use self::span::Span;
+pub(crate) use self::span::Spans;
 pub use self::writer::{Place, RowRefusal, RowSource, RowStop, RowWriter};
 
 use self::open::{Batch, Failure, Gather, Pass, Route, is_omitted};

@@ -11,8 +11,8 @@
 
 use crate::batch::{RowRefusal, RowStop, RowWriter};
 use crate::column::Node;
-use crate::message::objects::{ObjectMessage, Objects};
-use crate::message::tape::{Elements, Members, copy, put_text};
+use crate::message::objects::{ObjectMessage, Objects, put_attribute, text_at};
+use crate::message::tape::{Elements, Members, put_text};
 use crate::message::{self, Places, Records, Room, WrongStructure, text_of};
 use crate::protobuf::{Fields, Value};
 
@@ -28,13 +28,10 @@ pub struct JsonLog;
 
 impl Objects for JsonLog {
     fn records(nodes: &[Node<'_>]) -> Result<Elements, WrongStructure> {
-        match nodes[0] {
-            Node::Object { .. } => Ok(Elements::one(0)),
-            _ => Err(WrongStructure::Type {
-                message: "a log",
-                part: "the body",
-            }),
-        }
+        Elements::one(nodes).ok_or(WrongStructure::Type {
+            message: "a log",
+            part: "the body",
+        })
     }
 
     fn put<'t>(
@@ -46,10 +43,7 @@ impl Objects for JsonLog {
     ) -> Result<(), RowStop> {
         for (name, value) in Members::of(nodes, record).ok_or(RowRefusal::Field)? {
             let is = |field: &str| name.eq_ignore_ascii_case(field);
-            let text = |rule| match nodes[value] {
-                Node::String(text) => Ok(text),
-                _ => Err(RowStop::from(RowRefusal::Rule(rule))),
-            };
+            let text = |rule| text_at(nodes, value, rule);
             if is("timestamp") {
                 match text("timestamp must be a text")? {
                     "" => {}
@@ -66,8 +60,7 @@ impl Objects for JsonLog {
                 } else {
                     name
                 };
-                let index = copy(nodes, value, room.depth_max, row)?;
-                row.put_member(places.log_attributes, name, index)?;
+                put_attribute(nodes, (name, value), places, room, row)?;
             }
         }
         Ok(())

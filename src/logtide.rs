@@ -16,8 +16,8 @@
 
 use crate::batch::{RowRefusal, RowStop, RowWriter};
 use crate::column::{Node, StaticNode};
-use crate::message::objects::{ObjectMessage, Objects};
-use crate::message::tape::{Elements, Members, copy, put_text};
+use crate::message::objects::{ObjectMessage, Objects, put_attribute, put_metadata, text_at, time_at};
+use crate::message::tape::{Elements, Members, put_text};
 use crate::message::{Places, Room, WrongStructure};
 
 /// Logs of a batch: `{"logs": [...]}`, a bare array, or an array of such objects.
@@ -91,14 +91,10 @@ impl Objects for Batch {
 
 impl Objects for Single {
     fn records(nodes: &[Node<'_>]) -> Result<Elements, WrongStructure> {
-        match nodes[0] {
-            Node::Object { .. } => Ok(Elements::one(0)),
-            Node::Array { len, .. } => Ok(Elements::first_of(0, len)),
-            _ => Err(WrongStructure::Type {
-                message: "a log",
-                part: "the body",
-            }),
-        }
+        Elements::one_or_all(nodes).ok_or(WrongStructure::Type {
+            message: "a log",
+            part: "the body",
+        })
     }
 
     fn put<'t>(
@@ -171,10 +167,7 @@ fn level_of_word(word: &str) -> &'static str {
 
 /// Where the `logs` of an object are.
 fn logs_of(nodes: &[Node<'_>], object: usize) -> Option<usize> {
-    let mut members = match nodes[object] {
-        Node::Object { .. } => Members::of(nodes, object)?,
-        _ => return None,
-    };
+    let mut members = Members::of_object(nodes, object)?;
     members.find(|(name, _)| *name == "logs").map(|(_, value)| value)
 }
 
@@ -199,32 +192,20 @@ impl<'t> Log<'t> {
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
     ) -> Result<Log<'t>, RowStop> {
-        const NO_OBJECT: RowRefusal = RowRefusal::Rule("a log must be an object");
-        let members = match nodes[record] {
-            Node::Object { .. } => Members::of(nodes, record).ok_or(NO_OBJECT)?,
-            _ => return Err(NO_OBJECT.into()),
-        };
-        let text = |value: usize, rule| match nodes[value] {
-            Node::String(text) => Ok(text),
-            _ => Err(RowStop::from(RowRefusal::Rule(rule))),
-        };
+        let members = Members::of_object(nodes, record);
+        let text = |value, rule| text_at(nodes, value, rule);
         let mut log = Log::default();
         let mut is_timed = false;
-        for (name, value) in members {
-            let node = nodes[value];
-            let is_time = matches!(
-                node,
-                Node::String(_) | Node::Static(StaticNode::U64(_) | StaticNode::I64(_) | StaticNode::F64(_))
-            );
+        for (name, value) in members.ok_or(RowRefusal::Rule("a log must be an object"))? {
             match name {
-                "time" if is_time => {
-                    row.put_node(places.timestamp, node)?;
+                "time" => {
+                    let time = time_at(nodes, value, "time must be a text or a number")?;
+                    row.put_node(places.timestamp, time)?;
                     is_timed = true;
                 }
-                "time" => return Err(RowRefusal::Rule("time must be a text or a number").into()),
-                "date" if is_single && is_time => {
+                "date" if is_single && time_at(nodes, value, "").is_ok() => {
                     if !is_timed {
-                        row.put_node(places.timestamp, node)?;
+                        row.put_node(places.timestamp, nodes[value])?;
                     }
                 }
                 "service" => log.service = text(value, "service must be a text")?,
@@ -237,22 +218,11 @@ impl<'t> Log<'t> {
                         log.message = text(value, "log must be a text")?;
                     }
                 }
-                "level" => log.level_node = Some(node),
+                "level" => log.level_node = Some(nodes[value]),
                 "trace_id" => log.trace_id = text(value, "trace_id must be a text")?,
                 "span_id" => log.span_id = text(value, "span_id must be a text")?,
-                "metadata" => {
-                    let Node::Object { .. } = node else {
-                        return Err(RowRefusal::Rule("metadata must be an object").into());
-                    };
-                    for (name, value) in Members::of(nodes, value).into_iter().flatten() {
-                        let index = copy(nodes, value, room.depth_max, row)?;
-                        row.put_member(places.log_attributes, name, index)?;
-                    }
-                }
-                _ => {
-                    let index = copy(nodes, value, room.depth_max, row)?;
-                    row.put_member(places.log_attributes, name, index)?;
-                }
+                "metadata" => put_metadata(nodes, value, places, room, row)?,
+                _ => put_attribute(nodes, (name, value), places, room, row)?,
             }
         }
         Ok(log)

@@ -2,7 +2,9 @@
 
 use super::message::list;
 use super::msgpack::{Extent, Head, Malformed, Reader, Value};
-use crate::batch::{Place, Pushed, RowInput, RowRefusal, RowSource, RowStop, RowWriter, Span, TableSink};
+use crate::batch::{
+    Place, Pushed, RowInput, RowRefusal, RowSource, RowStop, RowWriter, Span, Spans, TableSink,
+};
 use crate::column::{Node, StaticNode};
 use crate::json::{Parser, RowErrors};
 use crate::limits::Limits;
@@ -78,13 +80,11 @@ impl RowInput for Rows<'_> {
         let limits = *sink.limits();
         parser.lend(room_bytes(&limits), |room, tape| {
             let mut source = Source {
-                bytes: self.bytes,
-                spans: self.spans[at..].iter(),
+                entries: Spans::new(self.bytes, &self.spans[at..], limits.chunk_bytes),
                 shape: self.shape,
                 tag: self.tag,
                 tag_text: None,
                 places: None,
-                left: limits.chunk_bytes,
                 entry_bytes_max: limits.line_bytes_max,
                 room: Room::new(room, &limits),
             };
@@ -114,14 +114,11 @@ fn room_bytes(limits: &Limits) -> usize {
 
 /// The entries of one pass.
 struct Source<'t> {
-    bytes: &'t [u8],
-    spans: std::slice::Iter<'t, Span>,
+    entries: Spans<'t>,
     shape: Shape,
     tag: &'t [u8],
     tag_text: Option<&'t str>,
     places: Option<Places>,
-    /// Bytes of entries this pass may still take.
-    left: usize,
     entry_bytes_max: usize,
     room: Room<'t>,
 }
@@ -136,23 +133,20 @@ struct Places {
 
 impl<'t> RowSource<'t> for Source<'t> {
     fn write(&mut self, row: &mut RowWriter<'_, 't>) -> Result<bool, RowStop> {
-        let Some(span) = self.spans.as_slice().first() else {
+        let has_room = |bytes| self.room.bytes() >= room_of(bytes);
+        let Some(entry) = self.entries.next(row.number(), has_room) else {
             return Ok(false);
         };
-        if row.number() > 0 && (self.left < span.len() || self.room.bytes() < room_of(span.len())) {
-            return Ok(false);
-        }
-        if span.len() + self.tag.len() > self.entry_bytes_max {
+        if entry.len() + self.tag.len() > self.entry_bytes_max {
             return Err(RowRefusal::TooLong.into());
         }
-        self.put(span.of(self.bytes), row)?;
-        self.left = self.left.saturating_sub(span.len());
-        self.spans.next();
+        self.put(entry, row)?;
+        self.entries.take();
         Ok(true)
     }
 
     fn skip(&mut self) {
-        self.spans.next();
+        self.entries.skip();
     }
 }
 

@@ -1,9 +1,9 @@
 //! Messages in JSON whose records are plain objects: one, or an array of them, with or without something around it.
 
-use super::tape::{Elements, bytes};
+use super::tape::{Elements, Members, bytes, copy};
 use super::{Message, Places, Records, Room, WrongStructure};
-use crate::batch::{RowStop, RowWriter};
-use crate::column::Node;
+use crate::batch::{RowRefusal, RowStop, RowWriter};
+use crate::column::{Node, StaticNode};
 
 /// A protocol of such messages.
 pub trait Objects: Copy {
@@ -117,4 +117,60 @@ impl<'b, P: Objects> Records<'b> for ObjectRecords<'b, P> {
     {
         P::put(self.nodes, *record, places, room, row)
     }
+}
+
+/// The text at a node.
+///
+/// # Errors
+/// It is none: the rule that says so.
+pub(crate) fn text_at<'t>(nodes: &[Node<'t>], value: usize, rule: &'static str) -> Result<&'t str, RowStop> {
+    match nodes[value] {
+        Node::String(text) => Ok(text),
+        _ => Err(RowRefusal::Rule(rule).into()),
+    }
+}
+
+/// A text or a number, which may be a time.
+///
+/// # Errors
+/// It is neither: the rule that says so.
+pub(crate) fn time_at<'t>(nodes: &[Node<'t>], value: usize, rule: &'static str) -> Result<Node<'t>, RowStop> {
+    match nodes[value] {
+        node @ (Node::String(_)
+        | Node::Static(StaticNode::U64(_) | StaticNode::I64(_) | StaticNode::F64(_))) => Ok(node),
+        _ => Err(RowRefusal::Rule(rule).into()),
+    }
+}
+
+/// Puts a value among the attributes.
+///
+/// # Errors
+/// It is nested too deep, or a bound is reached.
+pub(crate) fn put_attribute<'t>(
+    nodes: &[Node<'t>],
+    (name, value): (&str, usize),
+    places: &Places,
+    room: &Room<'t>,
+    row: &mut RowWriter<'_, 't>,
+) -> Result<(), RowStop> {
+    let index = copy(nodes, value, room.depth_max, row)?;
+    row.put_member(places.log_attributes, name, index)
+}
+
+/// Puts the members of `metadata`, which is an object, among the attributes.
+///
+/// # Errors
+/// It is no object, a value is nested too deep, or a bound is reached.
+pub(crate) fn put_metadata<'t>(
+    nodes: &[Node<'t>],
+    metadata: usize,
+    places: &Places,
+    room: &Room<'t>,
+    row: &mut RowWriter<'_, 't>,
+) -> Result<(), RowStop> {
+    let members = Members::of_object(nodes, metadata);
+    for member in members.ok_or(RowRefusal::Rule("metadata must be an object"))? {
+        put_attribute(nodes, member, places, room, row)?;
+    }
+    Ok(())
 }

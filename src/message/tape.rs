@@ -105,9 +105,17 @@ impl Elements {
         }
     }
 
-    /// The one element at a node.
-    pub(crate) fn one(at: usize) -> Elements {
-        Elements { at, left: 1 }
+    /// A whole message that is one object.
+    pub(crate) fn one(nodes: &[Node<'_>]) -> Option<Elements> {
+        matches!(nodes[0], Node::Object { .. }).then_some(Elements { at: 0, left: 1 })
+    }
+
+    /// A whole message that is one object, or an array of them.
+    pub(crate) fn one_or_all(nodes: &[Node<'_>]) -> Option<Elements> {
+        match nodes[0] {
+            Node::Array { len, .. } => Some(Elements::first_of(0, len)),
+            _ => Elements::one(nodes),
+        }
     }
 
     /// Those of the array of `len` at a node.
@@ -142,13 +150,23 @@ pub(crate) struct Members<'t> {
 impl<'t> Members<'t> {
     /// Those of the object at a node; null is one without members.
     pub(crate) fn of(nodes: &'t [Node<'t>], object: usize) -> Option<Members<'t>> {
-        let rest = match nodes[object] {
-            Node::Object { len, .. } => Elements {
-                at: object + 1,
-                left: 2 * len,
-            },
-            Node::Static(StaticNode::Null) => Elements::default(),
-            _ => return None,
+        match nodes[object] {
+            Node::Static(StaticNode::Null) => Some(Members {
+                nodes,
+                rest: Elements::default(),
+            }),
+            _ => Members::of_object(nodes, object),
+        }
+    }
+
+    /// Those of the object at a node, which must be one.
+    pub(crate) fn of_object(nodes: &'t [Node<'t>], object: usize) -> Option<Members<'t>> {
+        let Node::Object { len, .. } = nodes[object] else {
+            return None;
+        };
+        let rest = Elements {
+            at: object + 1,
+            left: 2 * len,
         };
         Some(Members { nodes, rest })
     }

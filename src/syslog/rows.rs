@@ -1,7 +1,7 @@
 //! Messages as rows: which part goes to which column.
 
 use super::message::{Message, parse};
-use crate::batch::{Place, Pushed, RowInput, RowSource, RowStop, RowWriter, Span, TableSink};
+use crate::batch::{Place, Pushed, RowInput, RowSource, RowStop, RowWriter, Span, Spans, TableSink};
 use crate::column::{Node, StaticNode};
 use crate::json::{Parser, RowErrors};
 use crate::limits::Limits;
@@ -37,13 +37,11 @@ impl RowInput for Messages<'_> {
         let limits = *sink.limits();
         parser.lend(room_bytes(&limits), |room, tape| {
             let mut rows = Rows {
-                bytes: self.bytes,
-                spans: self.spans[at..].iter(),
+                messages: Spans::new(self.bytes, &self.spans[at..], limits.chunk_bytes),
                 now_s: now_ns.div_euclid(1_000_000_000),
                 dates: DateCache::default(),
                 host: None,
                 places: None,
-                left: limits.chunk_bytes,
                 room: Room::new(room, &limits),
                 limits,
             };
@@ -68,15 +66,12 @@ const OWN_ATTRIBUTES: usize = 3;
 
 /// The messages of one pass.
 struct Rows<'t> {
-    bytes: &'t [u8],
-    spans: std::slice::Iter<'t, Span>,
+    messages: Spans<'t>,
     now_s: i64,
     dates: DateCache,
     /// The host last seen, and its object on the tape: most messages of a stream have the same.
     host: Option<(&'t str, u32)>,
     places: Option<Places>,
-    /// Bytes of messages this pass may still take.
-    left: usize,
     room: Room<'t>,
     limits: Limits,
 }
@@ -111,13 +106,11 @@ impl Places {
 
 impl<'t> RowSource<'t> for Rows<'t> {
     fn write(&mut self, row: &mut RowWriter<'_, 't>) -> Result<bool, RowStop> {
-        let Some(span) = self.spans.as_slice().first() else {
+        let has_room = |bytes| self.room.bytes() >= room_of(bytes);
+        let Some(message) = self.messages.next(row.number(), has_room) else {
             return Ok(false);
         };
-        if row.number() > 0 && (self.left < span.len() || self.room.bytes() < room_of(span.len())) {
-            return Ok(false);
-        }
-        let text = self.room.lossy(span.of(self.bytes))?;
+        let text = self.room.lossy(message)?;
         let message = parse(text, self.now_s, &mut self.dates);
         let places = match self.places {
             Some(places) if places.generation == row.generation() => places,
@@ -127,13 +120,12 @@ impl<'t> RowSource<'t> for Rows<'t> {
             }
         };
         self.put(&message, &places, row)?;
-        self.left = self.left.saturating_sub(span.len());
-        self.spans.next();
+        self.messages.take();
         Ok(true)
     }
 
     fn skip(&mut self) {
-        self.spans.next();
+        self.messages.skip();
     }
 }
 
