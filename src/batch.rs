@@ -89,7 +89,7 @@ pub struct OpenBatch {
 /// Bytes by which a batch may exceed `batch_bytes_max`: what one chunk and one long row become.
 ///
 /// Text stays as long as it is, a short number becomes up to four times as long; twice the text covers every
-/// log. A block for anything else grows.
+/// log, and the `line_bytes_max` of what records share that the rows of a pass repeat. A block for anything else grows.
 pub fn overshoot_bytes(limits: &Limits) -> usize {
     2 * (limits.chunk_bytes + limits.line_bytes_max)
 }

@@ -126,6 +126,10 @@ impl<'b> Records<'b> for JsonEntries<'b> {
         labels + bytes(self.nodes, entry.node)
     }
 
+    fn repeated_bytes(&self, shared: &Shared) -> usize {
+        shared.bytes
+    }
+
     fn group(&self, entry: &Entry) -> u32 {
         entry.stream
     }

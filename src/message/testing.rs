@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::batch::{RowInput, TableSink};
+use crate::batch::{RowInput, TableSink, overshoot_bytes};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::column::rows::Rows;
 use crate::json::{Parser, RowErrors};
@@ -72,7 +72,7 @@ pub(crate) struct Taken {
     pub(crate) accepted: u64,
 }
 
-/// Takes all records of a message.
+/// Takes all records of a message, no batch of which grows beyond its bound.
 pub(crate) fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput) -> Taken {
     let mut sink = TableSink::new(Schema::clone(schema), &MappingConfig::default(), limits);
     let (mut parser, mut errors) = (Parser::new(limits), RowErrors::new(limits));
@@ -95,6 +95,11 @@ pub(crate) fn take_all(schema: &Schema, limits: &Limits, message: &impl RowInput
         assert_eq!(pushed.consumed as u64, pushed.rows);
         at += pushed.consumed;
         accepted += pushed.accepted;
+        let batch_bytes = sink.open().map(|(_, batch)| batch.wire_bytes).max().unwrap_or(0);
+        assert!(
+            batch_bytes <= limits.batch_bytes_max + overshoot_bytes(limits),
+            "a batch of {batch_bytes} bytes"
+        );
         if let Some(batch) = pushed.blocked_on {
             seal(&mut sink, batch);
         }

@@ -113,6 +113,14 @@ pub struct Shared {
     pub version: u32,
 }
 
+/// What a resource or a scope has put on the tape.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnTape {
+    shared: Shared,
+    /// Bytes that count for it.
+    bytes: usize,
+}
+
 /// Log records as rows.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRecords<E>(pub E);
@@ -122,7 +130,7 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
 
     type Record = Record<E::Part>;
     /// Those of the resource and of the scope.
-    type Shared = (Shared, Shared);
+    type Shared = (OnTape, OnTape);
 
     fn next(&mut self) -> Option<Record<E::Part>> {
         self.0.next()
@@ -132,20 +140,24 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
         self.0.put_back(record.message);
     }
 
-    fn bytes(&self, record: &Record<E::Part>, (resource, scope): &(Shared, Shared)) -> usize {
+    fn bytes(&self, record: &Record<E::Part>, (resource, scope): &(OnTape, OnTape)) -> usize {
         let mut bytes = self.0.bytes(record.message);
         for (context, on_tape) in [(&record.resource, resource), (&record.scope, scope)] {
-            if on_tape.serial != context.serial {
-                bytes += self.0.bytes(context.message) + self.0.bytes(context.schema_url);
+            if on_tape.shared.serial != context.serial {
+                bytes += self.context_bytes(context);
             }
         }
         bytes
     }
 
+    fn repeated_bytes(&self, (resource, scope): &(OnTape, OnTape)) -> usize {
+        resource.bytes + scope.bytes
+    }
+
     fn put<'t>(
         &self,
         record: &Record<E::Part>,
-        (resource, scope): &mut (Shared, Shared),
+        (resource, scope): &mut (OnTape, OnTape),
         places: &Places,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
@@ -153,12 +165,19 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
     where
         'b: 't,
     {
-        if resource.serial != record.resource.serial {
-            *resource = self.0.put_resource(&record.resource, room, row)?;
+        if resource.shared.serial != record.resource.serial {
+            *resource = OnTape {
+                shared: self.0.put_resource(&record.resource, room, row)?,
+                bytes: self.context_bytes(&record.resource),
+            };
         }
-        if scope.serial != record.scope.serial {
-            *scope = self.0.put_scope(&record.scope, room, row)?;
+        if scope.shared.serial != record.scope.serial {
+            *scope = OnTape {
+                shared: self.0.put_scope(&record.scope, room, row)?,
+                bytes: self.context_bytes(&record.scope),
+            };
         }
+        let (resource, scope) = (&resource.shared, &scope.shared);
         for (place, value) in [
             (places.service_name, resource.name),
             (places.resource_schema_url, resource.schema_url),
@@ -173,5 +192,11 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
             }
         }
         self.0.put_record(record.message, places, room, row)
+    }
+}
+
+impl<'b, E: Encoding<'b>> LogRecords<E> {
+    fn context_bytes(&self, context: &Context<E::Part>) -> usize {
+        self.0.bytes(context.message) + self.0.bytes(context.schema_url)
     }
 }
