@@ -172,6 +172,16 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
     pub clickhouse_ca: Option<PathBuf>,
 
+    /// Certificate chain (PEM) to show to a ClickHouse that asks for one [env: RINGHOUSE_CLICKHOUSE_TLS_CERT]
+    ///
+    /// For addresses that begin with tcps://. It is read again, with its key, when they change.
+    #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
+    pub clickhouse_tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate (PEM) [env: RINGHOUSE_CLICKHOUSE_TLS_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
+    pub clickhouse_tls_key: Option<PathBuf>,
+
     /// Run a ClickHouse of our own as a child process, on loopback [env: RINGHOUSE_EMBEDDED]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "ClickHouse")]
     pub embedded: Option<bool>,
@@ -453,6 +463,8 @@ impl SettingsArgs {
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,
             clickhouse_ca: self.clickhouse_ca,
+            clickhouse_tls_cert: self.clickhouse_tls_cert,
+            clickhouse_tls_key: self.clickhouse_tls_key,
             embedded: self.embedded,
             embedded_tcp_port: self.embedded_tcp_port,
             embedded_http_port: self.embedded_http_port,

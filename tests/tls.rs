@@ -20,7 +20,7 @@ use ringhouse::clickhouse::control::{ControlConfig, ControlError, check};
 use ringhouse::clickhouse::endpoint::Endpoint;
 use ringhouse::limits::Limits;
 use ringhouse::schema::TableName;
-use ringhouse::tls::{Certificates, ServerFiles, Trust};
+use ringhouse::tls::{Certificates, ClientFiles, Identity, ServerFiles, Trust};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Rows the table holds.
@@ -437,6 +437,43 @@ fn rows_reach_a_clickhouse_behind_tls() {
     assert!(
         checked.status.success() && report.contains("otel_logs"),
         "{report}"
+    );
+}
+
+#[test]
+fn a_clickhouse_that_asks_who_we_are_is_shown_a_certificate() {
+    let engine = Engine::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (authority, clients) = (Authority::new("ClickHouse's"), Authority::new("its clients'"));
+    let ca = authority.write(&directory.path().join("ca.pem"));
+    let files = ServerFiles {
+        client_ca: Some(clients.write(&directory.path().join("clients.pem"))),
+        ..identity(directory.path(), &authority)
+    };
+    let url = format!("tcps://localhost:{}", tls_in_front(engine.tcp_port(), files));
+    let (certificate, key) = clients.issue("ringhouse").write(directory.path(), "ringhouse");
+    let of_clickhouse = ["--clickhouse", &url, "--clickhouse-ca", ca.to_str().unwrap()];
+    let check = |options: &[&str]| {
+        let mut command = Command::new(BINARY);
+        let output = command.arg("check").args(of_clickhouse).args(options).output();
+        output.unwrap()
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told(&check(&[])).contains("does not answer"));
+    let shown = [
+        "--clickhouse-tls-cert",
+        certificate.to_str().unwrap(),
+        "--clickhouse-tls-key",
+        key.to_str().unwrap(),
+    ];
+    let server = Server::start(&[&of_clickhouse[..], &shown, &["--create-tables"]].concat());
+    server.wait_until_ready();
+    assert_eq!(server.post("/ingest", "{\"message\":\"x\"}").status, 200);
+    assert_eq!(engine.sql(COUNT), "1");
+    let known = told(&check(&shown));
+    assert!(
+        known.contains("otel_logs") && !known.contains("does not answer"),
+        "{known}"
     );
 }
 

@@ -33,7 +33,7 @@ fn runs_with_defaults_when_nothing_is_written() {
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://default@127.0.0.1:9000/default")],
             password: None,
-            ca: None,
+            tls: ClientFiles::default(),
         }
     );
 }
@@ -93,7 +93,7 @@ fn lets_an_upper_layer_choose_another_clickhouse() {
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://a:9000")],
             password: None,
-            ca: None,
+            tls: ClientFiles::default(),
         }
     );
 }
@@ -147,7 +147,13 @@ fn lists_the_keys_the_file_has() {
     settings.clickhouse = ClickHouse::Remote {
         urls: vec![Secret::new("tcps://a")],
         password: None,
-        ca: Some("ca".into()),
+        tls: ClientFiles {
+            ca: Some("ca".into()),
+            identity: Some(Identity {
+                certificate: "c".into(),
+                key: "k".into(),
+            }),
+        },
     };
     let mut remote = Written::from(&settings);
     remote.clickhouse_password_file = Some("p".into());
@@ -225,6 +231,18 @@ fn rejects_what_contradicts_itself() {
         (
             "clickhouse_ca = '/nowhere/ca'",
             "clickhouse_ca means something only for an address that begins with tcps://",
+        ),
+        (
+            "clickhouse_tls_cert = '/nowhere/c'\nclickhouse_tls_key = '/nowhere/k'",
+            "clickhouse_tls_cert means something only for an address that begins with tcps://",
+        ),
+        (
+            "clickhouse = 'tcps://h'\nclickhouse_tls_cert = '/nowhere/c'",
+            "there is no clickhouse_tls_key",
+        ),
+        (
+            "clickhouse = 'tcps://h'\nclickhouse_tls_key = '/nowhere/k'",
+            "there is no clickhouse_tls_cert",
         ),
         (
             "clickhouse = 'tcps://h'\nclickhouse_ca = '/nowhere/ca'",
