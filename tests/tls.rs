@@ -353,6 +353,30 @@ fn the_admin_pages_are_shown_through_tls_alone_when_they_have_a_certificate() {
     )
     .read(&mut [0; 10]);
     assert!(refused.is_err(), "nor to whoever does not trust it");
+
+    // Trusted by its own file; the one above is another's by now.
+    authority.write(&ca);
+    let histograms = |options: &[&str]| {
+        let admin = format!("https://localhost:{}", server.admin_port);
+        let mut command = Command::new(BINARY);
+        let output = command
+            .args(["histograms", "--admin", &admin])
+            .args(options)
+            .output();
+        output.unwrap()
+    };
+    let shown = histograms(&["--ca", ca.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.status.success() && text.contains("request_inserted"),
+        "{shown:?}"
+    );
+    let refused = histograms(&[]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && text.contains("none of the authorities"),
+        "{refused:?}"
+    );
 }
 
 /// TLS in front of a ClickHouse that speaks none, until the test ends.
