@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use authority::Authority;
 use common::{BINARY, Engine, PATIENCE, Server, eventually, raw};
+use ringhouse::access::Token;
 use ringhouse::clickhouse::control::{ControlConfig, ControlError, check};
 use ringhouse::clickhouse::endpoint::Endpoint;
 use ringhouse::limits::Limits;
@@ -210,6 +211,85 @@ fn a_client_must_show_a_certificate_where_one_is_asked_for() {
     let refused = house.curl(&["--cacert", ca, "--cert", &certificate, "--key", &key]);
     assert!(!refused.status.success(), "{refused:?}");
     assert_eq!(house.server.sql(COUNT), "1");
+}
+
+#[test]
+fn a_client_s_certificate_is_its_key_over_both_versions_of_http() {
+    let clients = Authority::new("the clients'");
+    let keys_directory = tempfile::tempdir().unwrap();
+    let keys = keys_directory.path().join("keys.toml");
+    let hash = Token::new(b"rh_app").unwrap().digest();
+    let section = |name: &str, lines: &str| {
+        format!("[[key]]\nname = '{name}'\n{lines}\nfields = {{ team = '{name}' }}\n")
+    };
+    let text = [
+        section("web", "certificates = ['CN=web']\ntables = ['otel_*']"),
+        section("narrow", "certificates = ['DNS:narrow']\ntables = ['other']"),
+        section("twin", "certificates = ['CN=twins']"),
+        section("other-twin", "certificates = ['DNS:twins']"),
+        section("app", &format!("hash = '{hash}'")),
+    ];
+    fs::write(&keys, text.concat()).unwrap();
+    let house = House::start(Some(&clients), &["--keys-file", keys.to_str().unwrap()]);
+    let files = |name: &str| clients.issue(name).write(house.directory.path(), name);
+    let ca = house.path("ca.pem");
+    let status = |version: &str, name: &str, token: Option<&str>| {
+        let (certificate, key) = files(name);
+        let authorization = format!("Authorization: Bearer {}", token.unwrap_or_default());
+        let mut options = vec![version, "--cacert", ca.to_str().unwrap()];
+        options.extend([
+            "--cert",
+            certificate.to_str().unwrap(),
+            "--key",
+            key.to_str().unwrap(),
+        ]);
+        if token.is_some() {
+            options.extend(["--header", &authorization]);
+        }
+        let output = house.curl(&options);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text[text.len() - 3..].parse::<u16>().unwrap()
+    };
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!(status(version, "web", None), 200);
+        assert_eq!(status(version, "stranger", None), 401);
+        assert_eq!(status(version, "narrow", None), 403);
+        assert_eq!(
+            status(version, "twins", None),
+            400,
+            "of two keys it would be either"
+        );
+        assert_eq!(status(version, "web", Some("rh_app")), 200, "a token goes first");
+        assert_eq!(status(version, "web", Some("rh_wrong")), 401, "also a wrong one");
+    }
+    let of = |team: &str| {
+        let sql = format!("SELECT count() FROM otel_logs WHERE LogAttributes['team'] = '{team}'");
+        house.server.sql(&sql)
+    };
+    assert_eq!((of("web"), of("app")), ("2".to_owned(), "2".to_owned()));
+
+    // Who resumes a session shows no certificate again, and is who it was.
+    let (certificate, key) = files("web");
+    let config = Trust::new(ClientFiles {
+        ca: Some(ca.clone()),
+        identity: Some(Identity { certificate, key }),
+    });
+    let config = config.config().unwrap();
+    let mut first = tls(house.server.port, &config);
+    assert_eq!(post(&mut first, "{}").unwrap(), 200);
+    let mut resumed = tls(house.server.port, &config);
+    assert_eq!(post(&mut resumed, "{}").unwrap(), 200);
+    assert_eq!(
+        resumed.conn.handshake_kind(),
+        Some(rustls::HandshakeKind::Resumed)
+    );
+
+    // A key that is withdrawn is so on connections that are open.
+    fs::write(keys_directory.path().join("new"), text[1..].concat()).unwrap();
+    fs::rename(keys_directory.path().join("new"), &keys).unwrap();
+    eventually("the key's end", || {
+        (post(&mut first, "{}").unwrap() == 401).then_some(())
+    });
 }
 
 #[test]

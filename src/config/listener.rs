@@ -41,8 +41,8 @@ impl Protocol {
         ("json", Protocol::Json),
     ];
 
-    /// Whether its clients can say a key of ours.
-    pub fn brings_key(self) -> bool {
+    /// Whether its clients can send a token.
+    pub fn has_token(self) -> bool {
         matches!(self, Protocol::Http | Protocol::Json)
     }
 
@@ -191,13 +191,12 @@ impl ListenerWritten {
         };
         let protocol = self.protocol.unwrap_or_default();
         let is_forward = protocol == Protocol::Forward;
+        // A certificate can stand for a key where there is no place for a token.
+        let brings_key = protocol.has_token() || self.tls_client_ca.is_some();
         let meaningless = [
             ("shared_key", self.shared_key.is_some() && !is_forward),
             ("users", !self.users.is_empty() && !is_forward),
-            (
-                "require_key",
-                self.require_key == Some(true) && !protocol.brings_key(),
-            ),
+            ("require_key", self.require_key == Some(true) && !brings_key),
             (
                 "proxy_protocol",
                 self.proxy_protocol == Some(true) && protocol.is_udp(),
@@ -222,7 +221,7 @@ impl ListenerWritten {
         };
         Ok(ListenerSettings {
             name,
-            require_key: self.require_key.unwrap_or(has_keys && protocol.brings_key()),
+            require_key: self.require_key.unwrap_or(has_keys && brings_key),
             allow,
             proxy_protocol: self.proxy_protocol.unwrap_or(false),
             protocol,

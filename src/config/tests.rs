@@ -748,6 +748,13 @@ fn asks_for_keys_where_there_are_some_unless_told_otherwise() {
             ("proxied", true, true)
         ]
     );
+    let tls = "tls_cert = 'c'\ntls_key = 'k'\n";
+    for (ca, asks) in [("", false), ("tls_client_ca = 'a'", true)] {
+        let text = format!(
+            "keys_file = '/k'\n[listener.s]\nprotocol = 'syslog'\naddress = '127.0.0.1:1'\n{tls}{ca}"
+        );
+        assert_eq!(resolve(&text).unwrap().listeners[1].require_key, asks, "{ca}");
+    }
     let allow = settings.listeners[2].allow.as_ref().unwrap();
     assert_eq!(allow.to_texts(), ["10.0.0.0/8", "::1/128"]);
     let again = Written::from_toml(&settings.to_toml()).unwrap();

@@ -30,7 +30,6 @@ pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +65,7 @@ use awaiting::Awaiting;
 use choice::TableError;
 use keyed::KeyedRequests;
 use port::Port;
+use sender::Sender;
 use table::Table;
 
 /// What an ingest core is given at start.
@@ -396,19 +396,21 @@ impl Core {
             }
         };
         let Some(certificates) = port.certificates.clone() else {
-            return self.serve(port, from, connection).await;
+            let sender = Sender::new(&port, from, &connection);
+            return self.serve(port, sender, connection).await;
         };
         self.tls_connections.set(self.tls_connections.get() + 1);
         if let Some(connection) = handshake::shake_hands(self, &certificates, connection).await {
-            self.serve(port, from, connection).await;
+            let sender = Sender::new(&port, from, &connection);
+            self.serve(port, sender, connection).await;
         }
         self.tls_connections.set(self.tls_connections.get() - 1);
     }
 
-    async fn serve(self: &Rc<Self>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
+    async fn serve(self: &Rc<Self>, port: Rc<Port>, sender: Sender, connection: Connection) {
         match port.protocol {
-            Protocol::Http => connection::serve(self, port, from, connection).await,
-            _ => stream::serve(self, port, from, connection).await,
+            Protocol::Http => connection::serve(self, port, sender, connection).await,
+            _ => stream::serve(self, port, sender, connection).await,
         }
     }
 
