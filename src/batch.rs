@@ -18,6 +18,7 @@ use crate::json::{Parsed, Parser, RowErrors, RowsText};
 use crate::limits::Limits;
 use crate::mapping::{MappingConfig, Reading};
 use crate::schema::{ColumnSpec, PartitionKey, PartitionUnit, Role, Schema};
+use crate::zone::Zone;
 
 /// What became of pushed rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -245,6 +246,11 @@ impl TableSink {
     pub fn is_full(&self, batch: usize) -> bool {
         let batch = &self.batches[batch];
         batch.rows >= self.limits.batch_rows_max || batch.wire_bytes() >= self.limits.batch_bytes_max
+    }
+
+    /// The zone of times that name none.
+    pub fn zone(&self) -> Zone {
+        self.scan.zone()
     }
 
     /// How the next rows are read, until it is said otherwise.

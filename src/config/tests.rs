@@ -677,6 +677,14 @@ fn takes_listeners_from_every_layer_and_checks_each() {
             "listener.a: require_key means nothing to the protocol `forward`",
         ),
         (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'json'\ntimezone = 'UTC'",
+            "listener.a: timezone means nothing to the protocol `json`",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog'\ntimezone = 'CEST'",
+            "`CEST` is no time zone like Europe/Berlin, UTC or +02:00",
+        ),
+        (
             "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog-udp'\nproxy_protocol = true",
             "listener.a: proxy_protocol means nothing to the protocol `syslog-udp`",
         ),

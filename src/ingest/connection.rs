@@ -489,6 +489,7 @@ impl<'c> Session<'c> {
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
                         constants,
+                        ..Reading::default()
                     },
                 };
                 match ticket {

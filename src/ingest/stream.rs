@@ -107,7 +107,7 @@ impl<'c> Stream<'c> {
         }
     }
 
-    /// Looks at who sends.
+    /// Looks at who sends. Only JSON lines have a place for a token, which is looked for there first.
     ///
     /// # Errors
     /// Nothing is taken from there.
@@ -271,6 +271,7 @@ impl RowsOf {
             count: 0,
             reading: Reading {
                 constants: port.constants,
+                zone: port.zone,
                 ..Reading::default()
             },
             told: false,

@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::message::Room;
 use crate::severity::{name_of_int, number_of_int};
 use crate::timestamp::DateCache;
+use crate::zone::Zone;
 
 /// Messages of one buffer, pushed by their numbers.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,7 @@ impl RowInput for Messages<'_> {
                 bytes: self.bytes,
                 spans: self.spans[at..].iter(),
                 now_s: now_ns.div_euclid(1_000_000_000),
+                zone: sink.zone(),
                 dates: DateCache::default(),
                 host: None,
                 places: None,
@@ -71,6 +73,7 @@ struct Rows<'t> {
     bytes: &'t [u8],
     spans: std::slice::Iter<'t, Span>,
     now_s: i64,
+    zone: Zone,
     dates: DateCache,
     /// The host last seen, and its object on the tape: most messages of a stream have the same.
     host: Option<(&'t str, u32)>,
@@ -118,7 +121,7 @@ impl<'t> RowSource<'t> for Rows<'t> {
             return Ok(false);
         }
         let text = self.room.lossy(span.of(self.bytes))?;
-        let message = parse(text, self.now_s, &mut self.dates);
+        let message = parse(text, self.now_s, self.zone, &mut self.dates);
         let places = match self.places {
             Some(places) if places.generation == row.generation() => places,
             _ => {
