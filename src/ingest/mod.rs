@@ -23,6 +23,7 @@ mod rows_call;
 mod sender;
 mod stream;
 mod table;
+mod turns;
 
 pub(crate) use keyed::unix_ms;
 pub use keyed::{KeyLog, KeyStore, KeyedRequest};
@@ -67,6 +68,7 @@ use keyed::KeyedRequests;
 use port::Port;
 use sender::Sender;
 use table::Table;
+use turns::Turns;
 
 /// What an ingest core is given at start.
 pub struct IngestConfig {
@@ -149,7 +151,7 @@ struct Core {
     recorder: RefCell<Recorder>,
     replier: RefCell<Replier>,
     parser: RefCell<Parser>,
-    message_parser: RefCell<MessageParser>,
+    message_parser: Turns<MessageParser>,
     encoder: RefCell<FrameEncoder>,
     tables: RefCell<Vec<Rc<Table>>>,
     accounts: RefCell<Vec<(TableName, Arc<Account>)>>,
@@ -228,7 +230,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<ListenSocket>) {
         recorder: RefCell::new(config.recorder),
         replier: RefCell::new(Replier::new(unix_s(&config.clock), limits.retry_after_s)),
         parser: RefCell::new(Parser::new(&limits)),
-        message_parser: RefCell::new(MessageParser::new(&limits)),
+        message_parser: Turns::new(MessageParser::new(&limits)),
         encoder: RefCell::new(FrameEncoder::new()),
         tables: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
         accounts: RefCell::new(Vec::with_capacity(limits.tables_per_core)),

@@ -103,7 +103,7 @@ impl JsonEntries<'_> {
 
 impl<'b> Records<'b> for JsonEntries<'b> {
     // The tape is the core's only one.
-    const PASS_BY_PASS: bool = false;
+    const PASS_BY_PASS: bool = true;
 
     type Record = Entry;
     type Shared = Shared;
