@@ -226,10 +226,11 @@ fn clients_that_misbehave_do_not_slow_the_others_down() {
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
-/// What one client's message in JSON becomes: 512 MiB of rows, which repeat a resource of 256 KiB.
+/// What one client's message in JSON becomes: 768 MiB of rows, which repeat a resource of 256 KiB. Compressed they are less than the
+/// log is behind by before a core waits for it.
 fn message_of_much() -> Vec<u8> {
     let value = "x".repeat(256 * 1024);
-    let records = ["{}"; 2048].join(",");
+    let records = ["{}"; 3072].join(",");
     let text = format!(
         "{{\"resourceLogs\":[{{\"resource\":{{\"attributes\":[{{\"key\":\"a\",\"value\":{{\"stringValue\":\"{value}\"}}}}]}},\
          \"scopeLogs\":[{{\"logRecords\":[{records}]}}]}}]}}"
@@ -272,11 +273,11 @@ fn others_have_the_core_while_a_message_in_json_is_taken() {
         latencies.push(asked.elapsed());
     }
     let (status, taken) = long.join().unwrap();
-    assert_eq!(status, 202);
+    assert_eq!(status, 200);
     let slowest = latencies.iter().max().unwrap();
     println!(
         "a message taken in {taken:?}, {} replies meanwhile, the slowest in {slowest:?}",
         latencies.len()
     );
-    assert!(*slowest <= taken / 4, "{slowest:?} of {taken:?}");
+    assert!(*slowest <= taken / 2, "{slowest:?} of {taken:?}");
 }
