@@ -1,6 +1,7 @@
 //! Who may send: keys, what each may do and how much of it, published by the main thread and looked up by every core.
 
 pub mod allow_list;
+pub mod certificate;
 pub mod credentials;
 pub mod key;
 pub mod quota;
@@ -12,6 +13,7 @@ mod key_file;
 mod refusal;
 
 pub use allow_list::{AllowList, AllowListError};
+pub use certificate::CertificateName;
 pub use commands::{KeysError, NewKey, hash_token, new_key};
 pub use credentials::{Credentials, token_of};
 pub use key::Key;
@@ -153,7 +155,7 @@ impl Access {
     pub fn admit_admin(&self, credentials: Credentials, from: IpAddr) -> Result<(), Refusal> {
         let digest = credentials.token()?.digest();
         let keys = self.keys();
-        let key = keys.iter().find(|key| key.digest == digest);
+        let key = keys.iter().find(|key| key.digest == Some(digest));
         key.ok_or(Refusal::Unknown)?.admit_admin(Some(from))
     }
 }
@@ -165,6 +167,8 @@ pub struct CoreKeys {
     /// The generation `keys` agrees with.
     generation: Cell<u64>,
     keys: RefCell<HashMap<TokenDigest, Rc<Key>, foldhash::fast::RandomState>>,
+    /// The same keys, by what the certificates of their senders are known by.
+    of_certificates: RefCell<HashMap<CertificateName, Rc<Key>, foldhash::fast::RandomState>>,
 }
 
 impl CoreKeys {
@@ -174,6 +178,7 @@ impl CoreKeys {
             access,
             generation: Cell::new(0),
             keys: RefCell::default(),
+            of_certificates: RefCell::default(),
         }
     }
 
@@ -187,14 +192,35 @@ impl CoreKeys {
         keys.get(&token.digest()).map(Rc::clone).ok_or(Refusal::Unknown)
     }
 
+    /// The key that a certificate with these names is enough for.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] when it is no key's, [`Refusal::Ambiguous`] when it is that of two.
+    pub fn find_by_certificate(&self, names: &[CertificateName]) -> Result<Rc<Key>, Refusal> {
+        self.follow();
+        let keys = self.of_certificates.borrow();
+        let mut found = names.iter().filter_map(|name| keys.get(name));
+        let key = found.next().ok_or(Refusal::Missing)?;
+        match found.all(|other| Rc::ptr_eq(key, other)) {
+            true => Ok(Rc::clone(key)),
+            false => Err(Refusal::Ambiguous),
+        }
+    }
+
     fn follow(&self) {
         let generation = self.access.generation();
         if generation == self.generation.replace(generation) {
             return;
         }
-        let keys = self.access.keys();
-        let own = keys.iter().map(|key| (key.digest, Rc::new(key.clone())));
-        *self.keys.borrow_mut() = own.collect();
+        let (mut keys, mut of_certificates) = (self.keys.borrow_mut(), self.of_certificates.borrow_mut());
+        keys.clear();
+        of_certificates.clear();
+        for key in self.access.keys().iter() {
+            let key = Rc::new(key.clone());
+            let certificates = key.certificates.iter();
+            of_certificates.extend(certificates.map(|name| (name.clone(), Rc::clone(&key))));
+            keys.extend(key.digest.map(|digest| (digest, key)));
+        }
     }
 }
 

@@ -5,10 +5,12 @@ mod guard;
 mod listener;
 mod readiness;
 mod status;
+mod target;
 
 pub use client::{ExchangeError, FetchError, Reply, Request, exchange, fetch};
 pub use guard::Guard;
 pub use readiness::Readiness;
+pub use target::{Target, TargetError};
 
 use crate::dead_letter;
 use crate::histogram::{self, Measure, Reader};

@@ -19,6 +19,7 @@ use crate::json::{Parsed, Parser, RowErrors, RowsText};
 use crate::limits::Limits;
 use crate::mapping::{MappingConfig, Reading};
 use crate::schema::{ColumnSpec, PartitionKey, PartitionUnit, Role, Schema};
+use crate::zone::Zone;
 
 /// What became of pushed rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,7 +91,7 @@ pub struct OpenBatch {
 /// Bytes by which a batch may exceed `batch_bytes_max`: what one chunk and one long row become.
 ///
 /// Text stays as long as it is, a short number becomes up to four times as long; twice the text covers every
-/// log. A block for anything else grows.
+/// log, and the `line_bytes_max` of what records share that the rows of a pass repeat. A block for anything else grows.
 pub fn overshoot_bytes(limits: &Limits) -> usize {
     2 * (limits.chunk_bytes + limits.line_bytes_max)
 }
@@ -246,6 +247,11 @@ impl TableSink {
     pub fn is_full(&self, batch: usize) -> bool {
         let batch = &self.batches[batch];
         batch.rows >= self.limits.batch_rows_max || batch.wire_bytes() >= self.limits.batch_bytes_max
+    }
+
+    /// The zone of times that name none.
+    pub fn zone(&self) -> Zone {
+        self.scan.zone()
     }
 
     /// How the next rows are read, until it is said otherwise.

@@ -5,7 +5,7 @@
 
 use crate::access;
 use crate::ack::AckLevel;
-use crate::admin::{self, FetchError};
+use crate::admin::{self, FetchError, Target};
 use crate::bench::BenchCommand;
 use crate::config::{
     self, ConfigError, LogFormat, NamedListener, Urls, Written, set_limit, split_table_name,
@@ -14,6 +14,7 @@ use crate::dead_letter;
 use crate::histogram::Measure;
 use crate::limits::LimitsWritten;
 use crate::schema::{TableName, TableSchema};
+use crate::tls::{ClientFiles, Identity, Trust};
 use crate::topology::CoreChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -172,6 +173,16 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
     pub clickhouse_ca: Option<PathBuf>,
 
+    /// Certificate chain (PEM) to show to a ClickHouse that asks for one [env: RINGHOUSE_CLICKHOUSE_TLS_CERT]
+    ///
+    /// For addresses that begin with tcps://. It is read again, with its key, when they change.
+    #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
+    pub clickhouse_tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate (PEM) [env: RINGHOUSE_CLICKHOUSE_TLS_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "ClickHouse")]
+    pub clickhouse_tls_key: Option<PathBuf>,
+
     /// Run a ClickHouse of our own as a child process, on loopback [env: RINGHOUSE_EMBEDDED]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "ClickHouse")]
     pub embedded: Option<bool>,
@@ -256,14 +267,19 @@ pub struct SchemaArgs {
 /// Options of `histograms`.
 #[derive(Debug, Args)]
 pub struct HistogramsArgs {
-    /// Admin address of the running server
+    /// Admin address of the running server; https://HOST:PORT where it has TLS
     #[arg(
         long,
         value_name = "ADDRESS",
         env = "RINGHOUSE_ADMIN",
-        default_value = "127.0.0.1:8081"
+        default_value = "127.0.0.1:8081",
+        value_parser = admin_target
     )]
-    pub admin: SocketAddr,
+    pub admin: Target,
+
+    /// How it is reached through TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// Percentiles to read, the distribution of one histogram for plotters, or an HdrHistogram log of all
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -283,6 +299,55 @@ impl HistogramsArgs {
             HistogramFormat::Log => "log",
         };
         format!("/histograms?format={format}&name={}", self.name)
+    }
+}
+
+/// How a running server is reached through TLS.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TlsArgs {
+    /// File of the authorities that may vouch for a server at https:// (PEM) [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// Certificate chain (PEM) to show to it, when it asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// The server, reached with these files.
+    ///
+    /// # Errors
+    /// There are some, and no TLS to use them for.
+    fn reach(self, target: Target) -> Result<Target, FilesWithoutTls> {
+        if !target.is_tls() && (self.ca.is_some() || self.cert.is_some()) {
+            return Err(FilesWithoutTls(target));
+        }
+        let identity = self.cert.zip(self.key);
+        let trust = Trust::new(ClientFiles {
+            ca: self.ca,
+            identity: identity.map(|(certificate, key)| Identity { certificate, key }),
+        });
+        Ok(target.with_trust(&trust))
+    }
+}
+
+/// Files for TLS beside an address without it.
+#[derive(Debug)]
+pub struct FilesWithoutTls(Target);
+
+impl fmt::Display for FilesWithoutTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "--ca, --cert and --key mean something only for an address that begins with https://; {} would be reached without \
+             encryption",
+            self.0
+        )
     }
 }
 
@@ -336,9 +401,13 @@ pub enum DeadLettersCommand {
         #[command(flatten)]
         selection: SelectionArgs,
 
-        /// The server, as http://HOST:PORT
-        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-        to: dead_letter::Target,
+        /// The server, as http://HOST:PORT or https://HOST:PORT
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = Target::parse)]
+        to: Target,
+
+        /// How it is reached through TLS.
+        #[command(flatten)]
+        tls: TlsArgs,
     },
     /// Deletes them for good
     #[command(group = clap::ArgGroup::new("what").args(["table", "ids", "all"]).required(true).multiple(true))]
@@ -453,6 +522,8 @@ impl SettingsArgs {
             clickhouse_password: None,
             clickhouse_password_file: self.clickhouse_password_file,
             clickhouse_ca: self.clickhouse_ca,
+            clickhouse_tls_cert: self.clickhouse_tls_cert,
+            clickhouse_tls_key: self.clickhouse_tls_key,
             embedded: self.embedded,
             embedded_tcp_port: self.embedded_tcp_port,
             embedded_http_port: self.embedded_http_port,
@@ -511,8 +582,10 @@ impl fmt::Display for NoOwnToken {
 /// # Errors
 /// The server does not answer, or standard output takes nothing.
 pub fn print_histograms(args: &HistogramsArgs) -> Result<(), PrintError> {
+    let reached = args.tls.clone().reach(args.admin.clone());
+    let admin = reached.map_err(PrintError::Target)?;
     let token = own_token().map_err(PrintError::Token)?;
-    print(&admin::fetch(args.admin, &args.path(), token.as_ref()).map_err(PrintError::Fetch)?)
+    print(&admin::fetch(admin, &args.path(), token.as_ref()).map_err(PrintError::Fetch)?)
 }
 
 /// The body of `dead-letters`. Fails also without an error: when rows that were to be replayed stay.
@@ -532,7 +605,8 @@ pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError>
             let removed = dead_letter::remove(&data_dir, &selection.into())?;
             let _ = writeln!(out, "dropped {} rows, {} bytes", removed.rows, removed.bytes);
         }
-        DeadLettersCommand::Replay { selection, to } => {
+        DeadLettersCommand::Replay { selection, to, tls } => {
+            let to = tls.reach(to).map_err(DeadLettersError::Target)?;
             let to = to.with_token(own_token().map_err(DeadLettersError::Token)?);
             let mut replayed = dead_letter::Replayed::default();
             let result = dead_letter::replay(&data_dir, &selection.into(), &to, &mut replayed);
@@ -552,6 +626,8 @@ pub fn dead_letters(args: DeadLettersArgs) -> Result<ExitCode, DeadLettersError>
 pub enum DeadLettersError {
     /// Where the data directory is cannot be read.
     Config(ConfigError),
+    /// The server would be reached without the encryption that was meant.
+    Target(FilesWithoutTls),
     /// The token to show is none.
     Token(NoOwnToken),
     /// The command failed.
@@ -568,6 +644,7 @@ impl fmt::Display for DeadLettersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeadLettersError::Config(error) => error.fmt(f),
+            DeadLettersError::Target(error) => error.fmt(f),
             DeadLettersError::Token(error) => error.fmt(f),
             DeadLettersError::Command(error) => error.fmt(f),
         }
@@ -589,6 +666,8 @@ fn print(text: &str) -> Result<(), PrintError> {
 pub enum PrintError {
     /// The table's name is none.
     Table(ConfigError),
+    /// The server would be reached without the encryption that was meant.
+    Target(FilesWithoutTls),
     /// The token to show is none.
     Token(NoOwnToken),
     /// The running server gave no page.
@@ -601,6 +680,7 @@ impl fmt::Display for PrintError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PrintError::Table(error) => error.fmt(f),
+            PrintError::Target(error) => error.fmt(f),
             PrintError::Token(error) => error.fmt(f),
             PrintError::Fetch(error) => error.fmt(f),
             PrintError::Output(error) => write!(f, "cannot write to standard output: {error}"),
@@ -613,6 +693,16 @@ impl std::error::Error for PrintError {}
 /// Lets clap list the histograms and name the nearest one.
 fn measures() -> clap::builder::PossibleValuesParser {
     Measure::ALL.map(Measure::name).into()
+}
+
+/// The admin pages by their address alone, as the server's own `--admin` has it, or as a URL.
+fn admin_target(text: &str) -> Result<Target, String> {
+    let target = match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => Target::parse(text),
+    };
+    target
+        .map_err(|_| "the admin pages are at ADDRESS:PORT, http://HOST:PORT or https://HOST:PORT".to_owned())
 }
 
 /// A table as dead letters name it: never without its database.
@@ -756,6 +846,8 @@ mod tests {
         assert_eq!(to(&["replay", "--to=http://h:1/"]).as_deref(), Ok("http://h:1"));
         let refused = to(&["replay", "--to=h:1"]).unwrap_err();
         assert!(refused.contains("http://HOST:PORT"), "{refused}");
+        assert_eq!(to(&["replay", "--to=https://h"]).as_deref(), Ok("https://h:443"));
+        dead_letters_command(&["replay", "--to=https://h", "--cert=c"]).unwrap_err();
     }
 
     #[test]

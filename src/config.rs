@@ -13,7 +13,7 @@ pub use written::{LogFormat, ROUTES_MAX, RouteConfig, TableConfig, Written, set_
 use crate::ack::AckLevel;
 use crate::clickhouse::endpoint::Endpoint;
 use crate::limits::Limits;
-use crate::tls::ServerFiles;
+use crate::tls::{ClientFiles, Identity, ServerFiles};
 use crate::topology::Topology;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -66,8 +66,8 @@ pub enum ClickHouse {
         urls: Vec<Secret>,
         /// Password from its own file or variable; stands above the URLs'.
         password: Option<Secret>,
-        /// File of the authorities that `tcps://` servers must be vouched for by; the system's when `None`.
-        ca: Option<PathBuf>,
+        /// Authorities that `tcps://` servers must be vouched for by, and what is shown to them.
+        tls: ClientFiles,
     },
     /// A child process of ours, listening on loopback.
     Embedded {
@@ -86,9 +86,7 @@ impl ClickHouse {
     /// As [`Settings::resolve`] for these addresses.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         match self {
-            ClickHouse::Remote { urls, password, ca } => {
-                urls::endpoints(urls, password.as_ref(), ca.as_deref())
-            }
+            ClickHouse::Remote { urls, password, tls } => urls::endpoints(urls, password.as_ref(), tls),
             ClickHouse::Embedded { .. } => Ok(Vec::new()),
         }
     }
@@ -318,9 +316,9 @@ fn clickhouse(written: &Written) -> Result<ClickHouse, ConfigError> {
             Some(urls) => urls.as_slice().to_vec(),
             None => vec![Secret::new(CLICKHOUSE_URL)],
         };
-        let ca = written.clickhouse_ca.clone();
-        urls::endpoints(&urls, password.as_ref(), ca.as_deref())?;
-        return Ok(ClickHouse::Remote { urls, password, ca });
+        let tls = clickhouse_tls(written)?;
+        urls::endpoints(&urls, password.as_ref(), &tls)?;
+        return Ok(ClickHouse::Remote { urls, password, tls });
     }
     let tcp_port = written.embedded_tcp_port.unwrap_or(EMBEDDED_TCP_PORT);
     let http_port = written.embedded_http_port.unwrap_or(EMBEDDED_HTTP_PORT);
@@ -333,6 +331,22 @@ fn clickhouse(written: &Written) -> Result<ClickHouse, ConfigError> {
     Ok(ClickHouse::Embedded {
         tcp_port,
         http_port: (http_port != 0).then_some(http_port),
+    })
+}
+
+fn clickhouse_tls(written: &Written) -> Result<ClientFiles, ConfigError> {
+    let identity = match (&written.clickhouse_tls_cert, &written.clickhouse_tls_key) {
+        (Some(certificate), Some(key)) => Some(Identity {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
+        (None, None) => None,
+        (None, Some(_)) => return Err(ConfigError::ClickHouseIdentity("clickhouse_tls_cert")),
+        (Some(_), None) => return Err(ConfigError::ClickHouseIdentity("clickhouse_tls_key")),
+    };
+    Ok(ClientFiles {
+        ca: written.clickhouse_ca.clone(),
+        identity,
     })
 }
 

@@ -20,8 +20,9 @@ mod directory;
 mod line;
 mod replay;
 
+pub use crate::admin::Target;
 pub use commands::{CommandError, Removed, Selection, list, remove, replay, show};
-pub use replay::{ReplayError, Replayed, Target, TargetError};
+pub use replay::{ReplayError, Replayed};
 
 use directory::Directory;
 use sha2::{Digest, Sha256};

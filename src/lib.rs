@@ -58,6 +58,7 @@ pub mod block;
 pub mod clickhouse;
 pub mod wal;
 pub mod writer;
+pub mod zone;
 
 // What was promised and what was kept.
 pub mod ack;

@@ -11,12 +11,12 @@ mod trust;
 
 pub use certificates::{Certificates, Follower, Reload, ServerFiles};
 pub use session::{Session, Taken};
-pub use trust::Trust;
 pub(crate) use trust::server_name;
+pub use trust::{ClientFiles, Identity, Trust};
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
@@ -139,6 +139,24 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+/// Why rustls takes no certificate with its key, by the file at fault.
+fn unusable(error: &rustls::Error, certificate: &Path, key: &Path) -> TlsError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        },
+        rustls::Error::InvalidCertificate(_) => TlsError::Certificate {
+            path: certificate.to_owned(),
+            why: error.to_string(),
+        },
+        error => TlsError::Key {
+            path: key.to_owned(),
+            why: error.to_string(),
+        },
+    }
+}
+
 /// What went wrong in a session, in words for the operator.
 pub(crate) fn explain(error: &rustls::Error) -> String {
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error, InvalidMessage};
@@ -157,7 +175,23 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
         Error::AlertReceived(Alert::UnknownCA) => {
             "the peer does not trust the authority of the certificate it was shown".to_owned()
         }
+        Error::AlertReceived(
+            Alert::CertificateRequired | Alert::BadCertificate | Alert::HandshakeFailure,
+        ) => {
+            "the peer requires a certificate of ours that it knows, and was shown none or another".to_owned()
+        }
         other => other.to_string(),
+    }
+}
+
+/// A socket's failure in words for the operator, where it is one of the session within: as rustls' own streams have it.
+pub(crate) fn explained(error: io::Error) -> io::Error {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(refusal) => failed(refusal),
+        None => error,
     }
 }
 
@@ -168,6 +202,6 @@ pub(crate) fn failed(error: &rustls::Error) -> io::Error {
 
 #[cfg(test)]
 #[path = "../tests/common/authority.rs"]
-mod authority;
+pub(crate) mod authority;
 #[cfg(test)]
 mod tests;

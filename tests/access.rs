@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -253,6 +254,72 @@ fn refuses_who_has_no_key_for_this() {
         );
         assert_eq!(told, count, "{reason}");
     }
+}
+
+#[test]
+fn probes_need_a_key_where_they_need_one_of_the_servers_they_are_meant_for() {
+    let files = Files::new();
+    let web = files.add("web", "");
+    let config = files.config("[listener.inside]\naddress = '127.0.0.1:0'\nallow = ['10.0.0.0/8']\n");
+    let server = server(&["--keys-file", &files.keys_argument(), "--config", &config]);
+    let ask =
+        |port: u16, target: &str, headers: &[(&str, &str)]| http("GET", port, target, headers, b"").unwrap();
+    let told_to_all = [
+        "/ready",
+        "/services/collector/health",
+        "/services/collector/health/1.0",
+    ];
+    for target in told_to_all {
+        assert_eq!(ask(server.port, target, &[]).status, 200, "{target}");
+        let wrong = ask(server.port, target, &[("Authorization", "Bearer rh_wrong")]);
+        assert_eq!(wrong.status, 200, "{target}");
+        assert_eq!(ask(server.port_of("inside"), target, &[]).status, 403, "{target}");
+    }
+    for (target, status) in [
+        ("/", 401),
+        ("/_cluster/health", 401),
+        ("/elasticsearch/_license", 401),
+        ("/api/v1/validate", 403),
+    ] {
+        let reply = ask(server.port, target, &[]);
+        assert_eq!(reply.status, status, "{target}");
+        let challenge = header(&reply.head, "www-authenticate").unwrap_or_default();
+        assert_eq!(challenge.contains("Basic"), status == 401, "{reply:?}");
+        let reply = ask(server.port, target, &[("DD-API-KEY", &web)]);
+        assert_eq!(reply.status, 200, "{target}");
+    }
+    // Kubernetes asks for the health of gRPC without metadata; what else there is, is for those with a key.
+    let call = |path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", server.port);
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--include",
+            "--http2-prior-knowledge",
+            "--max-time",
+            "60",
+        ]);
+        curl.args([
+            "--header",
+            "Content-Type: application/grpc",
+            "--header",
+            "TE: trailers",
+        ]);
+        let mut curl = curl
+            .args(["--data-binary", "@-", &url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A message of no bytes, not compressed.
+        curl.stdin.take().unwrap().write_all(&[0; 5]).unwrap();
+        String::from_utf8_lossy(&curl.wait_with_output().unwrap().stdout).into_owned()
+    };
+    let health = call("/grpc.health.v1.Health/Check");
+    assert!(health.contains("grpc-status: 0"), "{health}");
+    let logs = call("/opentelemetry.proto.collector.logs.v1.LogsService/Export");
+    assert!(logs.contains("grpc-status: 16"), "{logs}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Instant;
 
 use common::client::Client;
-use common::{PATIENCE, Server, eventually, raw};
+use common::{PATIENCE, Server, eventually, http, raw};
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;
@@ -168,5 +168,69 @@ fn a_body_of_256_mib_needs_no_more_memory_than_a_short_one() {
     assert!(
         long.saturating_sub(middle) <= NOISE_KIB_MAX,
         "{middle} KiB after 64 MiB, {long} KiB after 256 MiB"
+    );
+}
+
+/// Records without anything that share a resource of 256 KiB: 8 KB of them, and 1 GiB of rows.
+const EMPTY_RECORDS: usize = 4000;
+const RESOURCE_BYTES: usize = 256 * 1024;
+
+/// A field of a protobuf message that holds bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        field.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(bytes);
+    field
+}
+
+#[test]
+fn empty_records_below_a_long_resource_need_no_memory_for_all_of_their_rows() {
+    let server = Server::embedded(&["--limit", "schema_refresh_ms=200"]);
+    server.sql("CREATE TABLE hostile (ResourceAttributes Map(String, String)) ENGINE = Null");
+    let post = |media_type: &str, body: &[u8]| {
+        let headers = [("Content-Type", media_type)];
+        http(
+            "POST",
+            server.port,
+            "/v1/logs?table=hostile&ack=inserted",
+            &headers,
+            body,
+        )
+        .unwrap()
+    };
+    eventually("the table", || {
+        (post("application/json", b"{}").status == 200).then_some(())
+    });
+    let value = "x".repeat(RESOURCE_BYTES);
+    let attribute = [field(1, b"a"), field(2, &field(1, value.as_bytes()))].concat();
+    let resource = field(1, &field(1, &attribute));
+    let records = field(2, &field(2, b"").repeat(EMPTY_RECORDS));
+    let protobuf = field(1, &[resource, records].concat());
+    let json = serde_json::json!({"resourceLogs": [{
+        "resource": {"attributes": [{"key": "a", "value": {"stringValue": value}}]},
+        "scopeLogs": [{"logRecords": vec![serde_json::json!({}); EMPTY_RECORDS]}],
+    }]});
+    let before = peak_kib(server.pid());
+    for (media_type, body, nothing_rejected) in [
+        ("application/x-protobuf", protobuf, ""),
+        ("application/json", json.to_string().into_bytes(), "{}"),
+    ] {
+        let reply = post(media_type, &body);
+        assert_eq!(
+            (reply.status, reply.body.as_str()),
+            (200, nothing_rejected),
+            "{reply:?}"
+        );
+    }
+    let after = peak_kib(server.pid());
+    println!("peaks: {before} KiB, {after} KiB");
+    assert!(
+        after - before <= POOL_KIB_MAX,
+        "{before} KiB before, {after} KiB after"
     );
 }

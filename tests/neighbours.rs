@@ -225,3 +225,59 @@ fn clients_that_misbehave_do_not_slow_the_others_down() {
     stranger.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
+
+/// What one client's message in JSON becomes: 768 MiB of rows, which repeat a resource of 256 KiB. Compressed they are less than the
+/// log is behind by before a core waits for it.
+fn message_of_much() -> Vec<u8> {
+    let value = "x".repeat(256 * 1024);
+    let records = ["{}"; 3072].join(",");
+    let text = format!(
+        "{{\"resourceLogs\":[{{\"resource\":{{\"attributes\":[{{\"key\":\"a\",\"value\":{{\"stringValue\":\"{value}\"}}}}]}},\
+         \"scopeLogs\":[{{\"logRecords\":[{records}]}}]}}]}}"
+    );
+    post(
+        "/v1/logs?ack=memory",
+        &[("Content-Type", "application/json")],
+        text.as_bytes(),
+    )
+}
+
+#[test]
+fn others_have_the_core_while_a_message_in_json_is_taken() {
+    let server = Server::start(&[
+        "--clickhouse",
+        "tcp://127.0.0.1:1",
+        "--create-tables",
+        "--ingest-cores",
+        "1",
+    ]);
+    let row = post("/ingest?ack=memory", &[], br#"{"message":"a neighbour's"}"#);
+    let mut neighbour = Client::connect(server.port);
+    neighbour.send(&row);
+    assert_eq!(neighbour.reply().status, 202);
+    let port = server.port;
+    let started = Instant::now();
+    let long = thread::spawn(move || {
+        let mut client = Client::connect(port);
+        client.send(&message_of_much());
+        let status = client.reply().status;
+        (status, started.elapsed())
+    });
+    let mut latencies = Vec::new();
+    while !long.is_finished() {
+        let asked = Instant::now();
+        neighbour.send(&row);
+        // The log may be behind, which is told at once.
+        let status = neighbour.reply().status;
+        assert!(matches!(status, 202 | 503), "{status}");
+        latencies.push(asked.elapsed());
+    }
+    let (status, taken) = long.join().unwrap();
+    assert_eq!(status, 200);
+    let slowest = latencies.iter().max().unwrap();
+    println!(
+        "a message taken in {taken:?}, {} replies meanwhile, the slowest in {slowest:?}",
+        latencies.len()
+    );
+    assert!(*slowest <= taken / 2, "{slowest:?} of {taken:?}");
+}

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use authority::Authority;
 use common::{BINARY, Engine, PATIENCE, Server, eventually, raw};
+use ringhouse::access::Token;
 use ringhouse::clickhouse::control::{ControlConfig, ControlError, check};
 use ringhouse::clickhouse::endpoint::Endpoint;
 use ringhouse::limits::Limits;
 use ringhouse::schema::TableName;
-use ringhouse::tls::{Certificates, ServerFiles, Trust};
+use ringhouse::tls::{Certificates, ClientFiles, Identity, ServerFiles, Trust};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Rows the table holds.
@@ -213,6 +214,85 @@ fn a_client_must_show_a_certificate_where_one_is_asked_for() {
 }
 
 #[test]
+fn a_client_s_certificate_is_its_key_over_both_versions_of_http() {
+    let clients = Authority::new("the clients'");
+    let keys_directory = tempfile::tempdir().unwrap();
+    let keys = keys_directory.path().join("keys.toml");
+    let hash = Token::new(b"rh_app").unwrap().digest();
+    let section = |name: &str, lines: &str| {
+        format!("[[key]]\nname = '{name}'\n{lines}\nfields = {{ team = '{name}' }}\n")
+    };
+    let text = [
+        section("web", "certificates = ['CN=web']\ntables = ['otel_*']"),
+        section("narrow", "certificates = ['DNS:narrow']\ntables = ['other']"),
+        section("twin", "certificates = ['CN=twins']"),
+        section("other-twin", "certificates = ['DNS:twins']"),
+        section("app", &format!("hash = '{hash}'")),
+    ];
+    fs::write(&keys, text.concat()).unwrap();
+    let house = House::start(Some(&clients), &["--keys-file", keys.to_str().unwrap()]);
+    let files = |name: &str| clients.issue(name).write(house.directory.path(), name);
+    let ca = house.path("ca.pem");
+    let status = |version: &str, name: &str, token: Option<&str>| {
+        let (certificate, key) = files(name);
+        let authorization = format!("Authorization: Bearer {}", token.unwrap_or_default());
+        let mut options = vec![version, "--cacert", ca.to_str().unwrap()];
+        options.extend([
+            "--cert",
+            certificate.to_str().unwrap(),
+            "--key",
+            key.to_str().unwrap(),
+        ]);
+        if token.is_some() {
+            options.extend(["--header", &authorization]);
+        }
+        let output = house.curl(&options);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text[text.len() - 3..].parse::<u16>().unwrap()
+    };
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!(status(version, "web", None), 200);
+        assert_eq!(status(version, "stranger", None), 401);
+        assert_eq!(status(version, "narrow", None), 403);
+        assert_eq!(
+            status(version, "twins", None),
+            400,
+            "of two keys it would be either"
+        );
+        assert_eq!(status(version, "web", Some("rh_app")), 200, "a token goes first");
+        assert_eq!(status(version, "web", Some("rh_wrong")), 401, "also a wrong one");
+    }
+    let of = |team: &str| {
+        let sql = format!("SELECT count() FROM otel_logs WHERE LogAttributes['team'] = '{team}'");
+        house.server.sql(&sql)
+    };
+    assert_eq!((of("web"), of("app")), ("2".to_owned(), "2".to_owned()));
+
+    // Who resumes a session shows no certificate again, and is who it was.
+    let (certificate, key) = files("web");
+    let config = Trust::new(ClientFiles {
+        ca: Some(ca.clone()),
+        identity: Some(Identity { certificate, key }),
+    });
+    let config = config.config().unwrap();
+    let mut first = tls(house.server.port, &config);
+    assert_eq!(post(&mut first, "{}").unwrap(), 200);
+    let mut resumed = tls(house.server.port, &config);
+    assert_eq!(post(&mut resumed, "{}").unwrap(), 200);
+    assert_eq!(
+        resumed.conn.handshake_kind(),
+        Some(rustls::HandshakeKind::Resumed)
+    );
+
+    // A key that is withdrawn is so on connections that are open.
+    fs::write(keys_directory.path().join("new"), text[1..].concat()).unwrap();
+    fs::rename(keys_directory.path().join("new"), &keys).unwrap();
+    eventually("the key's end", || {
+        (post(&mut first, "{}").unwrap() == 401).then_some(())
+    });
+}
+
+#[test]
 fn a_client_that_speaks_plain_http_is_refused_and_harms_nobody() {
     let house = House::start(None, &[]);
     let mut neighbour = tls(house.server.port, &house.trust());
@@ -353,6 +433,30 @@ fn the_admin_pages_are_shown_through_tls_alone_when_they_have_a_certificate() {
     )
     .read(&mut [0; 10]);
     assert!(refused.is_err(), "nor to whoever does not trust it");
+
+    // Trusted by its own file; the one above is another's by now.
+    authority.write(&ca);
+    let histograms = |options: &[&str]| {
+        let admin = format!("https://localhost:{}", server.admin_port);
+        let mut command = Command::new(BINARY);
+        let output = command
+            .args(["histograms", "--admin", &admin])
+            .args(options)
+            .output();
+        output.unwrap()
+    };
+    let shown = histograms(&["--ca", ca.to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.status.success() && text.contains("request_inserted"),
+        "{shown:?}"
+    );
+    let refused = histograms(&[]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && text.contains("none of the authorities"),
+        "{refused:?}"
+    );
 }
 
 /// TLS in front of a ClickHouse that speaks none, until the test ends.
@@ -437,6 +541,43 @@ fn rows_reach_a_clickhouse_behind_tls() {
     assert!(
         checked.status.success() && report.contains("otel_logs"),
         "{report}"
+    );
+}
+
+#[test]
+fn a_clickhouse_that_asks_who_we_are_is_shown_a_certificate() {
+    let engine = Engine::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (authority, clients) = (Authority::new("ClickHouse's"), Authority::new("its clients'"));
+    let ca = authority.write(&directory.path().join("ca.pem"));
+    let files = ServerFiles {
+        client_ca: Some(clients.write(&directory.path().join("clients.pem"))),
+        ..identity(directory.path(), &authority)
+    };
+    let url = format!("tcps://localhost:{}", tls_in_front(engine.tcp_port(), files));
+    let (certificate, key) = clients.issue("ringhouse").write(directory.path(), "ringhouse");
+    let of_clickhouse = ["--clickhouse", &url, "--clickhouse-ca", ca.to_str().unwrap()];
+    let check = |options: &[&str]| {
+        let mut command = Command::new(BINARY);
+        let output = command.arg("check").args(of_clickhouse).args(options).output();
+        output.unwrap()
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told(&check(&[])).contains("does not answer"));
+    let shown = [
+        "--clickhouse-tls-cert",
+        certificate.to_str().unwrap(),
+        "--clickhouse-tls-key",
+        key.to_str().unwrap(),
+    ];
+    let server = Server::start(&[&of_clickhouse[..], &shown, &["--create-tables"]].concat());
+    server.wait_until_ready();
+    assert_eq!(server.post("/ingest", "{\"message\":\"x\"}").status, 200);
+    assert_eq!(engine.sql(COUNT), "1");
+    let known = told(&check(&shown));
+    assert!(
+        known.contains("otel_logs") && !known.contains("does not answer"),
+        "{known}"
     );
 }
 

@@ -77,7 +77,7 @@ fn section(new: &NewKey, token: &Token) -> String {
     let written = FileWritten {
         key: vec![KeyWritten {
             name: new.name.clone(),
-            hash: token.digest().to_string(),
+            hash: Some(token.digest().to_string()),
             tables: (!new.tables.is_empty()).then(|| new.tables.clone()),
             admin: new.admin.then_some(true),
             ingest: new.admin.then_some(false),

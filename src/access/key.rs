@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Refusal;
 use super::allow_list::AllowList;
+use super::certificate::CertificateName;
 use super::glob::TableGlob;
 use super::quota::Quota;
 use super::token::TokenDigest;
@@ -16,8 +17,10 @@ use crate::metrics::Counter;
 pub struct Key {
     /// What people call it; also the label of its counters.
     pub name: Arc<str>,
-    /// What its token is known by.
-    pub digest: TokenDigest,
+    /// What its token is known by, when it has one.
+    pub digest: Option<TokenDigest>,
+    /// What the certificates are known by that are enough instead of the token.
+    pub certificates: Vec<CertificateName>,
     /// Tables it reaches; all when absent.
     pub tables: Option<Vec<TableGlob>>,
     /// May read the admin pages.

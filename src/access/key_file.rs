@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::allow_list::{AllowList, AllowListError};
+use super::certificate::{CertificateName, NoCertificateName};
 use super::glob::TableGlob;
 use super::key::{Key, KeyUsage};
 use super::quota::{Quota, RATE_MAX, Rate, Unit};
@@ -30,7 +31,10 @@ pub(super) struct FileWritten {
 #[serde(default)]
 pub(super) struct KeyWritten {
     pub name: String,
-    pub hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,9 +58,10 @@ pub(super) struct KeyWritten {
 }
 
 /// Every key of a `[[key]]` section.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "hash",
+    "certificates",
     "tables",
     "table",
     "admin",
@@ -71,6 +76,9 @@ const KEYS: [&str; 12] = [
 
 /// Bytes of a key's name: it is a label of metrics.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Names of certificates of one key: the hosts of a fleet, or the old fingerprint beside the new one.
+const CERTIFICATES_MAX: usize = 1000;
 
 /// Fields of one key, and bytes of each name and value: they are added to every row.
 const FIELDS_MAX: usize = 16;
@@ -121,10 +129,18 @@ pub enum KeyError {
     Name,
     /// Another key has the name.
     NameTwice,
-    /// The hash is missing or none.
+    /// It has neither a hash nor a certificate.
+    Unreachable,
+    /// The hash is none.
     Hash(NoDigest),
     /// Another key has the hash.
     HashTwice,
+    /// An entry of `certificates` names none.
+    Certificate(NoCertificateName),
+    /// More names of certificates than [`CERTIFICATES_MAX`].
+    Certificates,
+    /// Another key has a certificate of the same name.
+    CertificateTwice(String),
     /// It may neither send rows nor read pages.
     Useless,
     /// `tables` is empty.
@@ -190,6 +206,17 @@ impl fmt::Display for KeyError {
             KeyError::HashTwice => {
                 f.write_str("another key has this hash; every key needs a token of its own")
             }
+            KeyError::Unreachable => {
+                f.write_str("it needs a hash (`ringhouse keys hash` makes one of a token) or certificates")
+            }
+            KeyError::Certificate(error) => write!(f, "certificates: {error}"),
+            KeyError::Certificates => write!(f, "certificates: at most {CERTIFICATES_MAX} for one key"),
+            KeyError::CertificateTwice(name) => {
+                write!(
+                    f,
+                    "certificates: `{name}` is another key's; a certificate is one key's only"
+                )
+            }
             KeyError::Useless => {
                 f.write_str("with ingest = false and without admin = true it may do nothing")
             }
@@ -245,16 +272,24 @@ pub(super) fn read_keys(
             keys_max: limits.keys_max,
         });
     }
-    let (mut names, mut digests) = (HashSet::new(), HashSet::new());
+    let (mut names, mut digests, mut certificates) = (HashSet::new(), HashSet::new(), HashSet::new());
     let mut keys = Vec::with_capacity(written.key.len());
     for (at, section) in written.key.into_iter().enumerate() {
-        let name = section.name.clone();
+        let (name, written) = (section.name.clone(), section.certificates.clone());
         let key = resolve(section, cores, former).and_then(|key| {
             if !names.insert(Arc::clone(&key.name)) {
                 return Err(KeyError::NameTwice);
             }
-            if !digests.insert(key.digest) {
+            if key.digest.is_some_and(|digest| !digests.insert(digest)) {
                 return Err(KeyError::HashTwice);
+            }
+            let mut taken = key
+                .certificates
+                .iter()
+                .cloned()
+                .map(|name| !certificates.insert(name));
+            if let Some(twice) = taken.position(|is_taken| is_taken) {
+                return Err(KeyError::CertificateTwice(written[twice].clone()));
             }
             Ok(key)
         });
@@ -295,7 +330,18 @@ fn resolve(written: KeyWritten, cores: usize, former: &[Key]) -> Result<Key, Key
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
         return Err(KeyError::Name);
     }
-    let digest: TokenDigest = written.hash.parse().map_err(KeyError::Hash)?;
+    let digest = written.hash.map(|hash| hash.parse::<TokenDigest>());
+    let digest = digest.transpose().map_err(KeyError::Hash)?;
+    if written.certificates.len() > CERTIFICATES_MAX {
+        return Err(KeyError::Certificates);
+    }
+    let certificates = written.certificates.iter().map(|name| name.parse());
+    let certificates: Vec<CertificateName> = certificates
+        .collect::<Result<_, _>>()
+        .map_err(KeyError::Certificate)?;
+    if digest.is_none() && certificates.is_empty() {
+        return Err(KeyError::Unreachable);
+    }
     let (admin, ingest) = (written.admin.unwrap_or(false), written.ingest.unwrap_or(true));
     if !admin && !ingest {
         return Err(KeyError::Useless);
@@ -319,6 +365,7 @@ fn resolve(written: KeyWritten, cores: usize, former: &[Key]) -> Result<Key, Key
     Ok(Key {
         name: name.into(),
         digest,
+        certificates,
         tables: written.tables.map(globs).transpose()?,
         admin,
         ingest,

@@ -8,13 +8,13 @@ use crate::http::status::Status;
 /// Why a sender is refused. Always the client's to mend; no sentence holds a token or says whether a name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// No token where one is needed: 401.
+    /// No token where one is needed, and no certificate that is a key's: 401.
     Missing,
     /// A token that is no key's: 401.
     Unknown,
     /// A header or parameter for a token that holds none: 401.
     Malformed,
-    /// Two different tokens: 400 (RFC 6750 section 3.1, `invalid_request`).
+    /// Two different tokens, or a certificate that is that of two keys: 400 (RFC 6750 section 3.1, `invalid_request`).
     Ambiguous,
     /// The key is not for sending rows: 403.
     NotIngest,
@@ -88,7 +88,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Unknown => "the token is no key's; it may have been mistyped, replaced or withdrawn",
             Refusal::Malformed => "the header or parameter that should hold the token does not hold one",
-            Refusal::Ambiguous => "the request holds two different tokens; send one",
+            Refusal::Ambiguous => "the request holds two different tokens, or its certificate is that of two keys; send one token",
             Refusal::NotIngest => "the key is not for sending rows",
             Refusal::NotAdmin => "the key is not for the admin pages",
             Refusal::NotAllowedFrom => "requests are not taken from this address",

@@ -37,6 +37,43 @@ fn a_token_finds_its_key_and_no_other() {
 }
 
 #[test]
+fn a_certificate_finds_the_key_it_is_enough_for_and_none_when_it_is_that_of_two() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.toml");
+    let text = "[[key]]\nname = 'web'\ncertificates = ['CN=web', 'DNS:web.example.org']\n\
+                [[key]]\nname = 'db'\ncertificates = ['URI:spiffe://example.org/db']\n";
+    replace(&path, text);
+    let access = Arc::new(Access::load(path.clone(), &Limits::default(), 1).unwrap());
+    let core = CoreKeys::new(Arc::clone(&access));
+    let find = |names: &[&str]| {
+        let names: Vec<CertificateName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        core.find_by_certificate(&names).map(|key| key.name.to_string())
+    };
+    assert_eq!(
+        find(&["CN=x", "CN=web", "DNS:web.example.org"]),
+        Ok("web".to_owned())
+    );
+    assert_eq!(find(&["URI:spiffe://example.org/db"]), Ok("db".to_owned()));
+    for other in [
+        "CN=Web",
+        "DNS:web",
+        "URI:web.example.org",
+        "DNS:a.web.example.org",
+    ] {
+        assert_eq!(find(&[other]), Err(Refusal::Missing), "{other}");
+    }
+    assert_eq!(find(&[]), Err(Refusal::Missing));
+    assert_eq!(
+        find(&["CN=web", "URI:spiffe://example.org/db"]),
+        Err(Refusal::Ambiguous)
+    );
+
+    replace(&path, &section("web", "rh_web", ""));
+    assert!(matches!(access.reload(false), Reloaded::Read(1)));
+    assert_eq!(find(&["CN=web"]), Err(Refusal::Missing), "it was taken from it");
+}
+
+#[test]
 fn cores_follow_a_changed_file_and_a_broken_one_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.toml");

@@ -1,6 +1,9 @@
 //! Asks a running server one thing over HTTP.
 
+use super::target::Target;
 use crate::access::Token;
+use crate::tls::{self, TlsError, Trust};
+use rustls::{ClientConnection, StreamOwned};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,27 +15,23 @@ const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Time the server may take to accept, and between two pieces of the page.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Fetches `path` (with its query) and returns the page; `token` is an admin key's, where one is needed. Blocks the thread.
+/// Fetches `path` (with its query) from the admin pages at `admin` and returns the page; `token` is an admin key's, where one is
+/// needed. Blocks the thread.
 ///
 /// # Errors
 /// Nobody listens there, or what answers is no admin page.
-pub fn fetch(admin: SocketAddr, path: &str, token: Option<&Token>) -> Result<String, FetchError> {
-    let authorization = token.map(Token::authorization);
-    let headers: Vec<_> = authorization
-        .iter()
-        .map(|value| ("Authorization", value.as_str()))
-        .collect();
-    let request = Request {
-        method: "GET",
-        host: &admin.to_string(),
-        path,
-        headers: &headers,
-        body: b"",
+pub fn fetch(admin: impl Into<Target>, path: &str, token: Option<&Token>) -> Result<String, FetchError> {
+    let admin = admin.into().with_token(token.copied());
+    let unreachable = |source| FetchError::Unreachable {
+        admin: admin.authority().to_owned(),
+        source,
     };
-    match exchange(admin, &request, PATIENCE) {
+    let address = admin.address().map_err(unreachable)?;
+    match admin.ask(address, "GET", path, &[], b"", PATIENCE) {
         Ok(Reply { status: 200, body }) => Ok(body),
         Ok(Reply { status, body: page }) => Err(FetchError::Refused { status, page }),
-        Err(ExchangeError::Io(source)) => Err(FetchError::Unreachable { admin, source }),
+        Err(ExchangeError::Io(source)) => Err(unreachable(source)),
+        Err(ExchangeError::Tls(error)) => Err(FetchError::Tls(error)),
         Err(ExchangeError::NotHttp) => Err(FetchError::NotAPage),
         Err(ExchangeError::Truncated) => Err(FetchError::Truncated),
     }
@@ -64,28 +63,53 @@ pub struct Reply {
 
 /// Sends a request and returns the reply, whatever its status. Blocks the thread.
 ///
-/// One HTTP/1.0 request on a connection of its own: the reply ends where the connection does (RFC 9112, 6.3). `patience`
+/// One HTTP/1.0 request on a connection of its own: the reply ends where the connection does (RFC 9112, 6.3), and has the length it says. `patience`
 /// holds for accepting and between two pieces of the reply. After [`ExchangeError::Io`] and [`ExchangeError::Truncated`]
 /// it is unknown whether the server has done what it was asked.
 ///
 /// # Errors
 /// Nobody listens there, the connection ends early, or what answers speaks no HTTP.
 pub fn exchange(to: SocketAddr, request: &Request<'_>, patience: Duration) -> Result<Reply, ExchangeError> {
-    let mut stream = TcpStream::connect_timeout(&to, patience).map_err(ExchangeError::Io)?;
-    stream
-        .set_read_timeout(Some(patience))
-        .map_err(ExchangeError::Io)?;
-    stream
-        .set_write_timeout(Some(patience))
-        .map_err(ExchangeError::Io)?;
+    exchange_on(connect(to, patience)?, request)
+}
+
+/// As [`exchange`], within TLS with a server that must prove to be `host`.
+///
+/// # Errors
+/// As [`exchange`], and when the files of `trust` cannot be used or the server is not who it should be.
+pub(super) fn exchange_within_tls(
+    to: SocketAddr,
+    trust: &Trust,
+    host: &str,
+    request: &Request<'_>,
+    patience: Duration,
+) -> Result<Reply, ExchangeError> {
+    let config = trust.config().map_err(ExchangeError::Tls)?;
+    let name = tls::server_name(host).map_err(ExchangeError::Tls)?;
+    let session =
+        ClientConnection::new(config, name).map_err(|error| ExchangeError::Io(tls::failed(&error)))?;
+    exchange_on(StreamOwned::new(session, connect(to, patience)?), request)
+}
+
+fn connect(to: SocketAddr, patience: Duration) -> Result<TcpStream, ExchangeError> {
+    let stream = TcpStream::connect_timeout(&to, patience);
+    let stream = stream.and_then(|stream| {
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        Ok(stream)
+    });
+    stream.map_err(ExchangeError::Io)
+}
+
+fn exchange_on(mut stream: impl Read + Write, request: &Request<'_>) -> Result<Reply, ExchangeError> {
     // In one piece: a server may answer and close after the first.
-    let written = stream.write_all(&request.encode());
+    let written = stream.write_all(&request.encode()).and_then(|()| stream.flush());
     // A server that does not want the body may answer and close before it has all of it: that is an answer.
     let mut bytes = Vec::new();
     let read = stream.take(PAGE_BYTES_MAX).read_to_end(&mut bytes);
     match (read_reply(&bytes), written.and(read)) {
         (Ok(reply), _) => Ok(reply),
-        (Err(_), Err(error)) => Err(ExchangeError::Io(error)),
+        (Err(_), Err(error)) => Err(ExchangeError::Io(tls::explained(error))),
         (Err(error), Ok(_)) => Err(error),
     }
 }
@@ -142,8 +166,10 @@ fn read_reply(reply: &[u8]) -> Result<Reply, ExchangeError> {
 /// Why there is no reply.
 #[derive(Debug)]
 pub enum ExchangeError {
-    /// The server does not answer.
+    /// The server does not answer, or not as who it should be.
     Io(io::Error),
+    /// TLS cannot be set up.
+    Tls(TlsError),
     /// What answers speaks no HTTP, or no UTF-8.
     NotHttp,
     /// The connection ended inside the reply.
@@ -154,6 +180,7 @@ impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExchangeError::Io(error) => error.fmt(f),
+            ExchangeError::Tls(error) => error.fmt(f),
             ExchangeError::NotHttp => f.write_str("what answers there speaks no HTTP"),
             ExchangeError::Truncated => f.write_str("the connection ended inside the reply"),
         }
@@ -167,11 +194,13 @@ impl std::error::Error for ExchangeError {}
 pub enum FetchError {
     /// The server does not answer.
     Unreachable {
-        /// Where it was asked.
-        admin: SocketAddr,
+        /// Where it was asked, `HOST:PORT`.
+        admin: String,
         /// What the system says.
         source: io::Error,
     },
+    /// TLS cannot be set up.
+    Tls(TlsError),
     /// What answers speaks no HTTP, or no UTF-8.
     NotAPage,
     /// The connection ended inside the page.
@@ -194,6 +223,7 @@ impl fmt::Display for FetchError {
                     "no answer from the admin pages at {admin} ({source}); is `ringhouse serve` running, with this --admin?"
                 )
             }
+            FetchError::Tls(error) => error.fmt(f),
             FetchError::NotAPage => f.write_str("what answers there is not ringhouse's admin pages"),
             FetchError::Truncated => f.write_str("the connection ended inside the page"),
             FetchError::Refused { status, page } => write!(f, "the server answered {status}: {page}"),

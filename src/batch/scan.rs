@@ -7,6 +7,7 @@ use crate::json::{After, Irregular, Reader};
 use crate::limits::Limits;
 use crate::mapping::{Constants, LEVEL_RANK_BASE, MappingConfig, Reading, Resolver, Target};
 use crate::schema::{DataType, Schema};
+use crate::zone::Zone;
 
 /// Why a row was left in the middle.
 pub(super) enum Stop {
@@ -144,6 +145,11 @@ impl Scan {
             self.root = root_of(reading.vocabulary);
             self.place_constants();
         }
+    }
+
+    /// The zone of times that name none.
+    pub(super) fn zone(&self) -> Zone {
+        self.reading.zone
     }
 
     /// The constants that are added to each row.

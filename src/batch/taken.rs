@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{RowInput, TableSink};
+use super::{RowInput, TableSink, overshoot_bytes};
 use crate::clickhouse::frame::FrameEncoder;
 use crate::column::rows::Rows;
 use crate::json::{Parser, RowErrors};
@@ -20,7 +20,7 @@ pub(crate) struct Taken {
     pub count: u64,
 }
 
-/// Takes all of `input`, each row accepted or rejected once.
+/// Takes all of `input`, each row accepted or rejected once; no batch grows beyond its bound.
 pub(crate) fn take_all(schema: &Schema, limits: &Limits, input: &impl RowInput, now_ns: i64) -> Taken {
     let mut sink = TableSink::new(Schema::clone(schema), &MappingConfig::default(), limits);
     let (mut parser, mut errors) = (Parser::new(limits), RowErrors::new(limits));
@@ -46,6 +46,11 @@ pub(crate) fn take_all(schema: &Schema, limits: &Limits, input: &impl RowInput, 
         at += pushed.consumed;
         count += pushed.rows;
         accepted += pushed.accepted;
+        let batch_bytes = sink.open().map(|(_, batch)| batch.wire_bytes).max().unwrap_or(0);
+        assert!(
+            batch_bytes <= limits.batch_bytes_max + overshoot_bytes(limits),
+            "a batch of {batch_bytes} bytes"
+        );
         if let Some(batch) = pushed.blocked_on {
             seal(&mut sink, batch);
         }

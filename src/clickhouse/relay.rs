@@ -33,7 +33,7 @@ pub(super) async fn open(
     let server = TlsConnector::from(config)
         .connect(name, socket)
         .await
-        .map_err(|error| explain(&error))?;
+        .map_err(|error| tls::explained(error).to_string())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .map_err(|error| error.to_string())?;
@@ -55,12 +55,4 @@ async fn serve(
     drop(listener);
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
-}
-
-fn explain(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
-        Some(refusal) => format!("TLS: {}", tls::explain(refusal)),
-        None => format!("the connection broke in the TLS handshake: {error}"),
-    }
 }

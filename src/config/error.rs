@@ -110,8 +110,10 @@ pub enum ConfigError {
     ClickHouseDatabases(String, String),
     /// TLS with ClickHouse cannot be set up.
     ClickHouseTls(TlsError),
-    /// `clickhouse_ca` beside addresses none of which is `tcps://`.
-    ClickHouseCaUnused,
+    /// A key that means something only for TLS beside addresses none of which is `tcps://`.
+    ClickHouseTlsUnused(&'static str),
+    /// `clickhouse_tls_cert` or `clickhouse_tls_key` without the other, which is named.
+    ClickHouseIdentity(&'static str),
     /// A key that means something only beside `embedded`.
     NeedsEmbedded(&'static str),
     /// The embedded engine must listen on the native protocol.
@@ -279,9 +281,14 @@ impl fmt::Display for ConfigError {
                  all addresses must name one database"
             ),
             ConfigError::ClickHouseTls(error) => write!(f, "clickhouse: {error}; clickhouse_ca names a file of authorities"),
-            ConfigError::ClickHouseCaUnused => f.write_str(
-                "clickhouse_ca means something only for an address that begins with tcps://; without it the connection is \
-                 not encrypted",
+            ConfigError::ClickHouseTlsUnused(key) => write!(
+                f,
+                "{key} means something only for an address that begins with tcps://; without it the connection is not \
+                 encrypted"
+            ),
+            ConfigError::ClickHouseIdentity(missing) => write!(
+                f,
+                "clickhouse_tls_cert and clickhouse_tls_key belong together, and there is no {missing}"
             ),
             ConfigError::NeedsEmbedded(key) => {
                 write!(f, "{key} means something only together with `embedded`")

@@ -4,6 +4,7 @@ use super::{ConfigError, Secret, is_identifier};
 use crate::access::AllowList;
 use crate::ack::AckLevel;
 use crate::tls::{self, ServerFiles};
+use crate::zone::Zone;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,8 +42,8 @@ impl Protocol {
         ("json", Protocol::Json),
     ];
 
-    /// Whether its clients can say a key of ours.
-    pub fn brings_key(self) -> bool {
+    /// Whether its clients can send a token.
+    pub fn has_token(self) -> bool {
         matches!(self, Protocol::Http | Protocol::Json)
     }
 
@@ -116,6 +117,8 @@ pub struct ListenerWritten {
     pub allow: Option<Vec<String>>,
     /// Connections come from a proxy that sends a PROXY protocol header first.
     pub proxy_protocol: Option<bool>,
+    /// Syslog: the zone of times that name none (`Europe/Berlin`, `+02:00`); UTC when absent.
+    pub timezone: Option<Zone>,
     /// Certificate chain (PEM): the listener speaks TLS.
     pub tls_cert: Option<PathBuf>,
     /// Private key of the certificate (PEM).
@@ -137,6 +140,7 @@ impl ListenerWritten {
         "require_key",
         "allow",
         "proxy_protocol",
+        "timezone",
         "tls_cert",
         "tls_key",
         "tls_client_ca",
@@ -163,6 +167,7 @@ impl ListenerWritten {
             require_key: self.require_key.or(lower.require_key),
             allow: self.allow.or(lower.allow),
             proxy_protocol: self.proxy_protocol.or(lower.proxy_protocol),
+            timezone: self.timezone.or(lower.timezone),
             tls_cert: self.tls_cert.or(lower.tls_cert),
             tls_key: self.tls_key.or(lower.tls_key),
             tls_client_ca: self.tls_client_ca.or(lower.tls_client_ca),
@@ -191,16 +196,19 @@ impl ListenerWritten {
         };
         let protocol = self.protocol.unwrap_or_default();
         let is_forward = protocol == Protocol::Forward;
+        // A certificate can stand for a key where there is no place for a token.
+        let brings_key = protocol.has_token() || self.tls_client_ca.is_some();
         let meaningless = [
             ("shared_key", self.shared_key.is_some() && !is_forward),
             ("users", !self.users.is_empty() && !is_forward),
-            (
-                "require_key",
-                self.require_key == Some(true) && !protocol.brings_key(),
-            ),
+            ("require_key", self.require_key == Some(true) && !brings_key),
             (
                 "proxy_protocol",
                 self.proxy_protocol == Some(true) && protocol.is_udp(),
+            ),
+            (
+                "timezone",
+                self.timezone.is_some() && !matches!(protocol, Protocol::Syslog | Protocol::SyslogUdp),
             ),
             ("tls_cert", self.tls_cert.is_some() && protocol.is_udp()),
         ];
@@ -222,7 +230,7 @@ impl ListenerWritten {
         };
         Ok(ListenerSettings {
             name,
-            require_key: self.require_key.unwrap_or(has_keys && protocol.brings_key()),
+            require_key: self.require_key.unwrap_or(has_keys && brings_key),
             allow,
             proxy_protocol: self.proxy_protocol.unwrap_or(false),
             protocol,
@@ -232,6 +240,7 @@ impl ListenerWritten {
             fields: self.fields,
             shared_key: self.shared_key,
             users: self.users,
+            timezone: self.timezone.unwrap_or_default(),
             tls,
         })
     }
@@ -303,6 +312,8 @@ pub struct ListenerSettings {
     pub allow: Option<AllowList>,
     /// Each connection begins with a PROXY protocol header, which says whose it is.
     pub proxy_protocol: bool,
+    /// Syslog: the zone of times that name none.
+    pub timezone: Zone,
     /// What it proves itself with; `None` speaks without TLS.
     pub tls: Option<ServerFiles>,
 }
@@ -331,6 +342,7 @@ impl From<&ListenerSettings> for ListenerWritten {
             require_key: Some(settings.require_key),
             allow: settings.allow.as_ref().map(AllowList::to_texts),
             proxy_protocol: Some(settings.proxy_protocol),
+            timezone: (settings.timezone != Zone::UTC).then_some(settings.timezone),
             tls_cert: settings.tls.as_ref().map(|tls| tls.certificate.clone()),
             tls_key: settings.tls.as_ref().map(|tls| tls.key.clone()),
             tls_client_ca: settings.tls.as_ref().and_then(|tls| tls.client_ca.clone()),

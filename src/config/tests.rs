@@ -33,7 +33,7 @@ fn runs_with_defaults_when_nothing_is_written() {
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://default@127.0.0.1:9000/default")],
             password: None,
-            ca: None,
+            tls: ClientFiles::default(),
         }
     );
 }
@@ -93,7 +93,7 @@ fn lets_an_upper_layer_choose_another_clickhouse() {
         ClickHouse::Remote {
             urls: vec![Secret::new("tcp://a:9000")],
             password: None,
-            ca: None,
+            tls: ClientFiles::default(),
         }
     );
 }
@@ -147,7 +147,13 @@ fn lists_the_keys_the_file_has() {
     settings.clickhouse = ClickHouse::Remote {
         urls: vec![Secret::new("tcps://a")],
         password: None,
-        ca: Some("ca".into()),
+        tls: ClientFiles {
+            ca: Some("ca".into()),
+            identity: Some(Identity {
+                certificate: "c".into(),
+                key: "k".into(),
+            }),
+        },
     };
     let mut remote = Written::from(&settings);
     remote.clickhouse_password_file = Some("p".into());
@@ -225,6 +231,18 @@ fn rejects_what_contradicts_itself() {
         (
             "clickhouse_ca = '/nowhere/ca'",
             "clickhouse_ca means something only for an address that begins with tcps://",
+        ),
+        (
+            "clickhouse_tls_cert = '/nowhere/c'\nclickhouse_tls_key = '/nowhere/k'",
+            "clickhouse_tls_cert means something only for an address that begins with tcps://",
+        ),
+        (
+            "clickhouse = 'tcps://h'\nclickhouse_tls_cert = '/nowhere/c'",
+            "there is no clickhouse_tls_key",
+        ),
+        (
+            "clickhouse = 'tcps://h'\nclickhouse_tls_key = '/nowhere/k'",
+            "there is no clickhouse_tls_cert",
         ),
         (
             "clickhouse = 'tcps://h'\nclickhouse_ca = '/nowhere/ca'",
@@ -659,6 +677,14 @@ fn takes_listeners_from_every_layer_and_checks_each() {
             "listener.a: require_key means nothing to the protocol `forward`",
         ),
         (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'json'\ntimezone = 'UTC'",
+            "listener.a: timezone means nothing to the protocol `json`",
+        ),
+        (
+            "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog'\ntimezone = 'CEST'",
+            "`CEST` is no time zone like Europe/Berlin, UTC or +02:00",
+        ),
+        (
             "[listener.a]\naddress = '127.0.0.1:1'\nprotocol = 'syslog-udp'\nproxy_protocol = true",
             "listener.a: proxy_protocol means nothing to the protocol `syslog-udp`",
         ),
@@ -730,6 +756,13 @@ fn asks_for_keys_where_there_are_some_unless_told_otherwise() {
             ("proxied", true, true)
         ]
     );
+    let tls = "tls_cert = 'c'\ntls_key = 'k'\n";
+    for (ca, asks) in [("", false), ("tls_client_ca = 'a'", true)] {
+        let text = format!(
+            "keys_file = '/k'\n[listener.s]\nprotocol = 'syslog'\naddress = '127.0.0.1:1'\n{tls}{ca}"
+        );
+        assert_eq!(resolve(&text).unwrap().listeners[1].require_key, asks, "{ca}");
+    }
     let allow = settings.listeners[2].allow.as_ref().unwrap();
     assert_eq!(allow.to_texts(), ["10.0.0.0/8", "::1/128"]);
     let again = Written::from_toml(&settings.to_toml()).unwrap();

@@ -2,11 +2,10 @@
 
 use super::{ConfigError, Secret};
 use crate::clickhouse::endpoint::{self, Endpoint};
-use crate::tls::{self, Trust};
+use crate::tls::{self, ClientFiles, Trust};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 /// Addresses in the order they were written, each kept from being printed with its password.
@@ -30,19 +29,19 @@ impl Urls {
 }
 
 /// The servers at `urls`, with `password` for all of them when it comes from its own file or variable, and with the
-/// authorities in the file `ca` when there is one.
+/// authorities and the certificate in `files` where there are some.
 ///
 /// # Errors
 /// An address is none, two are of one server, or they name different databases: rows of one table would go to
-/// whichever server is in use. The authorities cannot be read, or there is nothing to use them for.
+/// whichever server is in use. The files cannot be used, or there is nothing to use them for.
 pub(super) fn endpoints(
     urls: &[Secret],
     password: Option<&Secret>,
-    ca: Option<&Path>,
+    files: &ClientFiles,
 ) -> Result<Vec<Endpoint>, ConfigError> {
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(urls.len());
     // One for all: what is read once need not be read again.
-    let trust = ca.map_or_else(Trust::system, Trust::file);
+    let trust = Trust::new(files.clone());
     for (at, url) in urls.iter().enumerate() {
         let mut endpoint: Endpoint = url.expose().parse().map_err(|error| ConfigError::ClickHouse {
             number: at + 1,
@@ -77,9 +76,18 @@ pub(super) fn endpoints(
     if endpoints.is_empty() {
         return Err(ConfigError::NoClickHouse);
     }
-    // Whoever names authorities expects TLS, and would not learn otherwise that there is none.
-    if ca.is_some() && endpoints.iter().all(|endpoint| endpoint.tls.is_none()) {
-        return Err(ConfigError::ClickHouseCaUnused);
+    // Whoever names authorities or a certificate expects TLS, and would not learn otherwise that there is none.
+    let unused = match files {
+        ClientFiles { ca: Some(_), .. } => Some("clickhouse_ca"),
+        ClientFiles {
+            identity: Some(_), ..
+        } => Some("clickhouse_tls_cert"),
+        _ => None,
+    };
+    if let Some(key) = unused
+        && endpoints.iter().all(|endpoint| endpoint.tls.is_none())
+    {
+        return Err(ConfigError::ClickHouseTlsUnused(key));
     }
     Ok(endpoints)
 }

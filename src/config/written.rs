@@ -48,6 +48,10 @@ pub struct Written {
     pub clickhouse_password_file: Option<PathBuf>,
     /// File of the authorities that vouch for a ClickHouse reached through TLS.
     pub clickhouse_ca: Option<PathBuf>,
+    /// Certificate chain (PEM) to show to a ClickHouse that asks for one.
+    pub clickhouse_tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    pub clickhouse_tls_key: Option<PathBuf>,
     /// Run a ClickHouse of our own.
     pub embedded: Option<bool>,
     /// Its port for the native protocol.
@@ -163,6 +167,8 @@ impl Written {
         "clickhouse",
         "clickhouse_password_file",
         "clickhouse_ca",
+        "clickhouse_tls_cert",
+        "clickhouse_tls_key",
         "embedded",
         "embedded_tcp_port",
         "embedded_http_port",
@@ -246,6 +252,8 @@ impl Written {
             clickhouse_password: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD")?,
             clickhouse_password_file: source.get("RINGHOUSE_CLICKHOUSE_PASSWORD_FILE")?,
             clickhouse_ca: source.get("RINGHOUSE_CLICKHOUSE_CA")?,
+            clickhouse_tls_cert: source.get("RINGHOUSE_CLICKHOUSE_TLS_CERT")?,
+            clickhouse_tls_key: source.get("RINGHOUSE_CLICKHOUSE_TLS_KEY")?,
             embedded: source.get("RINGHOUSE_EMBEDDED")?,
             embedded_tcp_port: source.get("RINGHOUSE_EMBEDDED_TCP_PORT")?,
             embedded_http_port: source.get("RINGHOUSE_EMBEDDED_HTTP_PORT")?,
@@ -306,6 +314,8 @@ impl Written {
             clickhouse_password: password,
             clickhouse_password_file: password_file,
             clickhouse_ca: self.clickhouse_ca.or(lower.clickhouse_ca),
+            clickhouse_tls_cert: self.clickhouse_tls_cert.or(lower.clickhouse_tls_cert),
+            clickhouse_tls_key: self.clickhouse_tls_key.or(lower.clickhouse_tls_key),
             embedded: self.embedded.or(if remote { None } else { lower.embedded }),
             embedded_tcp_port: self.embedded_tcp_port.or(port_below(lower.embedded_tcp_port)),
             embedded_http_port: self.embedded_http_port.or(port_below(lower.embedded_http_port)),
@@ -351,9 +361,12 @@ impl From<&Settings> for Written {
             ..Written::default()
         };
         match &settings.clickhouse {
-            ClickHouse::Remote { urls, ca, .. } => {
+            ClickHouse::Remote { urls, tls, .. } => {
                 written.clickhouse = Some(urls.clone().into());
-                written.clickhouse_ca = ca.clone();
+                written.clickhouse_ca = tls.ca.clone();
+                let identity = tls.identity.as_ref();
+                written.clickhouse_tls_cert = identity.map(|identity| identity.certificate.clone());
+                written.clickhouse_tls_key = identity.map(|identity| identity.key.clone());
             }
             ClickHouse::Embedded { tcp_port, http_port } => {
                 written.embedded = Some(true);

@@ -2,7 +2,8 @@
 
 use super::directory::{Directory, Fate};
 use super::line::Line;
-use super::replay::{Replay, ReplayError, Replayed, Target};
+use super::replay::{Replay, ReplayError, Replayed};
+use crate::admin::Target;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, ErrorKind, Write};

@@ -22,17 +22,15 @@ use super::SETTLED_WORDS;
 use super::commands::Selection;
 use super::directory::{Directory, Fate, remove_if_there};
 use super::line::Line;
-use crate::access::Token;
-use crate::admin::{self, ExchangeError};
+use crate::admin::{ExchangeError, Reply, Target};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Rows of one request.
@@ -45,73 +43,6 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// Time the server may stay silent: four times its own default deadline for an INSERT's answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 const NOTE_FILE: &str = "replay.json";
-
-/// Where letters are posted to: `http://HOST[:PORT]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Host and port.
-    authority: String,
-    /// Of the key that rows are sent under. Boxed, for a target is part of every error.
-    token: Option<Box<Token>>,
-}
-
-impl Target {
-    /// The same place, with the token of a key to show there.
-    pub fn with_token(self, token: Option<Token>) -> Target {
-        Target {
-            token: token.map(Box::new),
-            ..self
-        }
-    }
-
-    /// Host and port.
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-}
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Target, TargetError> {
-        let authority = text.strip_prefix("http://").ok_or(TargetError)?;
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        if authority.is_empty() || !authority.bytes().all(allowed) {
-            return Err(TargetError);
-        }
-        let port = authority.rsplit_once(':').map(|(_, port)| port);
-        let authority = match port {
-            Some(port) if !port.ends_with(']') => {
-                port.parse::<u16>().map_err(|_| TargetError)?;
-                authority.to_owned()
-            }
-            _ => format!("{authority}:80"),
-        };
-        Ok(Target {
-            authority,
-            token: None,
-        })
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
-    }
-}
-
-/// The text is no place to post to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetError;
-
-impl fmt::Display for TargetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a server is written http://HOST:PORT")
-    }
-}
-
-impl std::error::Error for TargetError {}
 
 /// What became of the letters that were sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -230,14 +161,10 @@ impl<'a> Replay<'a> {
     }
 
     fn address(&self) -> Result<SocketAddr, ReplayError> {
-        self.to
-            .authority
-            .to_socket_addrs()
-            .and_then(|mut addresses| addresses.next().ok_or(ErrorKind::NotFound.into()))
-            .map_err(|source| ReplayError::Address {
-                to: self.to.clone(),
-                source,
-            })
+        self.to.address().map_err(|source| ReplayError::Address {
+            to: self.to.clone(),
+            source,
+        })
     }
 
     /// Sends the batch again that an earlier replay left without an answer. Letters that are gone were dropped since.
@@ -269,20 +196,14 @@ impl<'a> Replay<'a> {
     fn deliver(&mut self, address: SocketAddr, batch: &Batch, files: &[u64]) -> Result<(), ReplayError> {
         self.note(&batch.note)?;
         let path = format!("/ingest/{}?ack=inserted", encode_path(&batch.note.table));
-        let authorization = self.to.token.as_deref().map(Token::authorization);
-        let mut headers = vec![
+        let headers = [
             ("Content-Type", "application/x-ndjson"),
             ("Idempotency-Key", batch.note.key.as_str()),
         ];
-        headers.extend(authorization.as_deref().map(|value| ("Authorization", value)));
-        let request = admin::Request {
-            method: "POST",
-            host: &self.to.authority,
-            path: &path,
-            headers: &headers,
-            body: &batch.body,
-        };
-        let reply = admin::exchange(address, &request, PATIENCE).map_err(|error| ReplayError::NoAnswer {
+        let reply = self
+            .to
+            .ask(address, "POST", &path, &headers, &batch.body, PATIENCE);
+        let reply = reply.map_err(|error| ReplayError::NoAnswer {
             to: self.to.clone(),
             error,
         })?;
@@ -315,7 +236,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn refused(&self, reply: admin::Reply) -> ReplayError {
+    fn refused(&self, reply: Reply) -> ReplayError {
         ReplayError::Refused {
             to: self.to.clone(),
             status: reply.status,

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -33,7 +32,7 @@ use super::keyed::KeyedRequest;
 use super::link::Link;
 use super::port::Port;
 use super::rows_call::CallRows;
-use super::sender::{self, Bill};
+use super::sender::{self, Bill, Sender};
 use super::table::Table;
 use super::{Core, is_disconnect};
 
@@ -55,8 +54,8 @@ pub(super) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Session<'c> {
     pub(super) core: &'c Rc<Core>,
     pub(super) port: Rc<Port>,
-    /// Address of whoever sends here; `None` when a proxy does not tell.
-    pub(super) from: Option<IpAddr>,
+    /// Whoever sends here.
+    pub(super) sender: Sender,
     /// Of the request whose body is being received, when it came under a key.
     pub(super) bill: Option<Bill>,
     pub(super) connection: Link,
@@ -168,9 +167,9 @@ pub(super) enum Next {
 }
 
 /// Serves requests until either side ends the connection.
-pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
+pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, sender: Sender, connection: Connection) {
     let mut session = Session::new(core, Rc::clone(&port), Link::Connection(connection));
-    session.from = from;
+    session.sender = sender.clone();
     let ended = session.run().await;
     session.close();
     let Session {
@@ -182,7 +181,7 @@ pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>,
         unreachable!("a connection stays one");
     };
     match ended {
-        Ok(Next::Http2) => http2::serve(core, port, from, connection, buffer).await,
+        Ok(Next::Http2) => http2::serve(core, port, sender, connection, buffer).await,
         Ok(Next::Linger) => linger(core, &mut connection).await,
         // A TLS client takes an end that is not announced for a cut.
         Ok(_) if connection.is_tls() => connection.close_write().await,
@@ -228,7 +227,7 @@ impl<'c> Session<'c> {
         Session {
             core,
             port,
-            from: None,
+            sender: Sender::default(),
             bill: None,
             connection,
             buffer: ReceiveBuffer::new(&core.buffers),
@@ -354,7 +353,7 @@ impl<'c> Session<'c> {
                     }
                     (None, _) => (dialect::find(&head), head.framing, head.encoding, None),
                 };
-                let (dialect, action) = route(core, &self.port, self.from, &head, found, &mut self.uri);
+                let (dialect, action) = route(core, &self.port, &self.sender, &head, found, &mut self.uri);
                 let plan = Plan {
                     dialect,
                     action,
@@ -490,6 +489,7 @@ impl<'c> Session<'c> {
                     reading: Reading {
                         vocabulary: plan.dialect.vocabulary(),
                         constants,
+                        ..Reading::default()
                     },
                 };
                 match ticket {
@@ -913,7 +913,7 @@ impl Plan {
 fn route(
     core: &Core,
     port: &Port,
-    from: Option<IpAddr>,
+    sender: &Sender,
     head: &Head<'_>,
     found: Found,
     scratch: &mut uri::Scratch,
@@ -921,7 +921,11 @@ fn route(
     let refuse = |status, sentence| Action::Refuse { status, sentence };
     let refuse_sender = |refusal: Refusal| refuse(refusal.status(), Sentence::Access(refusal));
     let is_call = matches!(found, Found::Call(..));
-    let key = match sender::admit(core, port, from, head) {
+    let admitted = match found.is_told_to_all() {
+        true => sender.check_address(port).map(|()| None),
+        false => sender::admit(core, port, sender, head),
+    };
+    let key = match admitted {
         Ok(key) => key,
         Err(refusal) => return (found.dialect(), refuse_sender(refusal)),
     };

@@ -147,6 +147,8 @@ pub(super) struct Fixed {
     pub body: Cow<'static, str>,
     /// It is refused with 503 while the server is full.
     pub when_there_is_room: bool,
+    /// It is told without a key, as by the server it stands for: those who ask have none.
+    pub to_all: bool,
 }
 
 impl Fixed {
@@ -158,6 +160,7 @@ impl Fixed {
             field: None,
             body: Cow::Borrowed(body),
             when_there_is_room: false,
+            to_all: false,
         }
     }
 }
@@ -209,6 +212,17 @@ impl Found {
             | Found::Refused(dialect, ..)
             | Found::Fixed(dialect, _) => *dialect,
             Found::Nothing => OWN,
+        }
+    }
+}
+
+impl Found {
+    /// It is answered whoever asks: probes of load balancers and of Kubernetes have no key.
+    pub(super) fn is_told_to_all(&self) -> bool {
+        match self {
+            Found::Fixed(_, fixed) => fixed.to_all,
+            Found::Call(_, call) => *call == Call::HealthCheck,
+            _ => false,
         }
     }
 }

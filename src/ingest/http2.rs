@@ -14,7 +14,6 @@ mod stream;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind, Result};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -34,6 +33,7 @@ use super::Core;
 use super::connection::{LINGER_BYTES_MAX, LINGER_MS, Session, linger};
 use super::link::Link;
 use super::port::Port;
+use super::sender::Sender;
 
 pub(super) use self::stream::Stream;
 
@@ -142,7 +142,7 @@ enum Next {
 pub(super) async fn serve(
     core: &Rc<Core>,
     port: Rc<Port>,
-    from: Option<IpAddr>,
+    sender: Sender,
     mut connection: Connection,
     received: ReceiveBuffer,
 ) {
@@ -161,7 +161,7 @@ pub(super) async fn serve(
     let socket = Socket::new(Rc::clone(core), connection, received);
     let streams = Rc::new(Streams::default());
     streams.idle_since_ms.set(core.coarse_ms.get());
-    let served = run(core, port, from, &socket, &streams).await;
+    let served = run(core, port, sender, &socket, &streams).await;
     let is_broken = match &served {
         Ok(()) => false,
         // The client's mistake, of which it was told.
@@ -190,7 +190,7 @@ pub(super) async fn serve(
 async fn run(
     core: &Rc<Core>,
     port: Rc<Port>,
-    from: Option<IpAddr>,
+    sender: Sender,
     socket: &Rc<Socket>,
     streams: &Rc<Streams>,
 ) -> Result<()> {
@@ -232,7 +232,7 @@ async fn run(
         })
         .await;
         match next {
-            Next::Serve(request, respond) => admit(core, &port, from, streams, request, respond),
+            Next::Serve(request, respond) => admit(core, &port, &sender, streams, request, respond),
             // What it ends with is our goodbye then.
             Next::End(_) if leaving_since_ms.is_some() => return Ok(()),
             Next::End(ended) => return ended.map_err(error_of),
@@ -291,7 +291,7 @@ fn deadline_ms(limits: &Limits, socket: &Socket, streams: &Streams, leaving_sinc
 fn admit(
     core: &Rc<Core>,
     port: &Rc<Port>,
-    from: Option<IpAddr>,
+    sender: &Sender,
     streams: &Rc<Streams>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -303,13 +303,13 @@ fn admit(
     }
     let open = Open::new(core, streams);
     core.metrics.streams_accepted.add(1);
-    let (core, port) = (Rc::clone(core), Rc::clone(port));
+    let (core, port, sender) = (Rc::clone(core), Rc::clone(port), sender.clone());
     runtime::spawn(async move {
         let (parts, body) = request.into_parts();
         let link = Link::Stream(Stream::new(body, respond));
         core.watches.borrow_mut().push(Rc::downgrade(link.watch()));
         let mut session = Session::new(&core, port, link);
-        session.from = from;
+        session.sender = sender;
         if let Err(error) = session.run_stream(&parts).await {
             tracing::debug!(core = core.index, %error, "stream ended");
         }

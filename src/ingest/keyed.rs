@@ -13,7 +13,7 @@ use crate::access::Key as ApiKey;
 use crate::ack::AckLevel;
 use crate::http::body::BodyError;
 use crate::idempotency::{Begin, KeyFile, Keys, Record, StoredReply, Ticket};
-use crate::json::{RejectReason, RowsText, Split, Splitter};
+use crate::json::{MessageParser, RejectReason, RowsText, Split, Splitter};
 use crate::offload::Worker;
 
 use super::Core;
@@ -200,10 +200,15 @@ impl Core {
     }
 
     /// Pushes all rows of a whole body, and the key with them.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the body, what it is parsed with, and how it is answered"
+    )]
     fn push_keyed(
         &self,
         table: &Rc<Table>,
         text: &[u8],
+        parser: &mut MessageParser,
         terms: Terms,
         level: AckLevel,
         dialect: &'static dyn Dialect,
@@ -214,7 +219,7 @@ impl Core {
         match dialect.body() {
             BodyForm::Rows => self.push_whole_rows(table, text, terms, &mut intake),
             BodyForm::Message(form) => {
-                match self.push_whole_message(form, table, text, &mut intake.errors, terms) {
+                match self.push_whole_message(form, table, text, parser, &mut intake.errors, terms) {
                     Ok(pushed) => intake.accepted = pushed.accepted,
                     Err(failure) => intake.failure = Some(failure),
                 }
@@ -341,11 +346,13 @@ impl Session<'_> {
                 return failed(failure);
             }
         }
+        // Before there is room: nothing may come between that and the rows.
+        let mut parser = core.message_parser.take().await;
         if !core.has_room() && !self.wait_for_room(table).await {
             return failed(Failure::Log(core.log_error.get()));
         }
         let (text, _) = source.text(&self.buffer);
-        let taken = core.push_keyed(table, text, terms, level, plan.dialect, ticket);
+        let taken = core.push_keyed(table, text, &mut parser, terms, level, plan.dialect, ticket);
         let bytes = text.len();
         source.consume(&mut self.buffer, bytes);
         Ok(taken)

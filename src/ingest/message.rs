@@ -5,11 +5,12 @@ use std::io;
 use std::rc::Rc;
 
 use crate::batch::RowInput;
+use crate::column::Node;
 use crate::http::body::BodyError;
 use crate::http::encodings::{Encoding, InflateError};
 use crate::http::head::Framing;
 use crate::http::receive_buffer::ReceiveBuffer;
-use crate::json::{RejectReason, RowErrors, RowFault};
+use crate::json::{MessageParser, RejectReason, RowErrors, RowFault};
 use crate::limits::Limits;
 use crate::message::{Group, Message, Records, WrongStructure};
 use crate::routing::{RowFacts, split_checked};
@@ -224,15 +225,45 @@ impl Taking<'_> {
         }
     }
 
-    /// The tape is many times the text, and there is one: when it must wait, a message is parsed again.
+    /// The tape is many times the text, and there is one: other messages in JSON wait for it, and nobody else does.
     async fn take_json(&mut self, form: MessageForm, bytes: &[u8]) -> Result<(), Failure> {
-        loop {
-            let stopped = self.push_json(form, bytes)?;
-            if let Stopped::AtEnd = stopped {
-                return Ok(());
+        let core = Rc::clone(self.core);
+        let mut parser = core.message_parser.take().await;
+        let wrong = |wrong| Failure::Message(Malformed::Structure(wrong));
+        let taken = parser.parse_for(bytes, async |nodes: &[Node<'_>]| match form {
+            MessageForm::OtlpJson => {
+                self.take_records(&otlp::JsonMessage::parse(nodes).map_err(wrong)?)
+                    .await
             }
-            self.pause(stopped).await?;
-        }
+            MessageForm::LokiJson => {
+                self.take_records(&loki::JsonMessage::parse(nodes).map_err(wrong)?)
+                    .await
+            }
+            MessageForm::LogEntryJson => {
+                self.take_records(&logentry::JsonMessage::parse(nodes).map_err(wrong)?)
+                    .await
+            }
+            MessageForm::Logger => {
+                self.take_records(&logger::JsonMessage::parse(nodes).map_err(wrong)?)
+                    .await
+            }
+            MessageForm::LogTide => {
+                self.take_records(&logtide::JsonMessage::parse(nodes).map_err(wrong)?)
+                    .await
+            }
+            MessageForm::LogTideSingle => {
+                self.take_records(&logtide::SingleMessage::parse(nodes).map_err(wrong)?)
+                    .await
+            }
+            MessageForm::OtlpProtobuf
+            | MessageForm::LokiProtobuf
+            | MessageForm::LogEntry
+            | MessageForm::LogEntryBatch
+            | MessageForm::IngestLogs
+            | MessageForm::SendLog => unreachable!("it is no JSON"),
+        });
+        let taken = taken.await;
+        taken.map_err(|fault| Failure::Message(Malformed::Json(fault)))?
     }
 
     /// Takes a message a line; a line that is none is rejected alone.
@@ -253,31 +284,6 @@ impl Taking<'_> {
             self.at += 1;
         }
         Ok(())
-    }
-
-    fn push_json(&mut self, form: MessageForm, bytes: &[u8]) -> Result<Stopped, Failure> {
-        let core = self.core;
-        let mut parser = core.message_parser.borrow_mut();
-        let pushed = parser.parse(bytes, |nodes| {
-            let wrong = |wrong| Failure::Message(Malformed::Structure(wrong));
-            match form {
-                MessageForm::OtlpJson => self.push(&otlp::JsonMessage::parse(nodes).map_err(wrong)?),
-                MessageForm::LokiJson => self.push(&loki::JsonMessage::parse(nodes).map_err(wrong)?),
-                MessageForm::LogEntryJson => self.push(&logentry::JsonMessage::parse(nodes).map_err(wrong)?),
-                MessageForm::Logger => self.push(&logger::JsonMessage::parse(nodes).map_err(wrong)?),
-                MessageForm::LogTide => self.push(&logtide::JsonMessage::parse(nodes).map_err(wrong)?),
-                MessageForm::LogTideSingle => {
-                    self.push(&logtide::SingleMessage::parse(nodes).map_err(wrong)?)
-                }
-                MessageForm::OtlpProtobuf
-                | MessageForm::LokiProtobuf
-                | MessageForm::LogEntry
-                | MessageForm::LogEntryBatch
-                | MessageForm::IngestLogs
-                | MessageForm::SendLog => unreachable!("it is no JSON"),
-            }
-        });
-        pushed.map_err(|fault| Failure::Message(Malformed::Json(fault)))?
     }
 
     fn push<'b, R: Records<'b>>(&mut self, message: &Message<'b, R>) -> Result<Stopped, Failure> {
@@ -388,6 +394,7 @@ impl Core {
         form: MessageForm,
         table: &Rc<Table>,
         bytes: &[u8],
+        parser: &mut MessageParser,
         errors: &mut RowErrors,
         terms: Terms,
     ) -> Result<PushEnd, Failure> {
@@ -399,7 +406,6 @@ impl Core {
                 Ok(self.push_whole(table, &logentry::Message::batch(bytes)?, 0, errors, terms))
             }
             MessageForm::LogEntryJson => {
-                let mut parser = self.message_parser.borrow_mut();
                 let pushed = parser.parse(bytes, |nodes| {
                     let message = logentry::JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
                     Ok(self.push_whole(table, &message, 0, errors, terms))

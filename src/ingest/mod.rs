@@ -23,6 +23,7 @@ mod rows_call;
 mod sender;
 mod stream;
 mod table;
+mod turns;
 
 pub(crate) use keyed::unix_ms;
 pub use keyed::{KeyLog, KeyStore, KeyedRequest};
@@ -30,7 +31,6 @@ pub use keyed::{KeyLog, KeyStore, KeyedRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,9 @@ use awaiting::Awaiting;
 use choice::TableError;
 use keyed::KeyedRequests;
 use port::Port;
+use sender::Sender;
 use table::Table;
+use turns::Turns;
 
 /// What an ingest core is given at start.
 pub struct IngestConfig {
@@ -149,7 +151,7 @@ struct Core {
     recorder: RefCell<Recorder>,
     replier: RefCell<Replier>,
     parser: RefCell<Parser>,
-    message_parser: RefCell<MessageParser>,
+    message_parser: Turns<MessageParser>,
     encoder: RefCell<FrameEncoder>,
     tables: RefCell<Vec<Rc<Table>>>,
     accounts: RefCell<Vec<(TableName, Arc<Account>)>>,
@@ -228,7 +230,7 @@ pub async fn run(config: IngestConfig, sockets: Vec<ListenSocket>) {
         recorder: RefCell::new(config.recorder),
         replier: RefCell::new(Replier::new(unix_s(&config.clock), limits.retry_after_s)),
         parser: RefCell::new(Parser::new(&limits)),
-        message_parser: RefCell::new(MessageParser::new(&limits)),
+        message_parser: Turns::new(MessageParser::new(&limits)),
         encoder: RefCell::new(FrameEncoder::new()),
         tables: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
         accounts: RefCell::new(Vec::with_capacity(limits.tables_per_core)),
@@ -396,19 +398,21 @@ impl Core {
             }
         };
         let Some(certificates) = port.certificates.clone() else {
-            return self.serve(port, from, connection).await;
+            let sender = Sender::new(&port, from, &connection);
+            return self.serve(port, sender, connection).await;
         };
         self.tls_connections.set(self.tls_connections.get() + 1);
         if let Some(connection) = handshake::shake_hands(self, &certificates, connection).await {
-            self.serve(port, from, connection).await;
+            let sender = Sender::new(&port, from, &connection);
+            self.serve(port, sender, connection).await;
         }
         self.tls_connections.set(self.tls_connections.get() - 1);
     }
 
-    async fn serve(self: &Rc<Self>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
+    async fn serve(self: &Rc<Self>, port: Rc<Port>, sender: Sender, connection: Connection) {
         match port.protocol {
-            Protocol::Http => connection::serve(self, port, from, connection).await,
-            _ => stream::serve(self, port, from, connection).await,
+            Protocol::Http => connection::serve(self, port, sender, connection).await,
+            _ => stream::serve(self, port, sender, connection).await,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::config::{ListenerSettings, Protocol};
 use crate::forward::handshake::Secrets;
 use crate::mapping::Constants;
 use crate::tls::Certificates;
+use crate::zone::Zone;
 
 /// A listener of one core.
 pub(super) struct Port {
@@ -26,6 +27,8 @@ pub(super) struct Port {
     pub proxy_protocol: bool,
     /// Constant fields of every row.
     pub constants: Constants,
+    /// The zone of senders' times that name none.
+    pub zone: Zone,
     /// What is spoken there.
     pub protocol: Protocol,
     /// Forward: what clients must know.
@@ -44,6 +47,7 @@ impl Port {
             allow: settings.allow.clone(),
             proxy_protocol: settings.proxy_protocol,
             constants: Constants::keep(&settings.fields),
+            zone: settings.timezone,
             protocol: settings.protocol,
             secrets: settings.shared_key.as_ref().map(|key| {
                 let users = settings.users.iter();

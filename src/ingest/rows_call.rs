@@ -218,6 +218,7 @@ impl Session<'_> {
             reading: Reading {
                 vocabulary: Vocabulary::Own,
                 constants: sender::constants(core, &self.port, key.as_deref()),
+                ..Reading::default()
             },
         };
         let none = pending.intake.errors.counts();

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::access::{Key, Refusal, token_of};
+use crate::access::{CertificateName, Key, Refusal, token_of};
 use crate::http::head::{Framing, Head, Parse};
 use crate::http::proxy_protocol::{V2_BYTES_MAX, bytes_certain, parse_proxy_header};
 use crate::mapping::Constants;
@@ -12,6 +12,46 @@ use crate::runtime::Connection;
 
 use super::Core;
 use super::port::Port;
+
+/// Whoever is at the other end of a connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sender {
+    /// Its address; `None` when a proxy does not tell.
+    pub from: Option<IpAddr>,
+    /// What the certificate that it has shown is known by; none where no key is asked for.
+    certificate: Option<Rc<[CertificateName]>>,
+}
+
+impl Sender {
+    /// Whoever sends from an address on this connection, whose TLS handshake is over if it has one.
+    pub(super) fn new(port: &Port, from: Option<IpAddr>, connection: &Connection) -> Sender {
+        let shown = connection.peer_certificate().filter(|_| port.require_key);
+        Sender {
+            from,
+            certificate: shown.map(|der| CertificateName::all_of(der).into()),
+        }
+    }
+
+    /// Whether the listener takes requests from its address.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowedFrom`].
+    pub(super) fn check_address(&self, port: &Port) -> Result<(), Refusal> {
+        match &port.allow {
+            Some(allow) => allow.check(self.from),
+            None => Ok(()),
+        }
+    }
+
+    /// The key that its certificate is enough for.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] or [`Refusal::Ambiguous`].
+    pub(super) fn key_by_certificate(&self, core: &Core) -> Result<Rc<Key>, Refusal> {
+        let names = self.certificate.as_deref().ok_or(Refusal::Missing)?;
+        core.api_keys.find_by_certificate(names)
+    }
+}
 
 /// The address of whoever sends on a new connection, which the PROXY protocol header tells where one is due; `None` when it
 /// does not tell. Nothing behind the header is read.
@@ -49,24 +89,26 @@ pub(super) async fn address(
     }
 }
 
-/// The key a request comes under; `None` where none is needed.
+/// The key a request comes under; `None` where none is needed. A token goes before a certificate, also one that is no key's: a
+/// gateway shows its own certificate with the tokens of those it sends for, and must not lend them its key.
 ///
 /// # Errors
 /// It is not taken from whoever sends it.
 pub(super) fn admit(
     core: &Core,
     port: &Port,
-    from: Option<IpAddr>,
+    sender: &Sender,
     head: &Head<'_>,
 ) -> Result<Option<Rc<Key>>, Refusal> {
-    if let Some(allow) = &port.allow {
-        allow.check(from)?;
-    }
+    sender.check_address(port)?;
     if !port.require_key {
         return Ok(None);
     }
-    let key = core.api_keys.find(&token_of(head)?)?;
-    key.admit_rows(from)?;
+    let key = match token_of(head) {
+        Err(Refusal::Missing) => sender.key_by_certificate(core)?,
+        token => core.api_keys.find(&token?)?,
+    };
+    key.admit_rows(sender.from)?;
     Ok(Some(key))
 }
 

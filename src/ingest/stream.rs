@@ -9,12 +9,11 @@ mod syslog;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::access::{Key, Refusal};
+use crate::access::{Key, Refusal, Token};
 use crate::ack::AckId;
 use crate::batch::RowInput;
 use crate::config::Protocol;
@@ -28,7 +27,7 @@ use crate::runtime::{self, Connection};
 
 use super::body::{Terms, Waiting};
 use super::port::Port;
-use super::sender::{self, Bill};
+use super::sender::{self, Bill, Sender};
 use super::table::Table;
 use super::{Core, is_disconnect};
 
@@ -54,8 +53,8 @@ struct Stream<'c> {
     progress_bytes: u64,
     /// When a drain waits no longer, once there is one.
     drain_due_ms: u64,
-    /// Address of whoever sends, where it is known.
-    from: Option<IpAddr>,
+    /// Whoever sends.
+    sender: Sender,
 }
 
 /// What came of waiting.
@@ -70,9 +69,9 @@ enum Received {
 }
 
 /// Serves a connection until either side ends it.
-pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) {
+pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, sender: Sender, connection: Connection) {
     let protocol = port.protocol;
-    let mut stream = Stream::new(core, port, from, connection);
+    let mut stream = Stream::new(core, port, sender, connection);
     let ended = match (stream.admit(), protocol) {
         (Err(error), _) => Err(error),
         (Ok(()), Protocol::Forward) => stream.take_forward().await,
@@ -94,7 +93,7 @@ pub(super) async fn serve(core: &Rc<Core>, port: Rc<Port>, from: Option<IpAddr>,
 }
 
 impl<'c> Stream<'c> {
-    fn new(core: &'c Rc<Core>, port: Rc<Port>, from: Option<IpAddr>, connection: Connection) -> Stream<'c> {
+    fn new(core: &'c Rc<Core>, port: Rc<Port>, sender: Sender, connection: Connection) -> Stream<'c> {
         Stream {
             core,
             rows: RowsOf::new(&port, &core.limits),
@@ -104,19 +103,36 @@ impl<'c> Stream<'c> {
             due_ms: u64::MAX,
             progress_bytes: 0,
             drain_due_ms: u64::MAX,
-            from,
+            sender,
         }
     }
 
-    /// Looks at who sends.
+    /// Looks at who sends. Only JSON lines have a place for a token, which is looked for there first.
     ///
     /// # Errors
     /// Nothing is taken from there.
-    fn admit(&self) -> io::Result<()> {
-        match &self.port.allow {
-            Some(allow) => allow.check(self.from).map_err(|refusal| self.refused(&refusal)),
-            None => Ok(()),
+    fn admit(&mut self) -> io::Result<()> {
+        let is_allowed = self.sender.check_address(&self.port);
+        is_allowed.map_err(|refusal| self.refused(&refusal))?;
+        if !self.port.require_key || self.port.protocol.has_token() {
+            return Ok(());
         }
+        self.come_under(None).map_err(|refusal| self.refused(&refusal))
+    }
+
+    /// Takes all further rows under the key of a token, or without one under that of the certificate.
+    fn come_under(&mut self, token: Option<&str>) -> Result<(), Refusal> {
+        let core = self.core;
+        let key = match token {
+            Some(token) => {
+                let token = Token::new(token.as_bytes()).ok_or(Refusal::Malformed)?;
+                core.api_keys.find(&token)?
+            }
+            None => self.sender.key_by_certificate(core)?,
+        };
+        key.admit_rows(self.sender.from)?;
+        core.check_reach(&self.port, &key)?;
+        self.rows.come_under(core, &self.port, key)
     }
 
     /// Counts a refusal; the connection ends for it.
@@ -255,6 +271,7 @@ impl RowsOf {
             count: 0,
             reading: Reading {
                 constants: port.constants,
+                zone: port.zone,
                 ..Reading::default()
             },
             told: false,

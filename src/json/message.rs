@@ -1,7 +1,10 @@
 //! Parses a body that is one JSON value, whole.
 
 use std::fmt;
+use std::future::Future;
 use std::mem;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use simd_json::{Buffers, ErrorType, Node, Tape};
 
@@ -43,9 +46,25 @@ impl MessageParser {
     /// # Errors
     /// It is not one JSON value, not UTF-8, or nested far too deep.
     pub fn parse<R>(&mut self, bytes: &[u8], take: impl FnOnce(&[Node<'_>]) -> R) -> Result<R, RowFault> {
+        let parsed = pin!(self.parse_for(bytes, async |nodes: &[Node<'_>]| take(nodes)));
+        match parsed.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => unreachable!("a closure does not wait"),
+        }
+    }
+
+    /// As [`MessageParser::parse`], for what pauses between two looks at the nodes.
+    ///
+    /// # Errors
+    /// As [`MessageParser::parse`].
+    pub async fn parse_for<R>(
+        &mut self,
+        bytes: &[u8],
+        take: impl AsyncFnOnce(&[Node<'_>]) -> R,
+    ) -> Result<R, RowFault> {
         self.text.clear();
         self.text.extend_from_slice(bytes);
-        match self.parse_text(take) {
+        match self.parse_text(take).await {
             Ok(taken) => Ok(taken),
             Err((error, take)) => {
                 let fault = RowFault::from_simd_json(&error, 0);
@@ -59,7 +78,7 @@ impl MessageParser {
                     self.text.clear();
                     quote_large_integers(&replaced, &mut self.text);
                     if self.text != bytes {
-                        return self.parse_text(take).map_err(|_| fault);
+                        return self.parse_text(take).await.map_err(|_| fault);
                     }
                 }
                 Err(fault)
@@ -68,11 +87,14 @@ impl MessageParser {
     }
 
     /// Gives `take` back when the text does not parse.
-    fn parse_text<R, T: FnOnce(&[Node<'_>]) -> R>(&mut self, take: T) -> Result<R, (simd_json::Error, T)> {
+    async fn parse_text<R, T: AsyncFnOnce(&[Node<'_>]) -> R>(
+        &mut self,
+        take: T,
+    ) -> Result<R, (simd_json::Error, T)> {
         let mut tape = Tape(mem::take(&mut self.tape));
         let filled = fill_tape(&mut self.text, &mut self.buffers, &mut tape);
         let taken = match filled {
-            Ok(()) => Ok(take(&tape.0)),
+            Ok(()) => Ok(take(&tape.0).await),
             Err(error) => Err((error, take)),
         };
         self.tape = tape.reset().0;

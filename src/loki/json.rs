@@ -103,7 +103,7 @@ impl JsonEntries<'_> {
 
 impl<'b> Records<'b> for JsonEntries<'b> {
     // The tape is the core's only one.
-    const PASS_BY_PASS: bool = false;
+    const PASS_BY_PASS: bool = true;
 
     type Record = Entry;
     type Shared = Shared;
@@ -124,6 +124,10 @@ impl<'b> Records<'b> for JsonEntries<'b> {
             labels => bytes(self.nodes, labels),
         };
         labels + bytes(self.nodes, entry.node)
+    }
+
+    fn repeated_bytes(&self, shared: &Shared) -> usize {
+        shared.bytes
     }
 
     fn group(&self, entry: &Entry) -> u32 {

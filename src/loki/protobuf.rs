@@ -110,6 +110,10 @@ impl<'b> Records<'b> for Entries<'b> {
         }
     }
 
+    fn repeated_bytes(&self, shared: &Shared) -> usize {
+        shared.bytes
+    }
+
     fn group(&self, entry: &Entry<'b>) -> u32 {
         entry.stream
     }

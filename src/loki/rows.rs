@@ -15,6 +15,8 @@ pub(super) const LABELS_TOO_LONG: RowRefusal = RowRefusal::Rule("the labels of i
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shared {
     pub(super) stream: u32,
+    /// Bytes of the labels.
+    pub(super) bytes: usize,
     /// The labels are refused, and with them every entry.
     refused: Option<RowStop>,
     labels: u32,
@@ -94,6 +96,7 @@ impl<'t> LabelWriter<'_, '_, '_, 't> {
         tape.push(Node::String(value));
         let index = tape.len() as u32 - 1;
         self.len += 1;
+        self.shared.bytes += name.len() + value.len();
         if value.is_empty() {
             return;
         }

@@ -356,6 +356,24 @@ fn entries_beyond_a_pass_and_a_batch_all_come_in_order() {
     }
 }
 
+/// Labels of 32 KiB that 500 empty entries share make 16 MiB of rows.
+#[test]
+fn long_labels_of_many_empty_entries_fill_one_batch_after_the_other() {
+    let limits = Limits {
+        chunk_bytes: 4096,
+        line_bytes_max: 64 << 10,
+        batch_bytes_max: 64 << 10,
+        ..Limits::default()
+    };
+    let long = "x".repeat(32 << 10);
+    let request = proto().message(1, stream(&format!("{{a=\"{long}\"}}"), (0..500).map(|_| proto())));
+    let message = Message::parse(&request.0).unwrap();
+    // What a batch may have is compared in there.
+    let taken = take_all(&default_table(), &limits, &message);
+    assert_eq!(taken.accepted, 500);
+    assert_eq!(taken.rows[499]["ResourceAttributes"], json!({"a": long}));
+}
+
 proptest! {
     #[test]
     fn the_encodings_become_the_same_rows(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Vocabulary;
+use crate::zone::Zone;
 
 /// What its caller knows of rows that they do not say themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Reading {
     pub vocabulary: Vocabulary,
     /// What is added to each.
     pub constants: Constants,
+    /// The zone of times that name none, in protocols whose senders leave it out.
+    pub zone: Zone,
 }
 
 /// Constant fields of rows: they replace the row's own of the same name.

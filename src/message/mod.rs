@@ -50,6 +50,11 @@ pub trait Records<'b>: Copy {
     /// Bytes that count for a record: its own, and those of what it shares with others when it is the first to bring it.
     fn bytes(&self, record: &Self::Record, shared: &Self::Shared) -> usize;
 
+    /// Bytes that the record put last is stored with and did not bring: every row repeats what records share.
+    fn repeated_bytes(&self, _shared: &Self::Shared) -> usize {
+        0
+    }
+
     /// Puts the parts of a record where they go.
     ///
     /// # Errors
@@ -236,6 +241,9 @@ struct Pass<'b, 't, R: Records<'b>> {
     record_bytes_max: usize,
     /// Bytes of records this pass may still take.
     left: usize,
+    /// Bytes its rows may still repeat. With the last row a pass repeats twice `line_bytes_max` at most, for which a batch has
+    /// room ([`crate::batch::overshoot_bytes`]), however many empty records share a long resource.
+    repeats_left: usize,
 }
 
 impl<'b, 't, R: Records<'b>> Pass<'b, 't, R> {
@@ -250,6 +258,7 @@ impl<'b, 't, R: Records<'b>> Pass<'b, 't, R> {
             room,
             record_bytes_max: limits.line_bytes_max,
             left: limits.chunk_bytes,
+            repeats_left: limits.line_bytes_max,
         }
     }
 
@@ -272,7 +281,8 @@ impl<'b: 't, 't, R: Records<'b>> RowSource<'t> for Pass<'b, 't, R> {
             return Ok(false);
         };
         let bytes = self.records.bytes(&record, &self.shared);
-        if row.number() > 0 && (self.left < bytes || self.room.bytes() < room_of(bytes)) {
+        let is_full = self.left < bytes || self.repeats_left == 0 || self.room.bytes() < room_of(bytes);
+        if is_full && row.number() > 0 {
             return Ok(false);
         }
         if bytes > self.record_bytes_max {
@@ -285,6 +295,8 @@ impl<'b: 't, 't, R: Records<'b>> RowSource<'t> for Pass<'b, 't, R> {
         self.records
             .put(&record, &mut self.shared, places, &mut self.room, row)?;
         self.left = self.left.saturating_sub(bytes);
+        let repeated_bytes = self.records.repeated_bytes(&self.shared);
+        self.repeats_left = self.repeats_left.saturating_sub(repeated_bytes);
         self.current = None;
         self.read += 1;
         Ok(true)

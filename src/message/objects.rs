@@ -75,7 +75,7 @@ impl<'b, P: Objects> ObjectMessage<'b, P> {
 
 impl<'b, P: Objects> Records<'b> for ObjectRecords<'b, P> {
     // The tape is the core's only one.
-    const PASS_BY_PASS: bool = false;
+    const PASS_BY_PASS: bool = true;
 
     type Record = usize;
     type Shared = ();

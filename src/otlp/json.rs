@@ -303,7 +303,7 @@ impl<'b> JsonRecords<'b> {
 
 impl<'b> Encoding<'b> for JsonRecords<'b> {
     // Its tape is the core's only one.
-    const PASS_BY_PASS: bool = false;
+    const PASS_BY_PASS: bool = true;
 
     type Part = usize;
 

@@ -105,6 +105,14 @@ pub struct Shared {
     pub version: u32,
 }
 
+/// What a resource or a scope has put on the tape.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnTape {
+    shared: Shared,
+    /// Bytes that count for it.
+    bytes: usize,
+}
+
 /// Log records as rows.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRecords<E>(pub E);
@@ -114,7 +122,7 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
 
     type Record = E::Part;
     /// Those of the resource and of the scope.
-    type Shared = (Shared, Shared);
+    type Shared = (OnTape, OnTape);
 
     #[inline]
     fn next(&mut self) -> Option<E::Part> {
@@ -126,21 +134,26 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
     }
 
     #[inline]
-    fn bytes(&self, record: &E::Part, (resource, scope): &(Shared, Shared)) -> usize {
+    fn bytes(&self, record: &E::Part, (resource, scope): &(OnTape, OnTape)) -> usize {
         let mut bytes = self.0.bytes(*record);
         for (context, on_tape) in self.0.around().into_iter().zip([resource, scope]) {
-            if on_tape.serial != context.serial {
-                bytes += self.0.bytes(context.message) + self.0.bytes(context.schema_url);
+            if on_tape.shared.serial != context.serial {
+                bytes += self.context_bytes(context);
             }
         }
         bytes
     }
 
     #[inline]
+    fn repeated_bytes(&self, (resource, scope): &(OnTape, OnTape)) -> usize {
+        resource.bytes + scope.bytes
+    }
+
+    #[inline]
     fn put<'t>(
         &self,
         record: &E::Part,
-        (resource, scope): &mut (Shared, Shared),
+        (resource, scope): &mut (OnTape, OnTape),
         places: &Places,
         room: &mut Room<'t>,
         row: &mut RowWriter<'_, 't>,
@@ -149,12 +162,19 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
         'b: 't,
     {
         let [of_resource, of_scope] = self.0.around();
-        if resource.serial != of_resource.serial {
-            *resource = self.0.put_resource(of_resource, room, row)?;
+        if resource.shared.serial != of_resource.serial {
+            *resource = OnTape {
+                shared: self.0.put_resource(of_resource, room, row)?,
+                bytes: self.context_bytes(of_resource),
+            };
         }
-        if scope.serial != of_scope.serial {
-            *scope = self.0.put_scope(of_scope, room, row)?;
+        if scope.shared.serial != of_scope.serial {
+            *scope = OnTape {
+                shared: self.0.put_scope(of_scope, room, row)?,
+                bytes: self.context_bytes(of_scope),
+            };
         }
+        let (resource, scope) = (&resource.shared, &scope.shared);
         for (place, value) in [
             (places.service_name, resource.name),
             (places.resource_schema_url, resource.schema_url),
@@ -169,5 +189,11 @@ impl<'b, E: Encoding<'b>> Records<'b> for LogRecords<E> {
             }
         }
         self.0.put_record(*record, places, room, row)
+    }
+}
+
+impl<'b, E: Encoding<'b>> LogRecords<E> {
+    fn context_bytes(&self, context: &Context<E::Part>) -> usize {
+        self.0.bytes(context.message) + self.0.bytes(context.schema_url)
     }
 }

@@ -421,6 +421,31 @@ fn replies_are_the_messages_of_the_protocol() {
     );
 }
 
+/// A resource of 32 KiB that 500 empty records share makes 16 MiB of rows.
+#[test]
+fn a_long_resource_of_many_empty_records_fills_one_batch_after_the_other() {
+    let limits = Limits {
+        chunk_bytes: 4096,
+        line_bytes_max: 64 << 10,
+        batch_bytes_max: 64 << 10,
+        ..Limits::default()
+    };
+    let long = "x".repeat(32 << 10);
+    let resource = proto().message(1, key_value("a", text(&long)));
+    let records = (0..500).fold(proto(), |scope, _| scope.message(2, proto()));
+    let request = proto().message(1, proto().message(1, resource).message(2, records));
+    let taken = take(&default_table(), &limits, &request).unwrap();
+
+    let json = json!({"resourceLogs": [{
+        "resource": {"attributes": [{"key": "a", "value": {"stringValue": long}}]},
+        "scopeLogs": [{"logRecords": vec![json!({}); 500]}],
+    }]});
+    let taken_json = json::take_json(&limits, json.to_string().as_bytes()).unwrap();
+    // What a batch may have is compared in there.
+    assert_eq!((taken.accepted, taken_json.accepted), (500, 500));
+    assert_eq!(taken.rows[499]["ResourceAttributes"], json!({"a": long}));
+}
+
 proptest! {
     #[test]
     fn a_damaged_message_is_refused_or_its_records_are_taken_or_rejected(

@@ -150,6 +150,11 @@ impl Connection {
         }
     }
 
+    /// The certificate the peer has proven to be its own, in DER; `None` also when the connection is plain.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.peer_certificate()
+    }
+
     /// The protocol agreed on by ALPN; `None` also when the connection is plain.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.tls.as_ref()?.alpn()

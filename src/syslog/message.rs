@@ -3,6 +3,7 @@
 use super::structured::StructuredData;
 use super::time;
 use crate::timestamp::{self, DateCache, UnixTime};
+use crate::zone::Zone;
 
 /// One message. What it does not have is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,9 +70,9 @@ impl Priority {
     }
 }
 
-/// Reads a message that was received at `now_s`, seconds since 1970. There is none that cannot be read: what is in no known form is
+/// Reads a message that was received at `now_s`, seconds since 1970, of a sender whose clock is that of `zone` when it does not say. There is none that cannot be read: what is in no known form is
 /// text.
-pub fn parse<'b>(text: &'b str, now_s: i64, cache: &mut DateCache) -> Message<'b> {
+pub fn parse<'b>(text: &'b str, now_s: i64, zone: Zone, cache: &mut DateCache) -> Message<'b> {
     let Some((priority, rest)) = Priority::parse(text) else {
         return Message {
             text: without_mark(text),
@@ -79,7 +80,7 @@ pub fn parse<'b>(text: &'b str, now_s: i64, cache: &mut DateCache) -> Message<'b
         };
     };
     let of_version = version(rest).and_then(|rest| parse_5424(rest, cache));
-    let message = of_version.or_else(|| parse_3164(rest, now_s, cache));
+    let message = of_version.or_else(|| parse_3164(rest, now_s, zone, cache));
     Message {
         priority,
         ..message.unwrap_or(Message {
@@ -139,8 +140,8 @@ fn value(field: &str) -> &str {
 }
 
 /// From TIMESTAMP on; what has none is not read any further.
-fn parse_3164<'b>(text: &'b str, now_s: i64, cache: &mut DateCache) -> Option<Message<'b>> {
-    let (time, rest) = time::parse(text, now_s, cache)?;
+fn parse_3164<'b>(text: &'b str, now_s: i64, zone: Zone, cache: &mut DateCache) -> Option<Message<'b>> {
+    let (time, rest) = time::parse(text, now_s, zone, cache)?;
     let mut message = Message {
         time_ns: Some(nanos(time)?),
         ..Message::default()

@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::message::Room;
 use crate::severity::{name_of_int, number_of_int};
 use crate::timestamp::DateCache;
+use crate::zone::Zone;
 
 /// Messages of one buffer, pushed by their numbers.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,7 @@ impl RowInput for Messages<'_> {
             let mut rows = Rows {
                 messages: Spans::new(self.bytes, &self.spans[at..], limits.chunk_bytes),
                 now_s: now_ns.div_euclid(1_000_000_000),
+                zone: sink.zone(),
                 dates: DateCache::default(),
                 host: None,
                 places: None,
@@ -68,6 +70,7 @@ const OWN_ATTRIBUTES: usize = 3;
 struct Rows<'t> {
     messages: Spans<'t>,
     now_s: i64,
+    zone: Zone,
     dates: DateCache,
     /// The host last seen, and its object on the tape: most messages of a stream have the same.
     host: Option<(&'t str, u32)>,
@@ -111,7 +114,7 @@ impl<'t> RowSource<'t> for Rows<'t> {
             return Ok(false);
         };
         let text = self.room.lossy(message)?;
-        let message = parse(text, self.now_s, &mut self.dates);
+        let message = parse(text, self.now_s, self.zone, &mut self.dates);
         let places = match self.places {
             Some(places) if places.generation == row.generation() => places,
             _ => {

@@ -11,6 +11,7 @@ use crate::batch::taken::take_all;
 use crate::limits::Limits;
 use crate::schema::{RawColumn, Schema, TableName, TableSchema};
 use crate::timestamp::DateCache;
+use crate::zone::Zone;
 
 /// 2023-11-14T22:13:20.123456789Z
 const NOW_NS: i64 = 1_700_000_000_123_456_789;
@@ -133,7 +134,7 @@ fn the_examples_of_rfc_3164_are_read() {
 }
 
 fn parsed(text: &str) -> Message<'_> {
-    parse(text, NOW_S, &mut DateCache::default())
+    parse(text, NOW_S, Zone::UTC, &mut DateCache::default())
 }
 
 #[test]
@@ -344,11 +345,58 @@ fn a_time_without_a_year_is_at_most_a_day_ahead_and_the_latest_such() {
             .rfind(|time| *time <= now + TimeDelta::days(1))
             .unwrap();
         let text = format!("<13>{} h a: x", sent.format("%b %e %H:%M:%S"));
-        let message = parse(&text, now.timestamp(), &mut DateCache::default());
+        let message = parse(&text, now.timestamp(), Zone::UTC, &mut DateCache::default());
         let time = u64::try_from(expected.timestamp())
             .ok()
             .map(|seconds| seconds * 1_000_000_000);
         assert_eq!(message.time_ns, time, "{text} at {now}");
+    }
+}
+
+#[test]
+fn a_time_without_a_zone_is_of_the_listener_s() {
+    let seconds = |text: &str, now_s: i64, zone: &str| {
+        let message = parse(text, now_s, zone.parse().unwrap(), &mut DateCache::default());
+        message.time_ns.map(|nanos| nanos / 1_000_000_000)
+    };
+    // 2023-11-14T22:13:20Z
+    assert_eq!(
+        seconds("<13>Nov 14 23:13:20 h a: x", NOW_S, "+01:00"),
+        Some(NOW_S as u64)
+    );
+    assert_eq!(
+        seconds("<13>Nov 14 23:13:20 h a: x", NOW_S, "Europe/Berlin"),
+        Some(NOW_S as u64)
+    );
+    assert_eq!(
+        seconds("<13>Nov 14 2023 17:13:20 h a: x", NOW_S, "America/New_York"),
+        Some(NOW_S as u64)
+    );
+    assert_eq!(
+        seconds("<13>2023-11-14T23:13:20 h a: x", NOW_S, "+01:00"),
+        Some(NOW_S as u64)
+    );
+    // Whoever names one is believed.
+    for text in [
+        "<13>2023-11-14T22:13:20Z h a: x",
+        "<13>2023-11-14T17:13:20.5-05:00 h a: x",
+        "<13>1 2023-11-14T22:13:20Z h a - - - x",
+    ] {
+        assert_eq!(seconds(text, NOW_S, "Asia/Tokyo"), Some(NOW_S as u64), "{text}");
+    }
+    // The turn of the year comes when it comes there: 2023-12-31T15:00:05Z.
+    let turn_s = 1_704_034_805;
+    assert_eq!(
+        seconds("<13>Jan  1 00:00:05 h a: x", turn_s, "Asia/Tokyo"),
+        Some(turn_s as u64)
+    );
+    // The hour that Berlin has twice, 2023-10-29T00:30:00Z and an hour later.
+    for received_s in [1_698_539_401, 1_698_543_001] {
+        let sent = Some(received_s as u64 - 1);
+        assert_eq!(
+            seconds("<13>Oct 29 02:30:00 h a: x", received_s, "Europe/Berlin"),
+            sent
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads the times of RFC 3164, which have no year, no zone, and in practice some of each.
 
 use crate::timestamp::{self, DateCache, UnixTime};
+use crate::zone::Zone;
 
 const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
@@ -12,16 +13,31 @@ const AHEAD_S: i64 = 86_400;
 /// Years back to look for a 29 February: from 1897 to 1904 there was none in eight.
 const YEARS_BACK: i64 = 8;
 
-/// The time that `text` starts with, in UTC where it names no zone, and what follows it and a space or its end.
+/// The time that `text` starts with, in `zone` where it names none, and what follows it and a space or its end.
 ///
 /// `Mmm dd hh:mm:ss`, with a year before the hour or a fraction behind the second as some send it; the day has two digits, or a space
 /// and one. Without a year it is the latest one that does not put the time more than a day after `now_s`. Or the time of RFC
 /// 3339 that rsyslog's forwarding template has there.
-pub(super) fn parse<'b>(text: &'b str, now_s: i64, cache: &mut DateCache) -> Option<(UnixTime, &'b str)> {
+pub(super) fn parse<'b>(
+    text: &'b str,
+    now_s: i64,
+    zone: Zone,
+    cache: &mut DateCache,
+) -> Option<(UnixTime, &'b str)> {
     let bytes = text.as_bytes();
+    let of_zone = |time: UnixTime| UnixTime {
+        seconds: zone.to_utc(time.seconds, now_s),
+        ..time
+    };
     if bytes.get(4) == Some(&b'-') {
-        let (time, rest) = split(text);
-        return (time.len() >= 19).then_some((timestamp::parse(time.as_bytes(), cache)?, rest));
+        let (written, rest) = split(text);
+        if written.len() < 19 {
+            return None;
+        }
+        let time = timestamp::parse(written.as_bytes(), cache)?;
+        // RFC 3339 has a zone; some write the time of day alone.
+        let names_zone = written.as_bytes()[19..].iter().any(|byte| b"Zz+-".contains(byte));
+        return Some((if names_zone { time } else { of_zone(time) }, rest));
     }
     let month = MONTHS.iter().position(|month| bytes.starts_with(*month))?;
     let (day, rest) = match bytes[3..] {
@@ -58,7 +74,7 @@ pub(super) fn parse<'b>(text: &'b str, now_s: i64, cache: &mut DateCache) -> Opt
         ]);
         let len = 11 + time.len();
         written[11..len].copy_from_slice(time);
-        timestamp::parse(&written[..len], cache)
+        timestamp::parse(&written[..len], cache).map(of_zone)
     };
     if let Some(year) = year {
         return Some((read(year)?, rest));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 
-use super::{TlsError, VERSIONS, pem, provider};
+use super::{TlsError, VERSIONS, pem, provider, unusable};
 
 /// PEM files of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,20 +118,7 @@ fn server_config(files: &ServerFiles, alpn: &[Vec<u8>]) -> Result<Arc<ServerConf
     let key = pem::key(&files.key)?;
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch {
-                certificate: files.certificate.clone(),
-                key: files.key.clone(),
-            },
-            rustls::Error::InvalidCertificate(_) => TlsError::Certificate {
-                path: files.certificate.clone(),
-                why: error.to_string(),
-            },
-            error => TlsError::Key {
-                path: files.key.clone(),
-                why: error.to_string(),
-            },
-        })?;
+        .map_err(|error| unusable(&error, &files.certificate, &files.key))?;
     config.alpn_protocols = alpn.to_vec();
     // Tickets (RFC 8446 section 4.6.1, RFC 5077) let a client that comes back skip the signatures. Their keys live and
     // end with this configuration: whom former authorities let in cannot resume past new ones.

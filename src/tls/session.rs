@@ -83,6 +83,13 @@ impl Session {
         self.connection.alpn_protocol()
     }
 
+    /// The certificate the peer has proven to be its own, in DER; of a session that was resumed, that of the first one. `None` when
+    /// it was asked for none.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let chain = self.connection.peer_certificates()?;
+        chain.first().map(|certificate| &**certificate)
+    }
+
     /// Lets `receive` fill room with ciphertext and say how many bytes that were; 0 is the end of the stream.
     ///
     /// # Errors

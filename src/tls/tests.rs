@@ -383,6 +383,40 @@ fn new_connections_see_new_certificates_and_broken_ones_change_nothing() {
 }
 
 #[test]
+fn a_client_shows_its_certificate_and_later_the_renewed_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let files = ServerFiles {
+        client_ca: Some(clients.write(&directory.path().join("clients.pem"))),
+        ..server_files(directory.path(), &servers)
+    };
+    let server = Certificates::load(files, &[]).unwrap().config();
+    let write = |authority: &Authority| authority.issue("us").write(directory.path(), "us");
+    let (certificate, key) = write(&clients);
+    let trust = Trust::new(ClientFiles {
+        ca: Some(servers.write(&directory.path().join("ca.pem"))),
+        identity: Some(super::Identity {
+            certificate: certificate.clone(),
+            key,
+        }),
+    });
+    let shown = || {
+        let mut pair = Pair::new(trust.config().unwrap(), Arc::clone(&server));
+        pair.shake_hands().unwrap();
+        pair.server.peer_certificate().unwrap().to_vec()
+    };
+    let first = shown();
+    assert_eq!(first, shown(), "a session that was resumed is the same client's");
+    write(&clients);
+    let renewed = shown();
+    assert_ne!(first, renewed);
+    // Half of a renewal: the key is another's.
+    let (other, _) = clients.issue("other").write(directory.path(), "other");
+    fs::rename(other, certificate).unwrap();
+    assert_eq!(renewed, shown(), "what can be used stays in use");
+}
+
+#[test]
 fn the_authorities_of_a_file_follow_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");

@@ -1,71 +1,101 @@
-//! Whom a client trusts: the system's authorities, or those of a file, read again when it changes.
+//! Whom a client trusts: the system's authorities, or those of a file; and the certificate it shows. Read again when they change.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::certificates::Stamp;
-use super::{TlsError, VERSIONS, pem, provider};
+use super::{TlsError, VERSIONS, pem, provider, unusable};
 
-/// The authorities that may vouch for a server. Clones share what was read, and the sessions that can be resumed.
+/// The authorities that may vouch for a server, and what is shown to it. Clones share what was read, and the sessions that can be
+/// resumed.
 #[derive(Clone)]
 pub struct Trust(Arc<Inner>);
 
 struct Inner {
-    /// `None` for the system's.
-    file: Option<PathBuf>,
+    files: ClientFiles,
     read: Mutex<Option<Read>>,
 }
 
-/// What was read, and the file it was read from.
+/// PEM files of a client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// Authorities that may vouch for a server; the system's when absent.
+    pub ca: Option<PathBuf>,
+    /// What is shown to a server that asks who we are; nothing when absent.
+    pub identity: Option<Identity>,
+}
+
+/// A client's certificate and its key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, followed by those between it and an authority that the server knows.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What was read, and the files it was read from.
 struct Read {
-    stamp: Option<Stamp>,
+    stamps: Vec<Option<Stamp>>,
     config: Arc<ClientConfig>,
+}
+
+impl ClientFiles {
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        let identity = self.identity.iter();
+        let shown = identity.flat_map(|identity| [&identity.certificate, &identity.key]);
+        self.ca.iter().chain(shown).map(|path| Stamp::of(path)).collect()
+    }
 }
 
 impl Trust {
     /// The system's authorities: `SSL_CERT_FILE` and `SSL_CERT_DIR` where set, else the distribution's.
     pub fn system() -> Trust {
-        Trust::new(None)
+        Trust::new(ClientFiles::default())
     }
 
     /// The certificates in a PEM file and no others.
     pub fn file(path: impl Into<PathBuf>) -> Trust {
-        Trust::new(Some(path.into()))
+        Trust::new(ClientFiles {
+            ca: Some(path.into()),
+            identity: None,
+        })
     }
 
-    fn new(file: Option<PathBuf>) -> Trust {
+    /// The authorities that these files name, and the certificate to show.
+    pub fn new(files: ClientFiles) -> Trust {
         Trust(Arc::new(Inner {
-            file,
+            files,
             read: Mutex::new(None),
         }))
     }
 
-    /// What the next connection is made with. A file that has changed is read again; one that then cannot be used is
-    /// logged once and what was read before stays in use. Blocks on the disk when something is read.
+    /// What the next connection is made with. Files that have changed are read again; of those that then cannot be used it is
+    /// logged once why, and what was read before stays in use. Blocks on the disk when something is read.
     ///
     /// # Errors
     /// Nothing could be read yet.
     pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let mut read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = self.0.file.as_deref().and_then(Stamp::of);
-        if let Some(read) = read.as_ref().filter(|read| read.stamp == stamp) {
+        let stamps = self.0.files.stamps();
+        if let Some(read) = read.as_ref().filter(|read| read.stamps == stamps) {
             return Ok(Arc::clone(&read.config));
         }
-        match (client_config(self.0.file.as_deref()), read.as_mut()) {
+        match (client_config(&self.0.files), read.as_mut()) {
             (Ok(config), _) => {
                 *read = Some(Read {
-                    stamp,
+                    stamps,
                     config: Arc::clone(&config),
                 });
                 Ok(config)
             }
             (Err(error), Some(before)) => {
-                tracing::error!("{error}; the authorities from before stay trusted");
-                before.stamp = stamp;
+                tracing::error!("{error}; what was read before stays in use");
+                before.stamps = stamps;
                 Ok(Arc::clone(&before.config))
             }
             (Err(error), None) => Err(error),
@@ -81,16 +111,21 @@ pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(host.to_owned()).map_err(|_| TlsError::ServerName(host.to_owned()))
 }
 
-fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match file {
+fn client_config(files: &ClientFiles) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match &files.ca {
         Some(path) => pem::authorities(path)?,
         None => system_roots()?,
     };
-    let config = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .expect("ring has suites of both versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match &files.identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate, key }) => builder
+            .with_client_auth_cert(pem::certificates(certificate)?, pem::key(key)?)
+            .map_err(|error| unusable(&error, certificate, key))?,
+    };
     Ok(Arc::new(config))
 }
 
@@ -111,7 +146,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Trust) -> bool {
-        self.0.file == other.0.file
+        self.0.files == other.0.files
     }
 }
 
@@ -119,9 +154,6 @@ impl Eq for Trust {}
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.file {
-            Some(path) => write!(f, "Trust({})", path.display()),
-            None => f.write_str("Trust(system)"),
-        }
+        f.debug_tuple("Trust").field(&self.0.files).finish()
     }
 }

@@ -10,7 +10,7 @@ use crate::{connect, port_of, rows};
 use serde_json::json;
 
 /// What the server counted as refused for this reason.
-fn refused(server: &Server, reason: &str) -> u64 {
+pub(crate) fn refused(server: &Server, reason: &str) -> u64 {
     let metrics = server.admin("/metrics").unwrap().body;
     let samples = metrics.lines().filter(|line| {
         line.starts_with("ringhouse_access_refused_total{") && line.contains(&format!("\"{reason}\""))

@@ -32,12 +32,47 @@ fn a_key_without_more_reaches_every_table_from_everywhere_without_end() {
     let [key] = keys.as_slice() else {
         panic!("{keys:?}")
     };
-    assert_eq!((&*key.name, key.digest), ("web", hash("web").parse().unwrap()));
+    assert_eq!(
+        (&*key.name, key.digest),
+        ("web", Some(hash("web").parse().unwrap()))
+    );
     assert_eq!(key.admit_rows(from("192.0.2.1")), Ok(()));
     assert_eq!(key.admit_admin(from("127.0.0.1")), Err(Refusal::NotAdmin));
     assert_eq!(key.reach("any", "thing", "logs"), Ok(()));
     assert_eq!(key.charge(Some(u64::MAX), 0), Ok(()));
     assert!(key.table.is_none() && key.fields.is_empty());
+}
+
+#[test]
+fn a_key_may_be_a_certificate_s_with_or_without_a_token() {
+    let key = read("[[key]]\nname = 'web'\ncertificates = ['CN=web', 'DNS:Web.example.org']").unwrap();
+    let names = ["CN=web", "DNS:web.example.org"].map(|name| name.parse().unwrap());
+    assert_eq!(
+        (key[0].digest, key[0].certificates.as_slice()),
+        (None, &names[..])
+    );
+    let both = read(&web("certificates = ['CN=web']")).unwrap();
+    assert!(both[0].digest.is_some() && both[0].certificates.len() == 1);
+
+    for (text, part) in [
+        ("[[key]]\nname = 'web'\n", "it needs a hash"),
+        ("[[key]]\nname = 'web'\ncertificates = []", "it needs a hash"),
+        (
+            "[[key]]\nname = 'web'\ncertificates = ['web']",
+            "key 1 (`web`): certificates: `web` names no certificate",
+        ),
+        (
+            "[[key]]\nname = 'web'\ncertificates = ['DNS:A']\n[[key]]\nname = 'b'\ncertificates = ['DNS:a']",
+            "key 2 (`b`): certificates: `DNS:a` is another key's",
+        ),
+        (
+            "[[key]]\nname = 'web'\ncertificate = 'CN=web'",
+            "did you mean `certificates`?",
+        ),
+    ] {
+        let sentence = sentence(text);
+        assert!(sentence.contains(part), "{text}: {sentence}");
+    }
 }
 
 #[test]
@@ -187,7 +222,7 @@ fn rejects_a_section_that_cannot_be_meant() {
         assert!(sentence(&text).contains("name must be 1 to 64"), "{name}");
     }
     assert!(sentence("").contains("no [[key]] section"));
-    assert!(sentence("[[key]]\nname = \"x\"").contains("key 1 (`x`): hash: it must be `sha256:`"));
+    assert!(sentence("[[key]]\nname = \"x\"").contains("key 1 (`x`): it needs a hash"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 use super::*;
 use crate::dead_letter::tests::{ids, letter, letters};
 use crate::dead_letter::{CommandError, DeadLetters, Letter, list, remove, replay};
+use crate::tls::authority::Authority;
+use crate::tls::{Certificates, ClientFiles, Identity, ServerFiles, Trust};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -565,26 +567,61 @@ fn judges_an_answer_row_by_row_or_not_at_all() {
 }
 
 #[test]
-fn accepts_an_http_address_and_nothing_else() {
-    for (text, printed) in [
-        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-        ("http://logs.example/", "http://logs.example:80"),
-        ("http://[::1]:8080", "http://[::1]:8080"),
-        ("http://[::1]", "http://[::1]:80"),
-    ] {
-        assert_eq!(text.parse::<Target>().unwrap().to_string(), printed);
-    }
-    for text in [
-        "127.0.0.1:8080",
-        "https://a:1",
-        "http://",
-        "http://a:1/ingest",
-        "http://u@a:1",
-        "http://a:b",
-        "http://a:70000",
-        "http://a b",
-        "http://a\r\nX: y",
-    ] {
-        assert_eq!(text.parse::<Target>(), Err(TargetError), "{text:?}");
-    }
+fn replays_within_tls_to_a_server_it_trusts_and_shows_who_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("ours");
+    let ca = authority.write(&directory.path().join("ca.pem"));
+    let (certificate, key) = authority.issue("localhost").write(directory.path(), "server");
+    let certificates = Certificates::load(
+        ServerFiles {
+            certificate,
+            key,
+            client_ca: Some(ca.clone()),
+        },
+        &[],
+    );
+    let config = certificates.unwrap().config();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (certificate, key) = authority.issue("replay").write(directory.path(), "client");
+    let files = ClientFiles {
+        ca: Some(ca),
+        identity: Some(Identity { certificate, key }),
+    };
+    let stranger = Trust::file(Authority::new("others").write(&directory.path().join("others.pem")));
+    let store = Store::with(&letters(0..2));
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for is_trusted in [false, true] {
+                let (socket, _) = listener.accept().unwrap();
+                let session = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).unwrap();
+                let mut peer = rustls::StreamOwned::new(session, socket);
+                if !is_trusted {
+                    assert!(peer.flush().is_err());
+                    continue;
+                }
+                let seen = read_request(&mut peer).unwrap();
+                assert!(peer.conn.peer_certificates().is_some());
+                peer.write_all(taken(seen.rows()).as_bytes()).unwrap();
+                peer.conn.send_close_notify();
+                peer.flush().unwrap();
+            }
+        });
+        let to = Target::parse(&format!("https://localhost:{port}")).unwrap();
+        let mut replayed = Replayed::default();
+        let mistrusted = to.clone().with_trust(&stranger);
+        let told = replay(store.path(), &all(), &mistrusted, &mut replayed)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("signed by none of the authorities"), "{told}");
+        replay(
+            store.path(),
+            &all(),
+            &to.with_trust(&Trust::new(files)),
+            &mut replayed,
+        )
+        .unwrap();
+        assert_eq!(replayed.inserted, 2);
+    });
+    assert!(ids(store.path()).is_empty());
 }

@@ -17,23 +17,31 @@ pub(super) struct Datadog {
     /// Of success.
     status: Status,
     body: BodyForm,
+    /// Status of a request without a key, or with one that is none.
+    without_key: Status,
 }
 
 static V2_JSON: Datadog = Datadog {
     status: Status::Accepted,
     body: BodyForm::Rows,
+    without_key: Status::Unauthorized,
 };
 static V2_TEXT: Datadog = Datadog {
-    status: Status::Accepted,
     body: BodyForm::Lines,
+    ..V2_JSON
 };
 static V1_JSON: Datadog = Datadog {
     status: Status::Ok,
-    body: BodyForm::Rows,
+    ..V2_JSON
 };
 static V1_TEXT: Datadog = Datadog {
-    status: Status::Ok,
     body: BodyForm::Lines,
+    ..V1_JSON
+};
+/// Agents take a 403 alone for a key that is not valid, and anything else for a server that is not well.
+static VALIDATE: Datadog = Datadog {
+    without_key: Status::Forbidden,
+    ..V1_JSON
 };
 
 /// What its paths take.
@@ -49,7 +57,7 @@ pub(super) fn find(head: &Head<'_>) -> Option<Found> {
         "/v1/input" => (&V1_JSON, &V1_TEXT),
         path if path.starts_with("/v1/input/") => (&V1_JSON, &V1_TEXT),
         "/api/v1/validate" if matches!(head.method, "GET" | "HEAD") => {
-            return Some(Found::Fixed(&V1_JSON, Fixed::json(r#"{"valid":true}"#)));
+            return Some(Found::Fixed(&VALIDATE, Fixed::json(r#"{"valid":true}"#)));
         }
         _ => return None,
     };
@@ -149,6 +157,10 @@ impl Dialect for Datadog {
         status: Status,
         sentence: &dyn Display,
     ) {
+        let status = match status {
+            Status::Unauthorized => self.without_key,
+            status => status,
+        };
         replier.message(out, envelope, status, "application/json", |out| {
             out.extend_from_slice(b"{\"errors\":[{\"status\":\"");
             out.extend_from_slice(itoa::Buffer::new().format(status.code()).as_bytes());

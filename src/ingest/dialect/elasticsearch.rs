@@ -63,6 +63,7 @@ pub(super) fn find(head: &Head<'_>) -> Option<Found> {
             field: Some(PRODUCT),
             body: probe.body,
             when_there_is_room: false,
+            to_all: false,
         },
     ))
 }

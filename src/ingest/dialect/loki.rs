@@ -30,6 +30,7 @@ pub(super) fn find(head: &Head<'_>) -> Option<Found> {
                     field: None,
                     body: "ready\n".into(),
                     when_there_is_room: false,
+                    to_all: true,
                 },
             ));
         }

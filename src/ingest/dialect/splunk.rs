@@ -48,6 +48,7 @@ pub(super) fn find(head: &Head<'_>) -> Option<Found> {
             &Splunk::Health,
             Fixed {
                 when_there_is_room: true,
+                to_all: true,
                 ..Fixed::json(r#"{"text":"HEC is healthy","code":17}"#)
             },
         ),

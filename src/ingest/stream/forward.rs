@@ -137,7 +137,8 @@ impl Stream<'_> {
                     .map_err(Fault::Malformed)?
                 {
                     Some(len) if len <= bytes_max => {
-                        let Some(table) = core.table_of_port(&self.port, None).await else {
+                        let Some(table) = core.table_of_port(&self.port, self.rows.key.as_deref()).await
+                        else {
                             return Ok(());
                         };
                         pending.extend(self.take_event(&table, len, extent, &mut spans).await?);

@@ -4,7 +4,6 @@ use std::io;
 
 use serde_json::{Map, Value};
 
-use crate::access::{Refusal, Token};
 use crate::json::{RowForm, RowsText, Split, Splitter};
 
 use super::{Received, Stream};
@@ -105,17 +104,6 @@ impl Stream<'_> {
             };
             self.consume(consumed);
         }
-    }
-
-    /// Takes all further rows under the key of this token.
-    fn come_under(&mut self, token: Option<&str>) -> Result<(), Refusal> {
-        let core = self.core;
-        let token = token.ok_or(Refusal::Missing)?;
-        let token = Token::new(token.as_bytes()).ok_or(Refusal::Malformed)?;
-        let key = core.api_keys.find(&token)?;
-        key.admit_rows(self.from)?;
-        core.check_reach(&self.port, &key)?;
-        self.rows.come_under(core, &self.port, key)
     }
 
     /// Reads the first line and drops it if it is a header; one longer than a head of HTTP is a row.

@@ -21,7 +21,7 @@ impl Stream<'_> {
             let bytes = self.buffer.unread();
             let listed = framer.list(bytes, end, &mut spans, ROWS_MAX);
             if !spans.is_empty() || listed.too_long > 0 {
-                let Some(table) = core.table_of_port(&self.port, None).await else {
+                let Some(table) = core.table_of_port(&self.port, self.rows.key.as_deref()).await else {
                     return Ok(());
                 };
                 for _ in 0..listed.too_long {

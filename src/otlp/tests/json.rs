@@ -8,7 +8,7 @@ use crate::json::{MessageParser, Parser, RowErrors, RowFaultKind};
 use crate::mapping::MappingConfig;
 use crate::message::testing::NOW_NS;
 
-fn take_json(limits: &Limits, text: &[u8]) -> Result<Taken, String> {
+pub(super) fn take_json(limits: &Limits, text: &[u8]) -> Result<Taken, String> {
     let mut parser = MessageParser::new(limits);
     let taken = parser.parse(text, |nodes| {
         let message = JsonMessage::parse(nodes).map_err(|wrong| wrong.to_string())?;
