@@ -8,11 +8,11 @@ mod common;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use clients::Language;
 use common::client::header;
+use common::keys::add_key;
 use common::{Reply, Server, http};
 use serde_json::{Value, json};
 
@@ -479,19 +479,11 @@ fn keys_reach_the_tables_of_indexes_as_any_others() {
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys.toml");
     let config = directory.path().join("ringhouse.toml");
-    let made = Command::new(common::BINARY)
-        .args(["keys", "new", "--name", "web", "--append"])
-        .arg(&keys)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let token = String::from_utf8(made.stdout).unwrap();
-    let text = fs::read_to_string(&keys).unwrap();
-    fs::write(&keys, format!("{text}tables = [\"otel_logs\", \"by_name\"]\n")).unwrap();
+    let token = add_key(&keys, "web", "tables = [\"otel_logs\", \"by_name\"]");
     fs::write(&config, "[[route]]\nindex = 'routed'\ntable = 'secret'\n").unwrap();
     let (keys, config) = (keys.display().to_string(), config.display().to_string());
     let server = Server::embedded(&["--create-tables", "--keys-file", &keys, "--config", &config]);
-    let authorization = format!("Bearer {}", token.trim_end());
+    let authorization = format!("Bearer {token}");
     let headers = [("Authorization", authorization.as_str())];
     for table in ["secret", "by_name"] {
         server.sql(&format!("CREATE TABLE {table} AS otel_logs"));
@@ -517,12 +509,71 @@ fn keys_reach_the_tables_of_indexes_as_any_others() {
     }
     let events = b"{\"event\":\"x\",\"index\":\"routed\"}";
     let (reply, value) = post(&server, "/services/collector", &headers, events);
-    assert_eq!((reply.status, &value["code"]), (403, &json!(4)));
+    assert_eq!((reply.status, &value["code"]), (403, &json!(7)));
     let (reply, value) = post(&server, "/_bulk", &[], body.as_bytes());
     assert_eq!(
         (reply.status, &value["error"]["type"]),
         (401, &json!("security_exception"))
     );
+}
+
+#[test]
+fn hec_refuses_senders_and_channels_with_the_codes_of_splunk() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys.toml");
+    let splunk = |token: String| ("Authorization", format!("Splunk {token}"));
+    let good = splunk(add_key(&keys, "web", "tables = [\"otel_logs\"]"));
+    let admin = splunk(add_key(&keys, "ops", "admin = true\ningest = false"));
+    let spent = splunk(add_key(&keys, "spent", "bytes_per_second = 1"));
+    let server = Server::embedded(&["--create-tables", "--keys-file", keys.to_str().unwrap()]);
+    let channel = |name: &str| ("X-Splunk-Request-Channel", name.to_owned());
+    let guid = "0aeeac95-ac74-4aa9-b30d-6c4c0ac581BA";
+    let cases = [
+        ("", vec![], 401, 2),
+        ("", vec![("Authorization", "Digest x".to_owned())], 401, 3),
+        ("?token=another", vec![good.clone()], 401, 3),
+        ("", vec![splunk("none".to_owned())], 403, 4),
+        ("", vec![admin], 403, 4),
+        ("?table=secret", vec![good.clone()], 403, 7),
+        ("", vec![good.clone(), channel(guid)], 200, 0),
+        ("", vec![good.clone(), channel(&guid[1..])], 400, 11),
+        (
+            "?channel=0aeeac95ac744aa9-b30d-6c4c0ac5-81ba",
+            vec![good.clone()],
+            400,
+            11,
+        ),
+        // Whether a channel is one is not told to strangers.
+        ("?channel=none", vec![], 401, 2),
+    ];
+    for endpoint in ["/event", "/raw"] {
+        for (query, headers, status, code) in &cases {
+            let headers: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let target = format!("/services/collector{endpoint}{query}");
+            let (reply, value) = post(&server, &target, &headers, b"{\"event\":\"x\"}");
+            assert_eq!(
+                (reply.status, &value["code"]),
+                (*status, &json!(code)),
+                "{target} {headers:?}: {reply:?}"
+            );
+        }
+    }
+    // More than the burst, which is a byte: it is owed for seconds.
+    for (status, code) in [(200, 0), (429, 9)] {
+        let headers = [(spent.0, spent.1.as_str())];
+        let (reply, value) = post(&server, "/services/collector", &headers, b"{\"event\":\"spent\"}");
+        assert_eq!(
+            (reply.status, &value["code"]),
+            (status, &json!(code)),
+            "{reply:?}"
+        );
+    }
+    let headers = [(good.0, good.1.as_str()), ("X-Splunk-Request-Channel", "none")];
+    let (reply, value) = post(&server, "/services/collector/ack", &headers, b"{\"acks\":[1]}");
+    assert_eq!((reply.status, &value["code"]), (400, &json!(11)), "{reply:?}");
 }
 
 #[test]
