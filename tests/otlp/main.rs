@@ -38,6 +38,7 @@ fn packages(language: Language) -> Option<PathBuf> {
     let packages = match language {
         Language::Python => &PYTHON_PACKAGES[..],
         Language::JavaScript => &NODE_PACKAGES[..],
+        Language::Java => return None,
     };
     INSTALLED[language as usize]
         .get_or_init(|| language.install("otlp", packages))
@@ -56,6 +57,7 @@ fn start(
     let script = match language {
         Language::Python => "otlp/send.py",
         Language::JavaScript => "otlp/send.mjs",
+        Language::Java => return None,
     };
     let said = File::create(log).unwrap();
     let complained = said.try_clone().unwrap();
@@ -336,6 +338,7 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
     let tried = tried.flat_map(|language| match language {
         Language::Python => vec![(language, &http), (language, &grpc)],
         Language::JavaScript => vec![(language, &http)],
+        Language::Java => Vec::new(),
     });
 
     // With its engine stopped the log fills.

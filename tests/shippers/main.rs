@@ -34,6 +34,7 @@ fn send(language: Language, client: &str, server: &Server, name: &str, rows: &[V
     let (packages, script) = match language {
         Language::Python => (&PYTHON_PACKAGES[..], "shippers/send.py"),
         Language::JavaScript => (&NODE_PACKAGES[..], "shippers/send.mjs"),
+        Language::Java => return None,
     };
     let installed = INSTALLED[language as usize].get_or_init(|| language.install("shippers", packages));
     let [said, complained] = ["said.txt", "err.txt"].map(|file| server.directory().join(file));

@@ -18,6 +18,7 @@ fn send(server: &Server, language: Language, script: &str, arguments: &[&str], r
     let packages = match language {
         Language::Python => &PYTHON_PACKAGES[..],
         Language::JavaScript => &NODE_PACKAGES[..],
+        Language::Java => return false,
     };
     let Some(installed) = INSTALLED[language as usize].get_or_init(|| language.install("fluent", packages))
     else {

@@ -12,6 +12,7 @@ mod forward;
 mod hostile;
 mod json;
 mod syslog;
+mod syslog_ng;
 mod tls;
 
 use std::fs;
