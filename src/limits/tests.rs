@@ -163,7 +163,7 @@ fn adds_up_the_memory_by_hand() {
     assert_eq!(memory.tls_sessions_bytes, 2 * 98_304);
     let per_core = 50_960
         + 196_608
-        + 721_588
+        + 1_721_588
         + 5_000_000
         + 147_000
         + 1_200_000
