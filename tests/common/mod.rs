@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 pub mod client;
+pub mod corpus;
 pub mod keys;
 
 use std::fs::{self, File};

@@ -7,13 +7,13 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use clients::Language;
 use common::client::header;
 use common::keys::add_key;
-use common::{Reply, Server, http};
+use common::{Reply, Server, corpus, http};
 use serde_json::{Value, json};
 
 const PYTHON_PACKAGES: [&str; 4] = [
@@ -52,31 +52,7 @@ fn send(language: Language, client: &str, server: &Server, name: &str, rows: &[V
 
 /// Lines of the corpus, numbered.
 fn rows() -> Vec<Value> {
-    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "ndjson"));
-    paths.sort();
-    let mut rows: Vec<Value> = Vec::new();
-    for path in &paths {
-        let text = fs::read_to_string(path).unwrap();
-        let taken = text.lines().take(LINES_OF_SERVICE);
-        rows.extend(taken.map(|line| serde_json::from_str::<Value>(line).unwrap()));
-    }
-    if rows.is_empty() {
-        println!(
-            "no corpus at {}: generated logs take its place",
-            directory.display()
-        );
-        rows.extend((0..8 * LINES_OF_SERVICE).map(|line| {
-            json!({"service": format!("service{}", line / LINES_OF_SERVICE),
-                "message": format!("request {line} of \"user\" took 3 µs\ton \\disk")})
-        }));
-    }
+    let mut rows = corpus::rows(LINES_OF_SERVICE);
     for (seq, row) in rows.iter_mut().enumerate() {
         row["seq"] = json!(seq);
         // A level is not what every line has, and a time is to be told from the receive time.
