@@ -11,6 +11,7 @@ mod access;
 mod forward;
 mod hostile;
 mod json;
+mod log4j;
 mod syslog;
 mod syslog_ng;
 mod tls;
