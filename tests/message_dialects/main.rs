@@ -12,14 +12,20 @@ use std::sync::OnceLock;
 use clients::{Client, Language};
 use common::client::header;
 use common::keys::add_key;
-use common::{Reply, Server, eventually, http};
+use common::{Reply, Server, corpus, eventually, http};
 use ringhouse::protobuf::{put_bytes_field, put_varint_field};
 use serde_json::{Value, json};
 
 const PYTHON_PACKAGES: [&str; 1] = ["python-logging-loki==0.3.1"];
 
 // protobufjs comes with winston-loki.
-const NODE_PACKAGES: [&str; 3] = ["winston@3", "winston-loki@6.1.7", "snappy@7"];
+const NODE_PACKAGES: [&str; 5] = [
+    "winston@3",
+    "winston-loki@6.1.7",
+    "snappy@7",
+    "pino@10",
+    "pino-loki@3.0.0",
+];
 
 // Log4j's layout brings a reader of JSON.
 const JAVA_PACKAGES: [&str; 3] = [
@@ -61,35 +67,11 @@ fn send(language: Language, script: &str, arguments: &[&str], rows: &[Value], lo
 
 /// Lines of the corpus, numbered.
 fn rows() -> Vec<Value> {
-    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "ndjson"));
-    paths.sort();
-    let mut lines: Vec<(String, String)> = Vec::new();
-    for path in &paths {
-        let text = fs::read_to_string(path).unwrap();
-        lines.extend(text.lines().take(LINES_OF_SERVICE).map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-            (text("service"), text("message"))
-        }));
-    }
-    if lines.is_empty() {
-        println!(
-            "no corpus at {}: generated logs take its place",
-            directory.display()
-        );
-        lines.extend((0..8 * LINES_OF_SERVICE).map(|line| {
-            let message = format!("request {line} of \"user\" took 3 µs\ton \\disk");
-            (format!("service{}", line / LINES_OF_SERVICE), message)
-        }));
-    }
-    let rows = lines.into_iter().enumerate().map(|(seq, (service, message))| {
+    let lines = corpus::rows(LINES_OF_SERVICE).into_iter().map(|line| {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        (text("service"), text("message"))
+    });
+    let rows = lines.enumerate().map(|(seq, (service, message))| {
         json!({
             "seq": seq,
             "service": service.chars().take(32).collect::<String>(),
@@ -138,6 +120,7 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
         (Language::Python, "loki.py", &old_push, "0"),
         (Language::JavaScript, "loki.mjs", &base, "json"),
         (Language::JavaScript, "loki.mjs", &base, "protobuf"),
+        (Language::JavaScript, "pino.mjs", &base, "json"),
         (Language::Java, "Loki.java", &push, "json"),
     ] {
         let client = format!("{script} {form}");
@@ -162,7 +145,7 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
         assert_eq!(found.len(), rows.len(), "{client}");
         for (found, row) in found.iter().zip(&rows) {
             let level = match row["level"].as_str().unwrap() {
-                "warn" if language == Language::Python => "warning".to_owned(),
+                "warn" if matches!(script, "loki.py" | "pino.mjs") => "warning".to_owned(),
                 level if language == Language::Java => level.to_uppercase(),
                 level => level.to_owned(),
             };

@@ -23,7 +23,15 @@ const PYTHON_PACKAGES: [&str; 4] = [
     "splunk-hec-handler==1.2.0",
 ];
 
-const NODE_PACKAGES: [&str; 2] = ["@elastic/elasticsearch@9.4.3", "splunk-logging@0.11.1"];
+const NODE_PACKAGES: [&str; 7] = [
+    "@elastic/elasticsearch@9.4.3",
+    "pino@10",
+    "pino-elasticsearch@9.0.0",
+    "splunk-logging@0.11.1",
+    "winston@3",
+    "winston-elasticsearch@0.19.0",
+    "winston-splunk-httplogger@3.1.8",
+];
 
 /// Lines of each service that every client sends.
 const LINES_OF_SERVICE: usize = 100;
@@ -104,6 +112,41 @@ fn every_document_of_elasticsearch_clients_is_in_clickhouse_as_it_was_sent() {
             .collect();
         assert_eq!(found(&server, &name), expected, "{name}");
         println!("{name}: {} documents", rows.len());
+    }
+    assert_no_failures(&server);
+}
+
+#[test]
+fn every_line_of_pino_and_winston_is_in_clickhouse_as_it_was_logged() {
+    // One of them sends a request a line: none waits for its INSERT.
+    let server = Server::embedded(&["--create-tables", "--ack", "wal"]);
+    let rows = rows();
+    let of_splunk =
+        json!({"source": "winston", "sourcetype": "winston-splunk-logger", "index": "winston-index"});
+    for (client, attributes) in [
+        ("pino", json!({})),
+        ("winstonElasticsearch", json!({})),
+        ("winstonSplunk", of_splunk),
+    ] {
+        let Some(told) = send(Language::JavaScript, client, &server, client, &rows) else {
+            return;
+        };
+        assert_eq!(told["taken"], rows.len(), "{client}: {told}");
+        let is_splunk = client == "winstonSplunk";
+        let there = common::eventually("its lines", || {
+            Some(found(&server, client)).filter(|there| there.len() >= rows.len())
+        });
+        assert_eq!(there.len(), rows.len(), "{client}");
+        for (mut found, row) in there.into_iter().zip(&rows) {
+            if is_splunk {
+                // It knows no time but its own.
+                found["time"] = json!(time_of(row));
+            }
+            let expected = json!({"time": time_of(row), "level": row["level"], "service": row["service"], "body": row["message"],
+                "attributes": attributes});
+            assert_eq!(found, expected, "{client}");
+        }
+        println!("{client}: {} lines", rows.len());
     }
     assert_no_failures(&server);
 }
