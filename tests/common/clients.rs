@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -123,6 +124,9 @@ pub fn installed(name: &str, packages: &[&str], install: impl FnOnce(&Path)) -> 
 
 /// Packages of Debian, unpacked without being installed; `None` where there is no apt.
 pub fn debian(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    // apt's lists are updated by one process at a time.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if Command::new("apt-get").arg("--version").output().is_err() {
         println!("apt-get is missing: {name} is not tried");
         return None;
