@@ -214,12 +214,21 @@ fn every_entry_of_a_datadog_client_is_in_clickhouse_as_it_was_sent() {
 
 #[test]
 fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
-    let server = Server::embedded(&["--create-tables"]);
+    // One of them sends a request an event: none waits for its INSERT.
+    let server = Server::embedded(&["--create-tables", "--ack", "wal"]);
     let rows = rows();
+    let arrived = |events: usize| {
+        common::eventually("the events", || {
+            (server.sql("SELECT count() FROM otel_logs") == events.to_string()).then_some(())
+        });
+    };
+    let mut sent = 0;
     let metadata = json!({"host": "web-1", "source": "script", "sourcetype": "_json", "index": "main"});
 
     let name = "handler";
     if send(Language::Python, "splunk-handler", &server, name, &rows).is_some() {
+        sent += rows.len();
+        arrived(sent);
         let there = server.sql(
             "SELECT count(), uniqExact(Body), any(LogAttributes['host']), any(LogAttributes['sourcetype']) FROM otel_logs
              WHERE startsWith(Body, 'handler ')",
@@ -256,6 +265,8 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
     };
     let name = "hec handler";
     if send(Language::Python, "splunk-hec-handler", &server, name, &rows).is_some() {
+        sent += 100;
+        arrived(sent);
         let there = found(&server, name);
         assert_eq!(there.len(), 100);
         for (found, row) in there.into_iter().zip(&rows).step_by(10) {
@@ -270,6 +281,7 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
     }
     let name = "splunk-logging";
     if send(Language::JavaScript, "splunk", &server, name, &rows).is_some() {
+        arrived(sent + rows.len());
         let there = server.sql(
             "SELECT Body, SeverityText, toUnixTimestamp64Milli(Timestamp), LogAttributes['source'] FROM otel_logs
              WHERE startsWith(Body, 'splunk-logging ') ORDER BY Timestamp FORMAT JSONCompactEachRow",
