@@ -1,6 +1,6 @@
 # Two commands: `make run` and `make test`. The ClickHouse they need is fetched once by the program itself.
 
-.PHONY: run test crash-test loom lint fmt bench fuzz proto prerequisites
+.PHONY: run test shippers-test crash-test loom lint fmt bench fuzz proto prerequisites
 
 run: prerequisites
 	cargo build --release --locked --bin ringhouse
@@ -10,6 +10,10 @@ run: prerequisites
 test: prerequisites loom
 	cargo test --locked --lib --bins --tests --benches
 	cargo test --locked --doc
+
+# The OpenTelemetry Collector, which needs Go and is built for minutes at the first time.
+shippers-test: prerequisites
+	cargo test --locked --test collector -- --ignored
 
 # Processes killed and paused, connections cut, logs damaged, CYCLES times: what was lost, what was doubled.
 # RINGHOUSE_CRASH_SEED repeats a schedule.

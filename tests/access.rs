@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -11,6 +11,7 @@ use std::{fs, thread};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use common::client::{Client, header, post, post_chunked};
+use common::keys::{add_key, replace};
 use common::{BINARY, PATIENCE, Reply, Server, eventually, http};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -39,16 +40,7 @@ impl Files {
 
     /// Makes a key with these lines more in its section; its token.
     fn add(&self, name: &str, lines: &str) -> String {
-        let path = self.keys();
-        let made = Command::new(BINARY)
-            .args(["keys", "new", "--name", name, "--append"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let text = fs::read_to_string(&path).unwrap();
-        replace(&path, &format!("{text}{lines}\n"));
-        String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
+        add_key(&self.keys(), name, lines)
     }
 
     /// Writes a configuration file.
@@ -57,13 +49,6 @@ impl Files {
         fs::write(&path, text).unwrap();
         path.display().to_string()
     }
-}
-
-/// Replaces a file in one step, as the server is never to see half of one.
-fn replace(path: &Path, text: &str) {
-    let beside = path.with_extension("beside");
-    fs::write(&beside, text).unwrap();
-    fs::rename(&beside, path).unwrap();
 }
 
 /// A server that takes rows for its default table into its log. Nothing of this needs a ClickHouse that answers.

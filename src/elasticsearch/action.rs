@@ -64,17 +64,17 @@ pub const INDEX_BYTES_MAX: usize = 255;
 /// Bytes of an id as it is written; Elasticsearch takes as many, unescaped.
 pub const ID_BYTES_MAX: usize = 512;
 
+/// One of them. What else stands beside it is passed over, as Elasticsearch does: winston-elasticsearch counts its attempts there.
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Written<'b> {
+struct Written<'b> {
     #[serde(borrow)]
-    Index(Metadata<'b>),
+    index: Option<Metadata<'b>>,
     #[serde(borrow)]
-    Create(Metadata<'b>),
+    create: Option<Metadata<'b>>,
     #[serde(borrow)]
-    Update(Metadata<'b>),
+    update: Option<Metadata<'b>>,
     #[serde(borrow)]
-    Delete(Metadata<'b>),
+    delete: Option<Metadata<'b>>,
 }
 
 /// What else may stand there (routing, pipeline, version) says nothing about a log.
@@ -94,11 +94,12 @@ impl<'b> Action<'b> {
     pub fn parse(bytes: &'b [u8], line: u64) -> Result<Action<'b>, ActionError> {
         let malformed = ActionError::Malformed(line);
         let written: Written<'b> = serde_json::from_slice(bytes).map_err(|_| malformed)?;
-        let (kind, metadata) = match written {
-            Written::Index(metadata) => (Kind::Index, metadata),
-            Written::Create(metadata) => (Kind::Create, metadata),
-            Written::Update(metadata) => (Kind::Update, metadata),
-            Written::Delete(metadata) => (Kind::Delete, metadata),
+        let (kind, metadata) = match (written.index, written.create, written.update, written.delete) {
+            (Some(metadata), None, None, None) => (Kind::Index, metadata),
+            (None, Some(metadata), None, None) => (Kind::Create, metadata),
+            (None, None, Some(metadata), None) => (Kind::Update, metadata),
+            (None, None, None, Some(metadata)) => (Kind::Delete, metadata),
+            _ => return Err(malformed),
         };
         let id = match metadata.id.map(RawValue::get) {
             None | Some("null") => None,

@@ -25,6 +25,9 @@ const HEALTH: &str = r#"{"cluster_name":"ringhouse","status":"green","timed_out"
 const NODES: &str =
     r#"{"_nodes":{"total":1,"successful":1,"failed":0},"cluster_name":"ringhouse","nodes":{}}"#;
 
+/// There is nothing to be refreshed: whoever asks for it wants to read what was sent.
+const REFRESHED: &str = r#"{"_shards":{"total":1,"successful":1,"failed":0}}"#;
+
 const ACKNOWLEDGED: &str = r#"{"acknowledged":true}"#;
 
 /// What a shipper sets up before it sends: it is told that all of it is there.
@@ -64,6 +67,7 @@ pub fn find(method: &str, path: &str) -> Option<Probe> {
             content_type: "text/plain; charset=UTF-8",
             body: Cow::Borrowed(""),
         }),
+        ("_refresh", "") | (_, "_refresh") if reads || method == "POST" => json(REFRESHED),
         _ if SET_UP.contains(&first) && reads => json("{}"),
         _ if SET_UP.contains(&first) && is_set_up => json(ACKNOWLEDGED),
         _ => None,

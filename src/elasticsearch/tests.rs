@@ -241,7 +241,9 @@ fn rejects_lines_that_are_no_action() {
         "7",
         "[]",
         "{}",
+        r#"{"attempts":0}"#,
         r#"{"create":7}"#,
+        r#"{"create":null}"#,
         r#"{"put":{}}"#,
         r#"{"create":{"_index":7}}"#,
         r#"{"create":{"_id":true}}"#,
@@ -259,6 +261,17 @@ fn rejects_lines_that_are_no_action() {
             read(long.as_bytes(), pieces, 10).failure,
             Some(ActionError::TooLong(1))
         );
+    }
+}
+
+#[test]
+fn accepts_what_else_stands_beside_an_action() {
+    for line in [
+        r#"{"index":{"_index":"a","pipeline":null},"attempts":0}"#,
+        r#"{"attempts":{"index":{}},"index":{"_index":"a"}}"#,
+    ] {
+        let action = Action::parse(line.as_bytes(), 1).expect(line);
+        assert_eq!((action.kind, action.index.as_deref()), (Kind::Index, Some("a")));
     }
 }
 
@@ -410,6 +423,8 @@ fn probes_answer_json_and_the_version_they_claim() {
     ] {
         assert_eq!(probes::find(method, path), None, "{method} {path}");
     }
+    assert!(probes::find("GET", "/logs-app/_refresh").is_some());
+    assert!(probes::find("POST", "/_refresh").is_some());
     assert!(probes::index("HEAD", "logs-app").is_some());
     for name in ["", "_bulk", "a/b", "a\"b"] {
         assert_eq!(probes::index("HEAD", name), None, "{name}");

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
+use crate::access;
 use crate::catalog::Lookup;
 use crate::grpc::frame::{FrameError, put_message};
 use crate::grpc::health::{self, Serving};
 use crate::grpc::reflection;
-use crate::grpc::reply::{put_success, trailers};
+use crate::grpc::reply::{put_failure, put_success, trailers};
 use crate::http::body::BodyError;
 use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
@@ -59,30 +60,42 @@ impl Call {
 pub(super) struct Refusal {
     pub status: Status,
     pub sentence: String,
+    /// Seconds after which it may come again, where those are not `retry_after_s`.
+    pub retry_after_s: Option<u32>,
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Refusal {
+        Refusal::new(failure.status(), failure.to_string())
+    }
+}
+
+impl From<access::Refusal> for Refusal {
+    fn from(refusal: access::Refusal) -> Refusal {
+        let over_quota = refusal.over_quota();
         Refusal {
-            status: failure.status(),
-            sentence: failure.to_string(),
+            retry_after_s: over_quota.and_then(|over| u32::try_from(over.retry_after_s).ok()),
+            ..Refusal::new(refusal.status(), refusal.to_string())
         }
     }
 }
 
 impl Refusal {
-    pub(super) fn malformed() -> Refusal {
+    pub(super) fn new(status: Status, sentence: impl Into<String>) -> Refusal {
         Refusal {
-            status: Status::BadRequest,
-            sentence: "the message is not the protobuf message it should be".to_owned(),
+            status,
+            sentence: sentence.into(),
+            retry_after_s: None,
         }
     }
 
+    pub(super) fn malformed() -> Refusal {
+        let sentence = "the message is not the protobuf message it should be";
+        Refusal::new(Status::BadRequest, sentence)
+    }
+
     pub(super) fn draining() -> Refusal {
-        Refusal {
-            status: Status::ServiceUnavailable,
-            sentence: "the server is shutting down".to_owned(),
-        }
+        Refusal::new(Status::ServiceUnavailable, "the server is shutting down")
     }
 }
 
@@ -106,9 +119,8 @@ impl Session<'_> {
         };
         match asked {
             Serving::Unknown => {
-                let sentence = "no such service is here".to_owned();
-                let status = Status::NotFound;
-                self.refuse_call(&Refusal { status, sentence }).await
+                let refusal = Refusal::new(Status::NotFound, "no such service is here");
+                self.refuse_call(&refusal).await
             }
             serving => {
                 put_success(&mut self.out, |out| serving.put(out));
@@ -228,9 +240,9 @@ impl Session<'_> {
             None => {
                 fields.insert("grpc-status", HeaderValue::from_static("0"));
             }
-            Some(Refusal { status, sentence }) => {
-                let retry_after_s = self.core.limits.retry_after_s;
-                for (name, value) in trailers(*status, sentence, retry_after_s) {
+            Some(refusal) => {
+                let retry_after_s = self.retry_after_s(refusal);
+                for (name, value) in trailers(refusal.status, &refusal.sentence, retry_after_s) {
                     let value = HeaderValue::from_bytes(&value).map_err(io::Error::other)?;
                     fields.insert(HeaderName::from_static(name), value);
                 }
@@ -241,10 +253,14 @@ impl Session<'_> {
 
     /// Ends a call that had no reply.
     pub(super) async fn refuse_call(&mut self, refusal: &Refusal) -> io::Result<()> {
-        let Refusal { status, sentence } = refusal;
-        crate::grpc::reply::put_failure(&mut self.out, *status, sentence, self.core.limits.retry_after_s);
-        self.core.metrics.request(status.code());
+        let retry_after_s = self.retry_after_s(refusal);
+        put_failure(&mut self.out, refusal.status, &refusal.sentence, retry_after_s);
+        self.core.metrics.request(refusal.status.code());
         self.flush().await
+    }
+
+    fn retry_after_s(&self, refusal: &Refusal) -> u32 {
+        refusal.retry_after_s.unwrap_or(self.core.limits.retry_after_s)
     }
 }
 

@@ -623,10 +623,17 @@ impl<'c> Session<'c> {
         self.settle_all().await?;
         let mut envelope = plan.refusal_envelope();
         if let Sentence::Access(refusal) = sentence {
-            self.core.metrics.refuse(refusal);
+            let core = self.core;
             envelope.rate_limit = refusal.over_quota().map(Into::into);
+            let replier = core.replier.borrow();
+            let status = plan
+                .dialect
+                .refuse_sender(&replier, &mut self.out, envelope, refusal);
+            core.metrics.refuse(refusal);
+            core.metrics.request(status.code());
+        } else {
+            self.error_in(plan.dialect, envelope, status, sentence);
         }
-        self.error_in(plan.dialect, envelope, status, sentence);
         self.discard(plan).await
     }
 

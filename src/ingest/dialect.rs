@@ -18,6 +18,7 @@ mod splunk;
 use std::borrow::Cow;
 use std::io;
 
+use crate::access::Refusal;
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier};
 use crate::http::status::Status;
@@ -98,6 +99,18 @@ pub(super) trait Dialect: Sync {
         status: Status,
         sentence: &dyn std::fmt::Display,
     );
+
+    /// Appends the refusal of a sender; its status.
+    fn refuse_sender(
+        &self,
+        replier: &Replier,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        refusal: &Refusal,
+    ) -> Status {
+        self.refuse(replier, out, envelope, refusal.status(), refusal);
+        refusal.status()
+    }
 }
 
 /// What the body of a request is.

@@ -258,6 +258,7 @@ fn builder(limits: &Limits) -> Builder {
         .max_concurrent_streams(window(limits.streams_per_connection_max))
         .initial_window_size(window(limits.http2_stream_window_bytes))
         .initial_connection_window_size(window(limits.http2_window_bytes))
+        .data_frame_budget(limits.http2_frames_bytes())
         .max_header_list_size(window(limits.head_bytes_max))
         .max_send_buffer_size(limits.receive_buffer_bytes)
         // What of a refused body is on its way when its stream ends is passed over, not taken for another mistake.

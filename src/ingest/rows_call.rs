@@ -140,10 +140,8 @@ impl Session<'_> {
                 Woken::Ended => break None,
                 Woken::Draining => break Some(Refusal::draining()),
                 Woken::Silent => {
-                    break Some(Refusal {
-                        status: Status::ServiceUnavailable,
-                        sentence: "the call was silent for too long; begin another".to_owned(),
-                    });
+                    let sentence = "the call was silent for too long; begin another";
+                    break Some(Refusal::new(Status::ServiceUnavailable, sentence));
                 }
                 Woken::Received => match self.take_one(plan, rows).await? {
                     Ok(pending) => replies.pending.push_back(pending),
@@ -177,10 +175,7 @@ impl Session<'_> {
                 Ok(bill) => self.bill = Some(bill),
                 Err(refusal) => {
                     core.metrics.refuse(&refusal);
-                    return Ok(Err(Refusal {
-                        status: refusal.status(),
-                        sentence: refusal.to_string(),
-                    }));
+                    return Ok(Err(refusal.into()));
                 }
             }
         }
@@ -209,8 +204,7 @@ impl Session<'_> {
         if level != AckLevel::Memory {
             pending.waiter = core.acks.open();
             if pending.waiter.is_none() {
-                let (status, sentence) = (Status::ServiceUnavailable, BUSY.to_owned());
-                return Ok(Err(Refusal { status, sentence }));
+                return Ok(Err(Refusal::new(Status::ServiceUnavailable, BUSY)));
             }
         }
         let terms = Terms {

@@ -17,7 +17,8 @@ impl Limits {
             connections_bytes: self.connections_per_core
                 * (self.receive_buffer_bytes + CONNECTION_STATE_BYTES),
             tls_sessions_bytes: self.tls_connections_per_core * TLS_SESSION_BYTES,
-            streams_bytes: self.http2_connections_per_core * (self.http2_window_bytes + HTTP2_STATE_BYTES)
+            streams_bytes: self.http2_connections_per_core
+                * (self.http2_window_bytes + self.http2_frames_bytes() + HTTP2_STATE_BYTES)
                 + self.streams_per_core
                     * (self.receive_buffer_bytes + self.head_bytes_max + CONNECTION_STATE_BYTES),
             body_buffers_bytes: self.body_buffers_bytes_per_core,
@@ -32,6 +33,15 @@ impl Limits {
                 + usize::try_from(self.wal_blocks_max).unwrap_or(usize::MAX) * WAITING_BLOCK_BYTES,
             idempotency_bytes: self.idempotency_bytes_max,
         }
+    }
+
+    /// What the frames of bodies that are not taken yet may cost of one connection, beyond their payload: 256 bytes less the
+    /// payload each, as h2 counts.
+    ///
+    /// A body that waits for the log, or a call whose replies are due, may fill its window with frames of 52 bytes: 204 more for
+    /// each. What is smaller than a row in a message is an attack.
+    pub fn http2_frames_bytes(&self) -> usize {
+        4 * self.http2_stream_window_bytes
     }
 
     /// Wire bytes a batch can reach: it is sealed at the first chunk that fills it.

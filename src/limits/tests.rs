@@ -121,6 +121,7 @@ fn adds_up_the_memory_by_hand() {
         connections_per_core: 10,
         http2_connections_per_core: 5,
         http2_window_bytes: 100_000,
+        http2_stream_window_bytes: 50_000,
         streams_per_core: 3,
         head_bytes_max: 500,
         tls_connections_per_core: 2,
@@ -140,10 +141,11 @@ fn adds_up_the_memory_by_hand() {
     };
     let memory = limits.memory(3);
     assert_eq!(memory.connections_bytes, 10 * (1000 + 4096));
-    // Twice 4 KiB and twice 16 KiB a connection besides its window; buffer, head and state a stream.
+    // Twice 4 KiB and twice 16 KiB a connection besides its window, and four windows of a stream for frames; buffer, head and
+    // state a stream.
     assert_eq!(
         memory.streams_bytes,
-        5 * (100_000 + 40_960) + 3 * (1000 + 500 + 4096)
+        5 * (100_000 + 4 * 50_000 + 40_960) + 3 * (1000 + 500 + 4096)
     );
     assert_eq!(memory.parser_bytes, (3000 + 4000) * 21);
     // 94,000 + twice (1,000 + 2,000) = 100,000 wire bytes a batch, doubled by growth.
@@ -161,7 +163,7 @@ fn adds_up_the_memory_by_hand() {
     assert_eq!(memory.tls_sessions_bytes, 2 * 98_304);
     let per_core = 50_960
         + 196_608
-        + 721_588
+        + 1_721_588
         + 5_000_000
         + 147_000
         + 1_200_000

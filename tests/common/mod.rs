@@ -2,6 +2,8 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 pub mod client;
+pub mod corpus;
+pub mod keys;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -429,6 +431,14 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it holds of memory, engine aside.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
     }
 
     /// Process id of the embedded engine.

@@ -10,6 +10,10 @@ mod full;
 mod idempotency;
 #[path = "../common/load.rs"]
 mod load;
+mod outages;
+#[path = "../common/peer.rs"]
+mod peer;
+mod protocols;
 #[path = "../common/proxy.rs"]
 mod proxy;
 mod replay;

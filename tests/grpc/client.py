@@ -1,7 +1,12 @@
-"""Calls a server with grpcio and prints what came back as JSON: client.py ADDRESS WHAT [ARGUMENT]."""
+"""Calls a server with grpcio and prints what came back as JSON: client.py ADDRESS WHAT ARGUMENT STUBS [CERTIFICATES].
+
+CERTIFICATES is a directory with the authority that the server must prove itself by, `ca.pem`, and, where the client proves itself
+too, its `client.pem` and `client.key`.
+"""
 
 import base64
 import json
+import pathlib
 import sys
 
 import grpc
@@ -119,8 +124,10 @@ def reflection(channel):
 def stream(channel):
     """Sends messages of standard input: a sequence number and JSON text or OTLP as Base64."""
 
+    lines = sys.stdin.readlines()
+
     def messages():
-        for line in sys.stdin:
+        for line in lines:
             written = json.loads(line)
             message = ingest_pb2.StreamRequest(sequence=written["sequence"])
             if "json" in written:
@@ -147,8 +154,17 @@ def stream(channel):
             )
 
     ended = outcome(read)
-    return {"replies": replies, "code": ended["code"], "message": ended.get("message")}
+    return {"replies": replies, "code": ended["code"], "message": ended.get("message"), "details": ended.get("details")}
 
 
-with grpc.insecure_channel(address) as channel:
+def connect():
+    if len(sys.argv) == 5:
+        return grpc.insecure_channel(address)
+    files = pathlib.Path(sys.argv[5])
+    own = [files / "client.key", files / "client.pem"]
+    proof = [path.read_bytes() for path in own if path.exists()]
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials((files / "ca.pem").read_bytes(), *proof))
+
+
+with connect() as channel:
     print(json.dumps(globals()[what](channel)))

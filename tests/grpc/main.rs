@@ -1,9 +1,19 @@
 //! Real clients of gRPC against a whole server: their calls, their codes, and what ClickHouse holds after them.
 
+#[path = "../common/authority.rs"]
+mod authority;
 #[path = "../common/clients.rs"]
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/load.rs"]
+mod load;
+#[path = "../common/peer.rs"]
+mod peer;
+
+mod access;
+mod stream;
+mod tls;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -64,6 +74,17 @@ struct Client {
 impl Client {
     /// `None` without Python.
     fn start(server: &Server, what: &str, argument: &str, input: &[Value]) -> Option<Client> {
+        Client::start_with(server, None, what, argument, input)
+    }
+
+    /// Through TLS with `certificates`, as client.py finds them there.
+    fn start_with(
+        server: &Server,
+        certificates: Option<&Path>,
+        what: &str,
+        argument: &str,
+        input: &[Value],
+    ) -> Option<Client> {
         let python = python()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grpc/client.py");
         let name = fastrand::u64(..);
@@ -71,8 +92,9 @@ impl Client {
         let errors = server.directory().join(format!("client-{name}.err"));
         let mut child = Command::new(python.join("bin/python"))
             .arg(script)
-            .args([&format!("127.0.0.1:{}", server.port), what, argument])
+            .args([&format!("localhost:{}", server.port), what, argument])
             .arg(python.join("stubs"))
+            .args(certificates)
             .stdin(Stdio::piped())
             .stdout(File::create(&output).unwrap())
             .stderr(File::create(&errors).unwrap())
@@ -94,11 +116,19 @@ impl Client {
 
     /// The last line it printed, once it has ended without a complaint.
     fn result(&mut self) -> Value {
+        let (result, complaints) = self.end();
+        assert_eq!(complaints, "");
+        result
+    }
+
+    /// The same, and what it complained of.
+    fn end(&mut self) -> (Value, String) {
         let status = eventually("the client's end", || self.child.try_wait().unwrap());
-        let errors = fs::read_to_string(&self.errors).unwrap();
-        assert!(status.success() && errors.is_empty(), "{status}\n{errors}");
+        let complaints = fs::read_to_string(&self.errors).unwrap();
+        assert!(status.success(), "{status}\n{complaints}");
         let said = self.said();
-        serde_json::from_str(said.lines().last().expect("a line")).unwrap()
+        let result = serde_json::from_str(said.lines().last().expect("a line")).unwrap();
+        (result, complaints)
     }
 }
 

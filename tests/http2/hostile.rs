@@ -1,6 +1,5 @@
 //! Clients that mean harm, each beside one that does not: the other is answered as ever, and memory stays.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::common::{Server, eventually, http};
@@ -18,13 +17,6 @@ fn neighbour(server: &Server) {
     let reply = server.post("/ingest?ack=wal", "{\"message\":\"kept\"}");
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(started.elapsed() < PATIENT, "{:?}", started.elapsed());
-}
-
-fn resident_bytes(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
 }
 
 fn gauge(server: &Server, name: &str) -> u64 {
@@ -50,7 +42,7 @@ fn open(stream: u32) -> Vec<u8> {
 fn requests_that_are_reset_at_once_end_their_connection_and_not_others() {
     let server = Server::embedded(&["--create-tables"]);
     neighbour(&server);
-    let before = resident_bytes(&server);
+    let before = server.resident_bytes();
     let mut ended = 0;
     for _ in 0..10 {
         let mut client = Raw::connect(server.port, &[]);
@@ -69,14 +61,14 @@ fn requests_that_are_reset_at_once_end_their_connection_and_not_others() {
     // The kernel may throw a GOAWAY away with a connection that was reset meanwhile.
     assert!(ended > 0, "no connection was ended for it");
     no_stream_stays(&server);
-    let grown = resident_bytes(&server).saturating_sub(before);
+    let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
 }
 
 #[test]
 fn a_header_block_without_an_end_ends_its_connection() {
     let server = Server::embedded(&["--create-tables"]);
-    let before = resident_bytes(&server);
+    let before = server.resident_bytes();
     let mut client = Raw::connect(server.port, &[]);
     client.send(&frame(HEADERS, 0, 1, &block("POST", "/ingest")));
     // Fields without an end; then frames without a field.
@@ -95,20 +87,18 @@ fn a_header_block_without_an_end_ends_its_connection() {
     }
     assert!(sent < 100_000, "10 million empty frames were read");
     neighbour(&server);
-    let grown = resident_bytes(&server).saturating_sub(before);
+    let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
 }
 
 #[test]
-fn a_head_above_the_limit_is_answered_431() {
+fn a_head_above_the_limit_leaves_its_connection_as_it_was() {
     let server = Server::embedded(&["--create-tables"]);
     let mut client = Raw::connect(server.port, &[]);
     let long = [block("POST", "/ingest"), field("x-long", &"y".repeat(9_000))].concat();
     client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &long));
     let head = client.next_of(HEADERS).expect("an answer");
-    // 431 is in no table of HPACK: its digits are sent, as they are or in Huffman's code.
     assert_eq!(head.stream, 1);
-    // The connection goes on.
     client.send(&[open(3), frame(DATA, END_STREAM, 3, b"{\"message\":\"after\"}")].concat());
     let mut answered = client.next_of(DATA).expect("an answer");
     while answered.stream != 3 {
@@ -200,6 +190,45 @@ fn half_a_frame_and_then_silence_ends_the_connection() {
     eventually("the end of every connection", || {
         (gauge(&server, "ringhouse_connections_open{") == 0).then_some(())
     });
+}
+
+#[test]
+fn a_body_that_stalls_within_its_window_ends_alone_at_its_deadline() {
+    let server = Server::embedded(&["--create-tables", "--limit", "body_deadline_ms=1000"]);
+    let mut client = Raw::connect(server.port, &[]);
+    let started = Instant::now();
+    let half = frame(DATA, 0, 1, b"{\"message\":\"whole\"}\n{\"message\":\"ha");
+    client.send(&[open(1), half].concat());
+    // Others of its connection are answered meanwhile and afterwards.
+    let mut is_ended = false;
+    for stream in (3..).step_by(2) {
+        let asked = Instant::now();
+        client.send(
+            &[
+                open(stream),
+                frame(DATA, END_STREAM, stream, b"{\"message\":\"beside\"}"),
+            ]
+            .concat(),
+        );
+        let was_ended = is_ended;
+        loop {
+            let answer = client.next_of(DATA).expect("an answer");
+            let text = String::from_utf8_lossy(&answer.payload).into_owned();
+            if answer.stream == stream {
+                assert!(text.starts_with("{\"accepted\":1"), "{text}");
+                break;
+            }
+            assert!(answer.stream == 1 && text.contains("too slow"), "{answer:?}");
+            assert!(started.elapsed() > SECOND / 2, "{:?}", started.elapsed());
+            is_ended = true;
+        }
+        assert!(asked.elapsed() < PATIENT, "{:?}", asked.elapsed());
+        assert!(started.elapsed() < 30 * SECOND, "it is waited for in vain");
+        if was_ended {
+            break;
+        }
+    }
+    no_stream_stays(&server);
 }
 
 #[test]

@@ -174,6 +174,20 @@ fn a_request_is_answered_over_http2_as_over_http11() {
 }
 
 #[test]
+fn a_head_above_the_limits_is_answered_431_over_both() {
+    let server = Server::embedded(&["--create-tables"]);
+    let long = format!("X-Long: {}", "y".repeat(9000));
+    let many: Vec<String> = (0..65).map(|number| format!("-HX-{number}: y")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (arguments, limit) in [(&["-H", &long][..], "head_bytes_max"), (&many, "headers_max")] {
+        for protocol in [HTTP11, HTTP2] {
+            let answer = curl(&server, protocol, "/ingest", arguments, None);
+            assert_eq!(answer.status, "431", "{limit} {protocol}: {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn a_large_body_and_many_at_once_are_in_clickhouse_as_they_were_sent() {
     let server = Server::embedded(&["--create-tables"]);
     // Beyond every window: it comes only as fast as its rows are taken.

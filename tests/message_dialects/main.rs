@@ -9,16 +9,30 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use clients::Language;
+use clients::{Client, Language};
 use common::client::header;
-use common::{Reply, Server, eventually, http};
+use common::keys::add_key;
+use common::{Reply, Server, corpus, eventually, http};
 use ringhouse::protobuf::{put_bytes_field, put_varint_field};
 use serde_json::{Value, json};
 
 const PYTHON_PACKAGES: [&str; 1] = ["python-logging-loki==0.3.1"];
 
 // protobufjs comes with winston-loki.
-const NODE_PACKAGES: [&str; 3] = ["winston@3", "winston-loki@6.1.7", "snappy@7"];
+const NODE_PACKAGES: [&str; 5] = [
+    "winston@3",
+    "winston-loki@6.1.7",
+    "snappy@7",
+    "pino@10",
+    "pino-loki@3.0.0",
+];
+
+// Log4j's layout brings a reader of JSON.
+const JAVA_PACKAGES: [&str; 3] = [
+    "com.github.loki4j:loki-logback-appender:2.0.0",
+    "ch.qos.logback:logback-classic:1.5.38",
+    "org.apache.logging.log4j:log4j-layout-template-json:2.26.1",
+];
 
 /// Known to every client.
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
@@ -26,19 +40,25 @@ const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 /// Lines that each client sends of each service.
 const LINES_OF_SERVICE: usize = 40;
 
-/// Sends `rows` by `script` to the end; what it said. `None` when the language is missing.
-fn send(language: Language, script: &str, arguments: &[&str], rows: &[Value], log: &Path) -> Option<String> {
-    static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+/// Starts sending `rows` by `script`, which writes into `log`. `None` when the language is missing.
+fn start(language: Language, script: &str, arguments: &[&str], rows: &[Value], log: &Path) -> Option<Client> {
+    static INSTALLED: [OnceLock<Option<PathBuf>>; 3] = [const { OnceLock::new() }; 3];
     let packages = match language {
         Language::Python => &PYTHON_PACKAGES[..],
         Language::JavaScript => &NODE_PACKAGES[..],
+        Language::Java => &JAVA_PACKAGES[..],
     };
     let installed =
         INSTALLED[language as usize].get_or_init(|| language.install("message-dialects", packages));
     let said = File::create(log).unwrap();
     let complained = said.try_clone().unwrap();
     let script = format!("message_dialects/{script}");
-    let mut client = language.start(installed.as_ref()?, &script, arguments, rows, said, complained);
+    Some(language.start(installed.as_ref()?, &script, arguments, rows, said, complained))
+}
+
+/// Sends `rows` by `script` to the end; what it said. `None` when the language is missing.
+fn send(language: Language, script: &str, arguments: &[&str], rows: &[Value], log: &Path) -> Option<String> {
+    let mut client = start(language, script, arguments, rows, log)?;
     let status = eventually("the client's end", || client.0.try_wait().unwrap());
     let said = fs::read_to_string(log).unwrap();
     assert!(status.success(), "{script} {arguments:?}: {status}\n{said}");
@@ -47,35 +67,11 @@ fn send(language: Language, script: &str, arguments: &[&str], rows: &[Value], lo
 
 /// Lines of the corpus, numbered.
 fn rows() -> Vec<Value> {
-    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "ndjson"));
-    paths.sort();
-    let mut lines: Vec<(String, String)> = Vec::new();
-    for path in &paths {
-        let text = fs::read_to_string(path).unwrap();
-        lines.extend(text.lines().take(LINES_OF_SERVICE).map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-            (text("service"), text("message"))
-        }));
-    }
-    if lines.is_empty() {
-        println!(
-            "no corpus at {}: generated logs take its place",
-            directory.display()
-        );
-        lines.extend((0..8 * LINES_OF_SERVICE).map(|line| {
-            let message = format!("request {line} of \"user\" took 3 µs\ton \\disk");
-            (format!("service{}", line / LINES_OF_SERVICE), message)
-        }));
-    }
-    let rows = lines.into_iter().enumerate().map(|(seq, (service, message))| {
+    let lines = corpus::rows(LINES_OF_SERVICE).into_iter().map(|line| {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        (text("service"), text("message"))
+    });
+    let rows = lines.enumerate().map(|(seq, (service, message))| {
         json!({
             "seq": seq,
             "service": service.chars().take(32).collect::<String>(),
@@ -124,9 +120,13 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
         (Language::Python, "loki.py", &old_push, "0"),
         (Language::JavaScript, "loki.mjs", &base, "json"),
         (Language::JavaScript, "loki.mjs", &base, "protobuf"),
+        (Language::JavaScript, "pino.mjs", &base, "json"),
+        (Language::Java, "Loki.java", &push, "json"),
     ] {
         let client = format!("{script} {form}");
-        let Some(said) = send(language, script, &[target, form, &client], &rows, &log) else {
+        let arguments = [target, form, &client, "token", "100"];
+        let own = if language == Language::Java { 5 } else { 3 };
+        let Some(said) = send(language, script, &arguments[..own], &rows, &log) else {
             continue;
         };
         assert_eq!(said, "", "{client}");
@@ -145,8 +145,9 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
         assert_eq!(found.len(), rows.len(), "{client}");
         for (found, row) in found.iter().zip(&rows) {
             let level = match row["level"].as_str().unwrap() {
-                "warn" if language == Language::Python => "warning",
-                level => level,
+                "warn" if matches!(script, "loki.py" | "pino.mjs") => "warning".to_owned(),
+                level if language == Language::Java => level.to_uppercase(),
+                level => level.to_owned(),
             };
             assert_eq!(found[0], row["message"], "{client}");
             assert_eq!(
@@ -169,6 +170,90 @@ fn every_line_of_real_loki_clients_is_in_clickhouse_as_it_was_sent() {
         !metrics.contains("status=\"4") && !metrics.contains("status=\"5"),
         "{metrics}"
     );
+}
+
+/// Requests that were answered with a status.
+fn answered(server: &Server, status: u16) -> u64 {
+    let metrics = server.admin("/metrics").unwrap().body;
+    let samples = metrics.lines().filter(|line| {
+        line.starts_with("ringhouse_requests_total{") && line.contains(&format!("status=\"{status}\""))
+    });
+    samples
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// Loki4j sends a batch again that was answered 503 or 429, and no other.
+#[test]
+fn a_loki_client_sends_again_what_finds_no_room_and_not_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys.toml");
+    let token = add_key(&keys, "free", "");
+    let slow_token = add_key(&keys, "slow", "requests_per_second = 1\nrequests_burst = 1");
+    let limits = ["wal_blocks_max=16", "line_bytes_max=4096", "ack_deadline_ms=2000"];
+    let limits = limits.map(|limit| ["--limit", limit]);
+    let start_arguments = [
+        "--create-tables",
+        "--ack",
+        "wal",
+        "--keys-file",
+        keys.to_str().unwrap(),
+    ];
+    let server = Server::embedded(&[&start_arguments[..], limits.as_flattened()].concat());
+    let log = directory.path().join("client.txt");
+    let push = format!("http://127.0.0.1:{}/loki/api/v1/push", server.port);
+    let row =
+        |seq: usize, message: &str| json!({"seq": seq, "service": "s", "level": "info", "message": message});
+    let bodies = || server.sql("SELECT groupArray(Body) FROM (SELECT Body FROM otel_logs ORDER BY Body)");
+    let there = |expected: &str| {
+        eventually(expected, || (bodies() == expected).then_some(()));
+    };
+
+    let rows = [row(0, "good"), row(1, &"long".repeat(2000)), row(2, "good too")];
+    let arguments = [&push, "json", "wrong", &token, "1"];
+    let Some(said) = send(Language::Java, "Loki.java", &arguments, &rows, &log) else {
+        return;
+    };
+    assert_eq!((answered(&server, 400), answered(&server, 204)), (1, 2), "{said}");
+    assert!(said.contains("status 400"), "{said}");
+    there("['good','good too']");
+
+    let rows = ["a", "b", "c"].map(|message| row(0, message));
+    let arguments = [&push, "json", "over", &slow_token, "1"];
+    let said = send(Language::Java, "Loki.java", &arguments, &rows, &log).unwrap();
+    assert!(answered(&server, 429) > 0, "{said}");
+    there("['a','b','c','good','good too']");
+
+    server.sql("TRUNCATE TABLE otel_logs");
+    let engine = server.engine_pid();
+    common::signal(engine, rustix::process::Signal::STOP);
+    let full = format!("/loki/api/v1/push?token={token}");
+    eventually("the log to be full", || {
+        let body =
+            json!({"streams": [{"stream": {"a": "b"}, "values": [["1750000000000000000", "filler"]]}]});
+        let json_type = [("Content-Type", "application/json")];
+        (post(&server, &full, &json_type, body.to_string().as_bytes()).status == 503).then_some(())
+    });
+    let before = answered(&server, 503);
+    let arguments = [&push, "json", "full", &token, "1"];
+    let mut client = start(
+        Language::Java,
+        "Loki.java",
+        &arguments,
+        &[row(0, "at last")],
+        &log,
+    )
+    .unwrap();
+    eventually("the client to try again", || {
+        (answered(&server, 503) >= before + 3).then_some(())
+    });
+    common::signal(engine, rustix::process::Signal::CONT);
+    let status = eventually("the client's end", || client.0.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    eventually("its row", || {
+        let count = server.sql("SELECT count() FROM otel_logs WHERE Body = 'at last'");
+        (count == "1").then_some(())
+    });
 }
 
 /// A `PushRequest` of streams of lines, as a block of Snappy.

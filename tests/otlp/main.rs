@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use clients::{Client, Language};
 use common::client::header;
-use common::{Reply, Server, eventually, http};
+use common::{Reply, Server, corpus, eventually, http};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -38,6 +38,7 @@ fn packages(language: Language) -> Option<PathBuf> {
     let packages = match language {
         Language::Python => &PYTHON_PACKAGES[..],
         Language::JavaScript => &NODE_PACKAGES[..],
+        Language::Java => return None,
     };
     INSTALLED[language as usize]
         .get_or_init(|| language.install("otlp", packages))
@@ -56,6 +57,7 @@ fn start(
     let script = match language {
         Language::Python => "otlp/send.py",
         Language::JavaScript => "otlp/send.mjs",
+        Language::Java => return None,
     };
     let said = File::create(log).unwrap();
     let complained = said.try_clone().unwrap();
@@ -65,33 +67,7 @@ fn start(
 
 /// Rows as the senders read them: lines of the corpus, with everything a record can have.
 fn rows() -> Vec<Value> {
-    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "ndjson"));
-    paths.sort();
-    let mut lines: Vec<Value> = Vec::new();
-    for path in &paths {
-        let text = fs::read_to_string(path).unwrap();
-        let taken = text.lines().take(LINES_OF_SERVICE);
-        lines.extend(taken.map(|line| serde_json::from_str(line).unwrap()));
-    }
-    if lines.is_empty() {
-        println!(
-            "no corpus at {}: generated logs take its place",
-            directory.display()
-        );
-        lines.extend((0..8 * LINES_OF_SERVICE).map(|line| {
-            json!({
-                "service": format!("service{}", line / LINES_OF_SERVICE), "level": "WARN",
-                "message": format!("request {line} of \"user\" took 3 µs\ton \\disk"), "pid": line, "component": "a.b",
-            })
-        }));
-    }
+    let lines = corpus::rows(LINES_OF_SERVICE);
     let mut random = fastrand::Rng::with_seed(0x5eed_0002);
     let mut rows: Vec<Value> = Vec::new();
     for (seq, line) in lines.iter().enumerate() {
@@ -336,6 +312,7 @@ fn exporters_do_not_repeat_what_is_refused_and_repeat_what_comes_while_the_serve
     let tried = tried.flat_map(|language| match language {
         Language::Python => vec![(language, &http), (language, &grpc)],
         Language::JavaScript => vec![(language, &http)],
+        Language::Java => Vec::new(),
     });
 
     // With its engine stopped the log fills.

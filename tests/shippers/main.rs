@@ -7,13 +7,13 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use clients::Language;
 use common::client::header;
-use common::{Reply, Server, http};
+use common::keys::add_key;
+use common::{Reply, Server, corpus, http};
 use serde_json::{Value, json};
 
 const PYTHON_PACKAGES: [&str; 4] = [
@@ -23,7 +23,15 @@ const PYTHON_PACKAGES: [&str; 4] = [
     "splunk-hec-handler==1.2.0",
 ];
 
-const NODE_PACKAGES: [&str; 2] = ["@elastic/elasticsearch@9.4.3", "splunk-logging@0.11.1"];
+const NODE_PACKAGES: [&str; 7] = [
+    "@elastic/elasticsearch@9.4.3",
+    "pino@10",
+    "pino-elasticsearch@9.0.0",
+    "splunk-logging@0.11.1",
+    "winston@3",
+    "winston-elasticsearch@0.19.0",
+    "winston-splunk-httplogger@3.1.8",
+];
 
 /// Lines of each service that every client sends.
 const LINES_OF_SERVICE: usize = 100;
@@ -34,6 +42,7 @@ fn send(language: Language, client: &str, server: &Server, name: &str, rows: &[V
     let (packages, script) = match language {
         Language::Python => (&PYTHON_PACKAGES[..], "shippers/send.py"),
         Language::JavaScript => (&NODE_PACKAGES[..], "shippers/send.mjs"),
+        Language::Java => return None,
     };
     let installed = INSTALLED[language as usize].get_or_init(|| language.install("shippers", packages));
     let [said, complained] = ["said.txt", "err.txt"].map(|file| server.directory().join(file));
@@ -51,31 +60,7 @@ fn send(language: Language, client: &str, server: &Server, name: &str, rows: &[V
 
 /// Lines of the corpus, numbered.
 fn rows() -> Vec<Value> {
-    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "ndjson"));
-    paths.sort();
-    let mut rows: Vec<Value> = Vec::new();
-    for path in &paths {
-        let text = fs::read_to_string(path).unwrap();
-        let taken = text.lines().take(LINES_OF_SERVICE);
-        rows.extend(taken.map(|line| serde_json::from_str::<Value>(line).unwrap()));
-    }
-    if rows.is_empty() {
-        println!(
-            "no corpus at {}: generated logs take its place",
-            directory.display()
-        );
-        rows.extend((0..8 * LINES_OF_SERVICE).map(|line| {
-            json!({"service": format!("service{}", line / LINES_OF_SERVICE),
-                "message": format!("request {line} of \"user\" took 3 µs\ton \\disk")})
-        }));
-    }
+    let mut rows = corpus::rows(LINES_OF_SERVICE);
     for (seq, row) in rows.iter_mut().enumerate() {
         row["seq"] = json!(seq);
         // A level is not what every line has, and a time is to be told from the receive time.
@@ -127,6 +112,41 @@ fn every_document_of_elasticsearch_clients_is_in_clickhouse_as_it_was_sent() {
             .collect();
         assert_eq!(found(&server, &name), expected, "{name}");
         println!("{name}: {} documents", rows.len());
+    }
+    assert_no_failures(&server);
+}
+
+#[test]
+fn every_line_of_pino_and_winston_is_in_clickhouse_as_it_was_logged() {
+    // One of them sends a request a line: none waits for its INSERT.
+    let server = Server::embedded(&["--create-tables", "--ack", "wal"]);
+    let rows = rows();
+    let of_splunk =
+        json!({"source": "winston", "sourcetype": "winston-splunk-logger", "index": "winston-index"});
+    for (client, attributes) in [
+        ("pino", json!({})),
+        ("winstonElasticsearch", json!({})),
+        ("winstonSplunk", of_splunk),
+    ] {
+        let Some(told) = send(Language::JavaScript, client, &server, client, &rows) else {
+            return;
+        };
+        assert_eq!(told["taken"], rows.len(), "{client}: {told}");
+        let is_splunk = client == "winstonSplunk";
+        let there = common::eventually("its lines", || {
+            Some(found(&server, client)).filter(|there| there.len() >= rows.len())
+        });
+        assert_eq!(there.len(), rows.len(), "{client}");
+        for (mut found, row) in there.into_iter().zip(&rows) {
+            if is_splunk {
+                // It knows no time but its own.
+                found["time"] = json!(time_of(row));
+            }
+            let expected = json!({"time": time_of(row), "level": row["level"], "service": row["service"], "body": row["message"],
+                "attributes": attributes});
+            assert_eq!(found, expected, "{client}");
+        }
+        println!("{client}: {} lines", rows.len());
     }
     assert_no_failures(&server);
 }
@@ -194,12 +214,21 @@ fn every_entry_of_a_datadog_client_is_in_clickhouse_as_it_was_sent() {
 
 #[test]
 fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
-    let server = Server::embedded(&["--create-tables"]);
+    // One of them sends a request an event: none waits for its INSERT.
+    let server = Server::embedded(&["--create-tables", "--ack", "wal"]);
     let rows = rows();
+    let arrived = |events: usize| {
+        common::eventually("the events", || {
+            (server.sql("SELECT count() FROM otel_logs") == events.to_string()).then_some(())
+        });
+    };
+    let mut sent = 0;
     let metadata = json!({"host": "web-1", "source": "script", "sourcetype": "_json", "index": "main"});
 
     let name = "handler";
     if send(Language::Python, "splunk-handler", &server, name, &rows).is_some() {
+        sent += rows.len();
+        arrived(sent);
         let there = server.sql(
             "SELECT count(), uniqExact(Body), any(LogAttributes['host']), any(LogAttributes['sourcetype']) FROM otel_logs
              WHERE startsWith(Body, 'handler ')",
@@ -236,6 +265,8 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
     };
     let name = "hec handler";
     if send(Language::Python, "splunk-hec-handler", &server, name, &rows).is_some() {
+        sent += 100;
+        arrived(sent);
         let there = found(&server, name);
         assert_eq!(there.len(), 100);
         for (found, row) in there.into_iter().zip(&rows).step_by(10) {
@@ -250,6 +281,7 @@ fn every_event_of_splunk_clients_is_in_clickhouse_as_it_was_sent() {
     }
     let name = "splunk-logging";
     if send(Language::JavaScript, "splunk", &server, name, &rows).is_some() {
+        arrived(sent + rows.len());
         let there = server.sql(
             "SELECT Body, SeverityText, toUnixTimestamp64Milli(Timestamp), LogAttributes['source'] FROM otel_logs
              WHERE startsWith(Body, 'splunk-logging ') ORDER BY Timestamp FORMAT JSONCompactEachRow",
@@ -479,19 +511,11 @@ fn keys_reach_the_tables_of_indexes_as_any_others() {
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys.toml");
     let config = directory.path().join("ringhouse.toml");
-    let made = Command::new(common::BINARY)
-        .args(["keys", "new", "--name", "web", "--append"])
-        .arg(&keys)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let token = String::from_utf8(made.stdout).unwrap();
-    let text = fs::read_to_string(&keys).unwrap();
-    fs::write(&keys, format!("{text}tables = [\"otel_logs\", \"by_name\"]\n")).unwrap();
+    let token = add_key(&keys, "web", "tables = [\"otel_logs\", \"by_name\"]");
     fs::write(&config, "[[route]]\nindex = 'routed'\ntable = 'secret'\n").unwrap();
     let (keys, config) = (keys.display().to_string(), config.display().to_string());
     let server = Server::embedded(&["--create-tables", "--keys-file", &keys, "--config", &config]);
-    let authorization = format!("Bearer {}", token.trim_end());
+    let authorization = format!("Bearer {token}");
     let headers = [("Authorization", authorization.as_str())];
     for table in ["secret", "by_name"] {
         server.sql(&format!("CREATE TABLE {table} AS otel_logs"));
@@ -517,12 +541,71 @@ fn keys_reach_the_tables_of_indexes_as_any_others() {
     }
     let events = b"{\"event\":\"x\",\"index\":\"routed\"}";
     let (reply, value) = post(&server, "/services/collector", &headers, events);
-    assert_eq!((reply.status, &value["code"]), (403, &json!(4)));
+    assert_eq!((reply.status, &value["code"]), (403, &json!(7)));
     let (reply, value) = post(&server, "/_bulk", &[], body.as_bytes());
     assert_eq!(
         (reply.status, &value["error"]["type"]),
         (401, &json!("security_exception"))
     );
+}
+
+#[test]
+fn hec_refuses_senders_and_channels_with_the_codes_of_splunk() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys.toml");
+    let splunk = |token: String| ("Authorization", format!("Splunk {token}"));
+    let good = splunk(add_key(&keys, "web", "tables = [\"otel_logs\"]"));
+    let admin = splunk(add_key(&keys, "ops", "admin = true\ningest = false"));
+    let spent = splunk(add_key(&keys, "spent", "bytes_per_second = 1"));
+    let server = Server::embedded(&["--create-tables", "--keys-file", keys.to_str().unwrap()]);
+    let channel = |name: &str| ("X-Splunk-Request-Channel", name.to_owned());
+    let guid = "0aeeac95-ac74-4aa9-b30d-6c4c0ac581BA";
+    let cases = [
+        ("", vec![], 401, 2),
+        ("", vec![("Authorization", "Digest x".to_owned())], 401, 3),
+        ("?token=another", vec![good.clone()], 401, 3),
+        ("", vec![splunk("none".to_owned())], 403, 4),
+        ("", vec![admin], 403, 4),
+        ("?table=secret", vec![good.clone()], 403, 7),
+        ("", vec![good.clone(), channel(guid)], 200, 0),
+        ("", vec![good.clone(), channel(&guid[1..])], 400, 11),
+        (
+            "?channel=0aeeac95ac744aa9-b30d-6c4c0ac5-81ba",
+            vec![good.clone()],
+            400,
+            11,
+        ),
+        // Whether a channel is one is not told to strangers.
+        ("?channel=none", vec![], 401, 2),
+    ];
+    for endpoint in ["/event", "/raw"] {
+        for (query, headers, status, code) in &cases {
+            let headers: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let target = format!("/services/collector{endpoint}{query}");
+            let (reply, value) = post(&server, &target, &headers, b"{\"event\":\"x\"}");
+            assert_eq!(
+                (reply.status, &value["code"]),
+                (*status, &json!(code)),
+                "{target} {headers:?}: {reply:?}"
+            );
+        }
+    }
+    // More than the burst, which is a byte: it is owed for seconds.
+    for (status, code) in [(200, 0), (429, 9)] {
+        let headers = [(spent.0, spent.1.as_str())];
+        let (reply, value) = post(&server, "/services/collector", &headers, b"{\"event\":\"spent\"}");
+        assert_eq!(
+            (reply.status, &value["code"]),
+            (status, &json!(code)),
+            "{reply:?}"
+        );
+    }
+    let headers = [(good.0, good.1.as_str()), ("X-Splunk-Request-Channel", "none")];
+    let (reply, value) = post(&server, "/services/collector/ack", &headers, b"{\"acks\":[1]}");
+    assert_eq!((reply.status, &value["code"]), (400, &json!(11)), "{reply:?}");
 }
 
 #[test]

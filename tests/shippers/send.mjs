@@ -48,4 +48,59 @@ async function splunk() {
   console.log(JSON.stringify({ taken: rows.length }));
 }
 
-await { elasticsearch, splunk }[client]();
+// Complaints of a stream or logger end the process.
+function strictly(emitter) {
+  for (const event of ['error', 'warn', 'insertError', 'unknown']) {
+    emitter.on(event, (error) => { throw new Error(`${event}: ${error.stack ?? JSON.stringify(error)}`); });
+  }
+  return emitter;
+}
+
+async function pino() {
+  const stream = strictly(require('pino-elasticsearch')({
+    index: 'logs-app', node: `http://127.0.0.1:${port}`, flushBytes: 20_000,
+  }));
+  let time;
+  const logger = require('pino')({ base: { client: name }, timestamp: () => `,"time":"${time}"` }, stream);
+  for (const row of rows) {
+    time = row.timestamp;
+    logger[row.level]({ service: row.service, seq: row.seq }, row.message);
+  }
+  const inserted = new Promise((resolve) => { stream.on('insert', resolve); });
+  await new Promise((resolve) => stream.end(resolve));
+  await inserted;
+  console.log(JSON.stringify({ taken: rows.length }));
+}
+
+async function winstonElasticsearch() {
+  const { ElasticsearchTransport } = require('winston-elasticsearch');
+  const transport = strictly(new ElasticsearchTransport({
+    index: 'logs-app',
+    clientOpts: { node: `http://127.0.0.1:${port}` },
+    transformer: ({ message, level, meta: { time, ...meta } }) => ({ '@timestamp': time, message, severity: level, ...meta }),
+  }));
+  const logger = strictly(require('winston').createLogger({ transports: [transport] }));
+  for (const row of rows) {
+    logger.log(row.level, row.message, { time: row.timestamp, service: row.service, client: name, seq: row.seq });
+  }
+  await transport.flush();
+  console.log(JSON.stringify({ taken: rows.length }));
+}
+
+async function winstonSplunk() {
+  const Transport = require('winston-splunk-httplogger');
+  const transport = strictly(new Transport({ splunk: {
+    token: 't',
+    url: `http://127.0.0.1:${port}`,
+    eventFormatter: ({ msg, meta }) => ({ ...meta, message: msg }),
+  } }));
+  const logger = strictly(require('winston').createLogger({ transports: [transport] }));
+  let logged = 0;
+  await new Promise((resolve) => {
+    transport.on('logged', () => { if (++logged === rows.length) resolve(); });
+    for (const row of rows) logger.log(row.level, row.message, { service: row.service, client: name, seq: row.seq });
+  });
+  console.log(JSON.stringify({ taken: rows.length }));
+}
+
+await { elasticsearch, splunk, pino, winstonElasticsearch, winstonSplunk }[client]();

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::process::Command;
 
-use crate::common::{BINARY, Server, eventually};
+use crate::common::keys::add_key;
+use crate::common::{Server, eventually};
 use crate::{connect, port_of, rows};
 use serde_json::json;
 
@@ -29,15 +29,7 @@ fn wait_for_end(mut stream: TcpStream) {
 fn where_a_key_is_needed_the_header_of_json_lines_brings_it() {
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys.toml");
-    let made = Command::new(BINARY)
-        .args(["keys", "new", "--name", "web", "--append"])
-        .arg(&keys)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let token = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
-    let section = fs::read_to_string(&keys).unwrap();
-    fs::write(&keys, section + "fields = { team = \"web\" }\n").unwrap();
+    let token = add_key(&keys, "web", "fields = { team = \"web\" }");
     let server = Server::embedded(&[
         "--create-tables",
         "--keys-file",

@@ -1,4 +1,4 @@
-//! Fluent Forward from the loggers that Python and Node programs have.
+//! Fluent Forward from the loggers that Python, Node and Java programs have.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -11,13 +11,19 @@ use serde_json::{Value, json};
 
 const PYTHON_PACKAGES: [&str; 2] = ["fluent-logger==0.11.1", "msgpack==1.2.4"];
 const NODE_PACKAGES: [&str; 1] = ["@fluent-org/logger@1.0.10"];
+const JAVA_PACKAGES: [&str; 3] = [
+    "org.komamitsu:fluency-core:2.7.3",
+    "org.komamitsu:fluency-fluentd:2.7.3",
+    "org.slf4j:slf4j-simple:2.0.17",
+];
 
 /// Sends records and waits for the client's end, which has nothing to say. False when the language is missing.
 fn send(server: &Server, language: Language, script: &str, arguments: &[&str], records: &[Value]) -> bool {
-    static INSTALLED: [OnceLock<Option<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+    static INSTALLED: [OnceLock<Option<PathBuf>>; 3] = [const { OnceLock::new() }; 3];
     let packages = match language {
         Language::Python => &PYTHON_PACKAGES[..],
         Language::JavaScript => &NODE_PACKAGES[..],
+        Language::Java => &JAVA_PACKAGES[..],
     };
     let Some(installed) = INSTALLED[language as usize].get_or_init(|| language.install("fluent", packages))
     else {
@@ -94,6 +100,9 @@ fn every_record_of_real_loggers_is_in_clickhouse_as_it_was_sent() {
     let open = port_of(&server, "open").to_string();
     if send(&server, Language::Python, "send.py", &[&open, "python"], &records) {
         assert_records(&server, "python.row", &records);
+    }
+    if send(&server, Language::Java, "Fluent.java", &[&open, "java"], &records) {
+        assert_records(&server, "java", &records);
     }
     for mode in ["Message", "Forward", "PackedForward", "CompressedPackedForward"] {
         let tag = format!("node.{mode}");

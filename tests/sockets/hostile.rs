@@ -1,6 +1,5 @@
 //! Clients that send slowly, wrongly, endlessly or not at all: others are unharmed, and memory is bounded.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 
@@ -33,12 +32,6 @@ fn counter(server: &Server, name: &str) -> u64 {
     values
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
-}
-
-fn resident_kib(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// The server ends a connection; whether it sent anything before is not looked at.
@@ -82,7 +75,7 @@ fn a_message_may_come_byte_by_byte_and_end_with_half_of_the_connection() {
 fn garbage_and_lengths_that_cannot_be_cost_neither_memory_nor_others() {
     let server = server();
     assert_others_are_served(&server, "before");
-    let before = resident_kib(&server);
+    let before = server.resident_bytes();
     let mut random = fastrand::Rng::with_seed(0x5eed_0004);
     let garbage: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(4 << 20).collect();
     let length = [b"1000000000 <14>".as_slice(), &vec![b'x'; 32 << 20]].concat();
@@ -115,8 +108,8 @@ fn garbage_and_lengths_that_cannot_be_cost_neither_memory_nor_others() {
     stream.shutdown(Shutdown::Write).unwrap();
     wait_for_end(stream);
     assert_others_are_served(&server, "after");
-    let grown = resident_kib(&server).saturating_sub(before);
-    assert!(grown < 160 * 1024, "{grown} KiB more");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 160 << 20, "{grown} bytes more");
 }
 
 #[test]

@@ -11,14 +11,14 @@ mod access;
 mod forward;
 mod hostile;
 mod json;
+mod log4j;
 mod syslog;
+mod syslog_ng;
 mod tls;
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 
-use common::{PATIENCE, Server, eventually};
+use common::{PATIENCE, Server, corpus, eventually};
 use serde_json::Value;
 
 /// Lines of each file of the corpus.
@@ -44,34 +44,10 @@ fn connect(port: u16) -> TcpStream {
 
 /// Messages of real logs.
 fn lines() -> Vec<String> {
-    let directory = std::env::var_os("RINGHOUSE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
-    paths.sort();
-    let mut lines = Vec::new();
-    for path in &paths {
-        let text = fs::read_to_string(path).unwrap();
-        let rows = text.lines().take(LINES_OF_FILE);
-        lines.extend(rows.map(|row| {
-            let row: Value = serde_json::from_str(row).unwrap();
-            row["message"].as_str().unwrap().trim().to_owned()
-        }));
-    }
-    lines.retain(|line| !line.is_empty());
-    if lines.is_empty() {
-        println!(
-            "no corpus at {}: generated logs take its place",
-            directory.display()
-        );
-        lines
-            .extend((0..800).map(|line| format!("request {line} of \"user\": took 3 µs [disk] \\ {{}} <7>")));
-    }
-    lines
+    let messages = corpus::rows(LINES_OF_FILE)
+        .into_iter()
+        .map(|row| row["message"].as_str().unwrap().trim().to_owned());
+    messages.filter(|message| !message.is_empty()).collect()
 }
 
 /// Waits until the table has so many rows that `condition` holds for, and returns what `columns` are of each.

@@ -3,10 +3,9 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::UdpSocket;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::clients::{installed, run};
+use crate::clients::{Client, debian, run};
 use crate::common::{Server, eventually, signal};
 use crate::{assert_bodies, assert_nothing_rejected, connect, lines, port_of, rows};
 use rustix::process::Signal;
@@ -80,48 +79,11 @@ fn every_line_of_logger_is_in_clickhouse_as_it_was_logged() {
 
 const RSYSLOG_PACKAGES: [&str; 4] = ["rsyslog", "libestr0", "libfastjson4", "liblognorm5"];
 
-/// Debian's rsyslog, unpacked without being installed; `None` where there is no apt.
-fn rsyslog() -> Option<PathBuf> {
-    if Command::new("apt-get").arg("--version").output().is_err() {
-        println!("apt-get is missing: rsyslog is not tried");
-        return None;
-    }
-    let directory = installed("rsyslog", &RSYSLOG_PACKAGES, |directory| {
-        let download = || {
-            let mut command = Command::new("apt-get");
-            command
-                .arg("download")
-                .args(RSYSLOG_PACKAGES)
-                .current_dir(directory);
-            command
-        };
-        if !download().output().unwrap().status.success() {
-            run(Command::new("apt-get").arg("update"));
-            run(&mut download());
-        }
-        for entry in fs::read_dir(directory).unwrap() {
-            let package = entry.unwrap().path();
-            if package.extension().is_some_and(|extension| extension == "deb") {
-                run(Command::new("dpkg-deb").arg("-x").arg(package).arg(directory));
-            }
-        }
-    });
-    Some(directory)
-}
-
-/// Ended when dropped.
-struct Rsyslog(Child);
-
-impl Drop for Rsyslog {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn every_line_of_rsyslog_is_in_clickhouse_once() {
-    let Some(root) = rsyslog() else { return };
+    let Some(root) = debian("rsyslog", &RSYSLOG_PACKAGES) else {
+        return;
+    };
     let server = Server::embedded(&LISTENERS);
     let lines = lines();
     let directory = server.directory();
@@ -159,7 +121,7 @@ fn every_line_of_rsyslog_is_in_clickhouse_once() {
         .join(format!("{}-linux-gnu", std::env::consts::ARCH));
     let log = directory.join("rsyslog.txt");
     let said = File::create(&log).unwrap();
-    let mut rsyslog = Rsyslog(
+    let mut rsyslog = Client(
         Command::new(root.join("usr/sbin/rsyslogd"))
             .args(["-n", "-f"])
             .arg(&config_path)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
+use crate::access::Refusal;
 use crate::http::head::Head;
 use crate::http::reply::{Envelope, Replier, escape};
 use crate::http::status::Status;
@@ -23,6 +24,8 @@ pub(super) enum Splunk {
     Raw,
     Ack,
     Health,
+    /// Whatever it asks for, in a channel that is none.
+    BadChannel,
 }
 
 /// What the head of a request says.
@@ -40,6 +43,10 @@ const LINE_PARAMETERS: [&str; 5] = ["time", "host", "source", "sourcetype", "ind
 pub(super) fn find(head: &Head<'_>) -> Option<Found> {
     let endpoint = head.path.strip_prefix("/services/collector")?;
     let endpoint = endpoint.strip_suffix("/1.0").unwrap_or(endpoint);
+    if channel_of(head).is_some_and(|channel| !is_guid(channel)) {
+        let sentence = "a channel is a GUID, like 0aeeac95-ac74-4aa9-b30d-6c4c0ac581ba";
+        return Some(Found::Refused(&Splunk::BadChannel, Status::BadRequest, sentence));
+    }
     Some(match endpoint {
         "" | "/" | "/event" => Found::Rows(&Splunk::Event),
         "/raw" => Found::Rows(&Splunk::Raw),
@@ -54,6 +61,22 @@ pub(super) fn find(head: &Head<'_>) -> Option<Found> {
         ),
         _ => return None,
     })
+}
+
+/// The channel a request is in; an empty one is none.
+fn channel_of<'h>(head: &Head<'h>) -> Option<&'h [u8]> {
+    let channel = uri::query_parameter(head.query, "channel").map(str::as_bytes);
+    let channel = channel.or_else(|| head.header("X-Splunk-Request-Channel"));
+    channel.filter(|channel| !channel.is_empty())
+}
+
+/// 32 hexadecimal digits, in groups of 8, 4, 4, 4 and 12.
+fn is_guid(text: &[u8]) -> bool {
+    text.len() == 36
+        && text.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// The next acknowledgement's number.
@@ -91,7 +114,7 @@ struct AckQuery {
 impl Dialect for Splunk {
     fn body(&self) -> BodyForm {
         match self {
-            Splunk::Event | Splunk::Health => BodyForm::Objects,
+            Splunk::Event | Splunk::Health | Splunk::BadChannel => BodyForm::Objects,
             Splunk::Raw => BodyForm::Lines,
             Splunk::Ack => BodyForm::Query,
         }
@@ -106,14 +129,12 @@ impl Dialect for Splunk {
     }
 
     fn asked(&self, head: &Head<'_>) -> Result<Asked, UriError> {
-        let channel = uri::query_parameter(head.query, "channel").map(str::as_bytes);
-        let channel = channel.or_else(|| head.header("X-Splunk-Request-Channel"));
         let fields = match self {
             Splunk::Raw => super::fields_of_query(head, &LINE_PARAMETERS)?,
             _ => LineFields::new(),
         };
         Ok(Asked::Splunk(Box::new(SplunkAsked {
-            has_channel: channel.is_some_and(|channel| !channel.is_empty()),
+            has_channel: channel_of(head).is_some(),
             fields,
         })))
     }
@@ -180,9 +201,8 @@ impl Dialect for Splunk {
         sentence: &dyn Display,
     ) {
         let (code, text) = match (status.code(), self) {
-            (401, _) => (2, "Token is required"),
-            (403, _) => (4, "Invalid token"),
-            (404, _) => (7, "Incorrect index"),
+            (400, Splunk::BadChannel) => (11, "Invalid data channel"),
+            (403 | 404, _) => (7, "Incorrect index"),
             (429 | 503, Splunk::Health) => (18, "HEC is unhealthy, queues are full"),
             (429 | 503, _) => (9, "Server is busy"),
             (500.., _) => (8, "Internal server error"),
@@ -191,6 +211,31 @@ impl Dialect for Splunk {
         replier.message(out, envelope, status, "application/json", |out| {
             put_code(out, code, text, |out| put_reason(out, &sentence.to_string()));
         });
+    }
+
+    fn refuse_sender(
+        &self,
+        replier: &Replier,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        refusal: &Refusal,
+    ) -> Status {
+        let (status, code, text) = match refusal {
+            Refusal::Missing => (Status::Unauthorized, 2, "Token is required"),
+            Refusal::Malformed | Refusal::Ambiguous => (Status::Unauthorized, 3, "Invalid authorization"),
+            // What Splunk answers a token that it does not know, and no 401.
+            Refusal::Unknown | Refusal::NotIngest | Refusal::NotAdmin | Refusal::NotAllowedFrom => {
+                (Status::Forbidden, 4, "Invalid token")
+            }
+            Refusal::TableNotAllowed | Refusal::OverQuota(_) => {
+                self.refuse(replier, out, envelope, refusal.status(), refusal);
+                return refusal.status();
+            }
+        };
+        replier.message(out, envelope, status, "application/json", |out| {
+            put_code(out, code, text, |out| put_reason(out, &refusal.to_string()));
+        });
+        status
     }
 }
 
