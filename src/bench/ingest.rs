@@ -5,12 +5,14 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::args::{ID_SQL, IngestArgs};
 use super::clickhouse::{AskError, ClickHouse};
+use super::dialect::Dialect;
 use super::environment::Environment;
 use super::id::RunId;
 use super::interrupt::Interrupt;
@@ -21,14 +23,16 @@ use super::output::write_files;
 use super::probe::{self, ProbePlan, Probed};
 use super::process;
 use super::report::{Core, Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
-use super::request::{RequestPlan, Requests};
+use super::request::{Encoding, RequestPlan, Requests};
 use super::rows::{CorpusError, Rows};
 use super::schedule::Schedule;
-use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
+use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan, SocketPlan};
 use super::settle::Stored;
 use super::taker::Taker;
 use super::ticker::Ticker;
 use super::unix_ms;
+use super::usage::{Meter, Parties};
+use super::wire::Wire;
 use crate::config::{ConfigError, split_table_name};
 use crate::dead_letter::Target;
 use crate::schema::TableName;
@@ -44,6 +48,8 @@ pub enum BenchError {
     Server(ServerError),
     /// The CPUs are not as asked for.
     Topology(TopologyError),
+    /// What was asked for does not go together; one sentence.
+    Asked(&'static str),
     /// The table's name is none.
     Table(ConfigError),
     /// The corpus gives no rows.
@@ -67,6 +73,7 @@ impl fmt::Display for BenchError {
         match self {
             BenchError::Server(error) => error.fmt(f),
             BenchError::Topology(error) => error.fmt(f),
+            BenchError::Asked(sentence) => f.write_str(sentence),
             BenchError::Table(error) => error.fmt(f),
             BenchError::Corpus(error) => error.fmt(f),
             BenchError::Connect(host, error) => write!(f, "{host} cannot be connected to: {error}"),
@@ -142,6 +149,8 @@ struct Place {
     layout: Option<Layout>,
     cpus: Vec<Option<usize>>,
     address: SocketAddr,
+    /// Where the dialect's listener is, if it is not that of HTTP.
+    socket: Option<SocketAddr>,
     clickhouse: ClickHouse,
 }
 
@@ -164,7 +173,8 @@ impl Place {
             server: None,
             layout: None,
             cpus,
-            address: resolve(url)?,
+            address: resolve(url.authority())?,
+            socket: args.socket.as_deref().map(resolve).transpose()?,
             clickhouse,
         })
     }
@@ -175,16 +185,27 @@ impl Place {
         let plan = ServerPlan {
             ingest: layout.ingest.clone(),
             writer: layout.writer,
+            socket: args.load.dialect.protocol().map(|protocol| SocketPlan {
+                protocol,
+                table: if args.null {
+                    NULL_TABLE.to_owned()
+                } else {
+                    table.plain()
+                },
+                ack: args.load.ack,
+            }),
             table,
+            clickhouse: args.clickhouse_cpus.clone(),
             limits: args.limits.clone(),
         };
         let server = Server::start(&plan, interrupt)?;
         if args.null {
-            server.create_null_table(interrupt)?;
+            server.create_null_table(args.load.dialect.id_sql(), interrupt)?;
         }
         Ok(Place {
             cpus: layout.load.iter().copied().map(Some).collect(),
             address: server.address,
+            socket: server.socket,
             clickhouse: server.clickhouse.clone(),
             server: Some(server),
             layout: Some(layout),
@@ -200,6 +221,8 @@ struct Bench<'a> {
     /// CPUs of the load, a thread each; not pinned when `None`.
     cpus: Vec<Option<usize>>,
     address: SocketAddr,
+    /// Where the load goes, if not there.
+    socket: Option<SocketAddr>,
     stored: Stored,
     requests: RequestPlan,
     rows: Rows,
@@ -207,6 +230,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn start<'a>(args: &'a IngestArgs, interrupt: &Interrupt) -> Result<Bench<'a>, BenchError> {
+        check(args)?;
         let (database, table) = split_table_name(&args.table).map_err(BenchError::Table)?;
         let started_unix_ms = unix_ms();
         let rows = args.load.rows(started_unix_ms)?;
@@ -215,6 +239,7 @@ impl Bench<'_> {
             layout,
             mut cpus,
             address,
+            socket,
             clickhouse,
         } = match (&args.url, &args.clickhouse) {
             (Some(url), Some(clickhouse)) => Place::existing(args, url, clickhouse)?,
@@ -234,11 +259,15 @@ impl Bench<'_> {
                 table: if args.null { ID_TABLE } else { table }.to_owned(),
             },
             clickhouse,
-            since: match args.id_sql.as_str() {
-                ID_SQL => format!("Timestamp >= fromUnixTimestamp64Milli(toInt64({started_unix_ms}))"),
-                _ => "1".to_owned(),
+            since: match &args.id_sql {
+                None => format!("Timestamp >= fromUnixTimestamp64Milli(toInt64({started_unix_ms}))"),
+                Some(_) => "1".to_owned(),
             },
-            id_sql: args.id_sql.clone(),
+            id_sql: match &args.id_sql {
+                Some(id_sql) => id_sql.clone(),
+                None if args.null => ID_SQL.to_owned(),
+                None => args.load.dialect.id_sql().to_owned(),
+            },
             run: run.clone(),
         };
         // A wrong table, column or password is told before anything is sent.
@@ -249,6 +278,7 @@ impl Bench<'_> {
             layout,
             cpus,
             address,
+            socket,
             stored,
             requests: RequestPlan {
                 host: address.to_string(),
@@ -257,6 +287,7 @@ impl Bench<'_> {
                     dialect: args.load.dialect,
                     ack: args.load.ack,
                 },
+                wire: args.load.wire(),
                 encoding: args.load.encoding,
                 rows: args.load.rows_per_request as usize,
                 id_key: args.id_key.clone(),
@@ -275,7 +306,8 @@ impl Bench<'_> {
         let before = processes.map(|pid| pid.and_then(process::cpu));
         let started = Instant::now();
         let progress = Progress::default();
-        let (measured, probed) = self.send(&progress, interrupt)?;
+        let mut meter = self.meter();
+        let (measured, probed) = self.send(&progress, &mut meter, interrupt)?;
         if interrupt.has_come() {
             return Err(BenchError::Interrupted);
         }
@@ -335,6 +367,7 @@ impl Bench<'_> {
             server: process(0),
             clickhouse: process(1),
             cores: self.cores(),
+            usages: meter.usages(),
             generator: Generator {
                 threads: self.cpus.len(),
                 cpu_s: measured.time.cpu.as_secs_f64(),
@@ -354,11 +387,12 @@ impl Bench<'_> {
     fn send(
         &self,
         progress: &Progress,
+        meter: &mut Meter,
         interrupt: &Interrupt,
     ) -> Result<(Measured, Result<Probed, String>), BenchError> {
         let args = self.args;
         let plan = LoadPlan {
-            address: self.address,
+            address: self.socket.unwrap_or(self.address),
             schedule: match args.load.rate {
                 Some(rows_per_second) => Schedule::Open {
                     rows_per_second,
@@ -376,6 +410,8 @@ impl Bench<'_> {
         let parts = load::prepare(&plan, self.cpus.len(), &self.requests, &self.rows)?;
         let single = RequestPlan {
             rows: 1,
+            taker: self.probe_taker(),
+            wire: Wire::Http1,
             ..self.requests.clone()
         };
         let mut probe_rows = Rows::generated(args.load.seed, unix_ms()).of_service(PROBE_SERVICE);
@@ -407,6 +443,7 @@ impl Bench<'_> {
                 }
                 std::thread::sleep(TICK);
                 ticker.tick(progress, &plan);
+                meter.tick(origin.elapsed(), progress.rows.load(Ordering::Relaxed));
             }
             let measured = load::join(senders);
             let probed = match prober {
@@ -418,12 +455,20 @@ impl Bench<'_> {
         result.map_err(BenchError::System)
     }
 
+    /// Rows that probe are lines of JSON, whatever the load is: when they become visible is no matter of dialects.
+    fn probe_taker(&self) -> Taker {
+        Taker::Ringhouse {
+            dialect: Dialect::Ndjson,
+            ack: self.args.load.ack,
+        }
+    }
+
     fn probe_plan(&self, origin: Instant) -> Option<ProbePlan> {
         let args = self.args;
         if args.load.probe_rate == 0 {
             return None;
         }
-        let of_service = if args.id_sql == ID_SQL {
+        let of_service = if args.id_sql.is_none() {
             format!("ServiceName = '{PROBE_SERVICE}' AND {}", self.stored.since)
         } else {
             "1".to_owned()
@@ -434,15 +479,25 @@ impl Bench<'_> {
             warm_up: args.load.warm_up,
             duration: args.load.duration,
             interval: Duration::from_secs(1) / args.load.probe_rate,
-            expected: self.requests.taker.expected(1),
+            expected: self.probe_taker().expected(1),
             clickhouse: self.stored.clickhouse.clone(),
             select: format!(
                 "SELECT toString({}) FROM {} WHERE {of_service}",
-                args.id_sql, self.stored.table
+                self.stored.id_sql, self.stored.table
             ),
-            id_sql: args.id_sql.clone(),
+            id_sql: self.stored.id_sql.clone(),
             run: self.stored.run.clone(),
         })
+    }
+
+    fn meter(&self) -> Meter {
+        let load = &self.args.load;
+        let server = self.server.as_ref().zip(self.layout.as_ref());
+        let parties = Parties {
+            server: server.map(|(server, layout)| (server.pid(), layout.ingest.len())),
+            engine: self.server.as_ref().and_then(Server::engine_pid),
+        };
+        Meter::new(parties, load.warm_up, load.warm_up + load.duration)
     }
 
     fn cores(&self) -> Vec<Core> {
@@ -471,6 +526,7 @@ impl Bench<'_> {
             body_mb_per_s: measured.body_bytes as f64 / seconds / 1e6,
             wire_mb_per_s: measured.wire_bytes as f64 / seconds / 1e6,
             refused: measured.refused,
+            reopened: measured.reopened,
             unsent: measured.unsent,
         }
     }
@@ -478,7 +534,10 @@ impl Bench<'_> {
     fn settings(&self) -> Settings {
         let args = self.args;
         Settings {
-            url: format!("http://{}", self.address),
+            url: match args.load.dialect.protocol().zip(self.socket) {
+                Some((protocol, socket)) => format!("{protocol}://{socket}"),
+                None => format!("http://{}", self.address),
+            },
             clickhouse: self.stored.clickhouse.to_string(),
             table: self.requests.table.clone(),
             r#loop: if args.load.rate.is_some() {
@@ -492,18 +551,48 @@ impl Bench<'_> {
             pipeline: args.load.pipeline as usize,
             dialect: args.load.dialect.name(),
             encoding: args.load.encoding.name(),
-            ack: args.load.ack.name(),
+            protocol: args.load.wire().name(),
+            ack: match args.load.wire() {
+                Wire::OneWay => "none",
+                _ => args.load.ack.name(),
+            },
             warm_up_s: args.load.warm_up.as_secs_f64(),
             duration_s: args.load.duration.as_secs_f64(),
             seed: args.load.seed,
+            row_bytes: args.load.row_bytes,
             corpus: args.load.corpus.as_ref().map(|path| path.display().to_string()),
             run: self.stored.run.prefix().to_owned(),
             ingest_cpus: self.layout.as_ref().map(|layout| layout.ingest.clone()),
             writer_cpu: self.layout.as_ref().map(|layout| layout.writer),
+            clickhouse_cpus: args.clickhouse_cpus.clone(),
             load_cpus: self.cpus.iter().copied().flatten().collect(),
             cpus_shared: self.layout.as_ref().is_some_and(Layout::is_shared),
         }
     }
+}
+
+/// Whether a run can be made of what was asked for.
+fn check(args: &IngestArgs) -> Result<(), BenchError> {
+    let load = &args.load;
+    let (is_http, is_socket) = (
+        load.dialect.wire() == Wire::Http1,
+        load.dialect.protocol().is_some(),
+    );
+    let available = topology::available();
+    let wrong = if args.clickhouse_cpus.iter().any(|cpu| !available.contains(cpu)) {
+        "--clickhouse-cpus: this process may not run on such a CPU"
+    } else if load.rows_per_request > load.dialect.rows_max() {
+        "--rows-per-request: Logger takes one log a request, LogTide 1,000"
+    } else if load.http2 && !is_http {
+        "--http2: this dialect has no choice of protocols"
+    } else if load.encoding != Encoding::Identity && !is_http {
+        "--encoding: bodies of this dialect are not compressed here"
+    } else if args.url.is_some() && args.socket.is_some() != is_socket {
+        "--socket: goes with --url and a dialect that has a listener of its own, and both need it"
+    } else {
+        return Ok(());
+    };
+    Err(BenchError::Asked(wrong))
 }
 
 /// What is missing or too much, a sentence each.
@@ -534,9 +623,9 @@ pub fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, prob
 /// How often it is looked whether the run is over.
 pub const TICK: Duration = Duration::from_millis(20);
 
-fn resolve(url: &Target) -> Result<SocketAddr, BenchError> {
-    let failed = |error| BenchError::Connect(url.to_string(), error);
-    let mut addresses = url.authority().to_socket_addrs().map_err(failed)?;
+fn resolve(authority: &str) -> Result<SocketAddr, BenchError> {
+    let failed = |error| BenchError::Connect(authority.to_owned(), error);
+    let mut addresses = authority.to_socket_addrs().map_err(failed)?;
     addresses
         .next()
         .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
