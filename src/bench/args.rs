@@ -17,7 +17,7 @@ use super::rows::Rows;
 use super::wire::Wire;
 use crate::ack::AckLevel;
 use crate::dead_letter::Target;
-use crate::topology::CoreChoice;
+use crate::topology::{self, CoreChoice};
 
 /// Options of `bench ingest`.
 #[derive(Debug, Clone, Args)]
@@ -123,6 +123,33 @@ impl IngestArgs {
             hdr: None,
             svg: None,
         }
+    }
+
+    /// Whether a run can be made of it.
+    ///
+    /// # Errors
+    /// It does not go together.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let load = &self.load;
+        let (is_http, is_socket) = (
+            load.dialect.wire() == Wire::Http1,
+            load.dialect.protocol().is_some(),
+        );
+        let available = topology::available();
+        let wrong = if self.clickhouse_cpus.iter().any(|cpu| !available.contains(cpu)) {
+            "--clickhouse-cpus: this process may not run on such a CPU"
+        } else if load.rows_per_request > load.dialect.rows_max() {
+            "--rows-per-request: Logger takes one log a request, LogTide 1,000"
+        } else if load.http2 && !is_http {
+            "--http2: this dialect has no choice of protocols"
+        } else if load.encoding != Encoding::Identity && !is_http {
+            "--encoding: bodies of this dialect are not compressed here"
+        } else if self.url.is_some() && self.socket.is_some() != is_socket {
+            "--socket: goes with --url and a dialect that has a listener of its own, and both need it"
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Asked(wrong))
     }
 }
 
@@ -248,6 +275,8 @@ Examples:
       latencies at 100,000 rows a second
   ringhouse bench ingest --url http://10.0.0.7:8080 --clickhouse http://10.0.0.8:8123 --connections 256
       against a running server; the rows stay in its table, under a trace id that begins with the run's 16 digits
+  ringhouse bench ingest --dialect otlp-grpc --rows-per-request 8192 --row-bytes 300 --ack inserted --clickhouse-cpus 2,3
+      logs of some 300 bytes over gRPC, each call answered after its INSERT, ClickHouse on CPUs of its own
 
 The run is VOID, and the exit code not 0, unless every row sent was acknowledged and is in ClickHouse exactly once.";
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::args::{ID_SQL, IngestArgs};
-use super::clickhouse::{AskError, ClickHouse};
+use super::clickhouse::AskError;
 use super::dialect::Dialect;
 use super::environment::Environment;
 use super::id::RunId;
@@ -20,13 +20,14 @@ use super::layout::Layout;
 use super::load::{self, LoadPlan};
 use super::measured::{Measured, Progress};
 use super::output::write_files;
+use super::place::Place;
 use super::probe::{self, ProbePlan, Probed};
 use super::process;
 use super::report::{Core, Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
-use super::request::{Encoding, RequestPlan, Requests};
+use super::request::{RequestPlan, Requests};
 use super::rows::{CorpusError, Rows};
 use super::schedule::Schedule;
-use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan, SocketPlan};
+use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError};
 use super::settle::Stored;
 use super::taker::Taker;
 use super::ticker::Ticker;
@@ -34,9 +35,8 @@ use super::unix_ms;
 use super::usage::{Meter, Parties};
 use super::wire::Wire;
 use crate::config::{ConfigError, split_table_name};
-use crate::dead_letter::Target;
 use crate::schema::TableName;
-use crate::topology::{self, TopologyError};
+use crate::topology::TopologyError;
 
 /// Service of the rows that probe, by which ClickHouse finds them without reading the others.
 const PROBE_SERVICE: &str = "ringhouse-bench-probe";
@@ -143,76 +143,6 @@ pub fn measure(
     Bench::start(args, interrupt)?.measure(environment, interrupt)
 }
 
-/// What is measured, and from where.
-struct Place {
-    server: Option<Server>,
-    layout: Option<Layout>,
-    cpus: Vec<Option<usize>>,
-    address: SocketAddr,
-    /// Where the dialect's listener is, if it is not that of HTTP.
-    socket: Option<SocketAddr>,
-    clickhouse: ClickHouse,
-}
-
-impl Place {
-    fn existing(args: &IngestArgs, url: &Target, clickhouse: &ClickHouse) -> Result<Place, BenchError> {
-        let available = topology::available();
-        let cpus = match &args.load.load_cpus {
-            Some(choice) => {
-                let layout = Layout::plan(&available, None, Some(choice)).map_err(BenchError::Topology)?;
-                layout.load.into_iter().map(Some).collect()
-            }
-            // Half of the machine, wherever the server is not: it may be on this one.
-            None => vec![None; (available.len() / 2).max(1)],
-        };
-        let clickhouse = match std::env::var("RINGHOUSE_CLICKHOUSE_PASSWORD") {
-            Ok(password) => clickhouse.clone().with_password(&password),
-            Err(_) => clickhouse.clone(),
-        };
-        Ok(Place {
-            server: None,
-            layout: None,
-            cpus,
-            address: resolve(url.authority())?,
-            socket: args.socket.as_deref().map(resolve).transpose()?,
-            clickhouse,
-        })
-    }
-
-    fn own(args: &IngestArgs, table: TableName, interrupt: &Interrupt) -> Result<Place, BenchError> {
-        let (ingest, load) = (args.ingest_cores.as_ref(), args.load.load_cpus.as_ref());
-        let layout = Layout::plan(&topology::available(), ingest, load).map_err(BenchError::Topology)?;
-        let plan = ServerPlan {
-            ingest: layout.ingest.clone(),
-            writer: layout.writer,
-            socket: args.load.dialect.protocol().map(|protocol| SocketPlan {
-                protocol,
-                table: if args.null {
-                    NULL_TABLE.to_owned()
-                } else {
-                    table.plain()
-                },
-                ack: args.load.ack,
-            }),
-            table,
-            clickhouse: args.clickhouse_cpus.clone(),
-            limits: args.limits.clone(),
-        };
-        let server = Server::start(&plan, interrupt)?;
-        if args.null {
-            server.create_null_table(args.load.dialect.id_sql(), interrupt)?;
-        }
-        Ok(Place {
-            cpus: layout.load.iter().copied().map(Some).collect(),
-            address: server.address,
-            socket: server.socket,
-            clickhouse: server.clickhouse.clone(),
-            server: Some(server),
-            layout: Some(layout),
-        })
-    }
-}
-
 /// Everything that is there before the first row is sent.
 struct Bench<'a> {
     args: &'a IngestArgs,
@@ -230,7 +160,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn start<'a>(args: &'a IngestArgs, interrupt: &Interrupt) -> Result<Bench<'a>, BenchError> {
-        check(args)?;
+        args.check()?;
         let (database, table) = split_table_name(&args.table).map_err(BenchError::Table)?;
         let started_unix_ms = unix_ms();
         let rows = args.load.rows(started_unix_ms)?;
@@ -571,30 +501,6 @@ impl Bench<'_> {
     }
 }
 
-/// Whether a run can be made of what was asked for.
-fn check(args: &IngestArgs) -> Result<(), BenchError> {
-    let load = &args.load;
-    let (is_http, is_socket) = (
-        load.dialect.wire() == Wire::Http1,
-        load.dialect.protocol().is_some(),
-    );
-    let available = topology::available();
-    let wrong = if args.clickhouse_cpus.iter().any(|cpu| !available.contains(cpu)) {
-        "--clickhouse-cpus: this process may not run on such a CPU"
-    } else if load.rows_per_request > load.dialect.rows_max() {
-        "--rows-per-request: Logger takes one log a request, LogTide 1,000"
-    } else if load.http2 && !is_http {
-        "--http2: this dialect has no choice of protocols"
-    } else if load.encoding != Encoding::Identity && !is_http {
-        "--encoding: bodies of this dialect are not compressed here"
-    } else if args.url.is_some() && args.socket.is_some() != is_socket {
-        "--socket: goes with --url and a dialect that has a listener of its own, and both need it"
-    } else {
-        return Ok(());
-    };
-    Err(BenchError::Asked(wrong))
-}
-
 /// What is missing or too much, a sentence each.
 pub fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, probed: &Probed) -> Vec<String> {
     let mut reasons = Vec::new();
@@ -622,14 +528,6 @@ pub fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, prob
 
 /// How often it is looked whether the run is over.
 pub const TICK: Duration = Duration::from_millis(20);
-
-fn resolve(authority: &str) -> Result<SocketAddr, BenchError> {
-    let failed = |error| BenchError::Connect(authority.to_owned(), error);
-    let mut addresses = authority.to_socket_addrs().map_err(failed)?;
-    addresses
-        .next()
-        .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
-}
 
 #[cfg(test)]
 mod tests {

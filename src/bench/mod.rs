@@ -27,6 +27,7 @@ mod otlp;
 pub mod output;
 pub mod parts;
 pub mod peers;
+mod place;
 pub mod probe;
 pub mod process;
 pub mod reply;
