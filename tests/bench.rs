@@ -201,6 +201,145 @@ fn counts_every_row_in_each_kind_of_loop() {
     );
 }
 
+/// Every dialect but `ndjson`, with what else it needs: rows of a request, the protocol of a listener of its own, the place
+/// of its ids.
+const DIALECTS: [(&str, &str, Option<&str>, &str); 14] = [
+    ("otlp", "50", None, "TraceId"),
+    ("loki", "50", None, "TraceId"),
+    ("elasticsearch", "50", None, "TraceId"),
+    ("splunk", "50", None, "TraceId"),
+    ("datadog", "50", None, "TraceId"),
+    ("cribl", "50", None, "TraceId"),
+    ("logentry", "50", None, "TraceId"),
+    ("logentry", "1", None, "TraceId"),
+    ("logger", "1", None, "LogAttributes['trace_id']"),
+    ("logtide", "50", None, "TraceId"),
+    ("otlp-grpc", "50", None, "TraceId"),
+    ("syslog", "50", Some("syslog"), "LogAttributes['a.trace_id']"),
+    ("forward", "50", Some("forward"), "TraceId"),
+    ("json-lines", "50", Some("json"), "TraceId"),
+];
+
+/// A run shorter still, and without probes.
+const SHORT: [&str; 8] = [
+    "--duration",
+    "0.3",
+    "--warm-up",
+    "0.1",
+    "--connections",
+    "3",
+    "--probe-rate",
+    "0",
+];
+
+#[test]
+fn counts_every_row_of_each_dialect_and_protocol() {
+    let listeners = DIALECTS.iter().filter_map(|dialect| dialect.2);
+    let listeners: Vec<String> = listeners
+        .flat_map(|name| ["--listener".to_owned(), format!("{name}={name}://127.0.0.1:0")])
+        .collect();
+    let listeners: Vec<&str> = listeners.iter().map(String::as_str).collect();
+    let (server, directory) = (Server::embedded(&listeners), tempfile::tempdir().unwrap());
+    let target = against(&server);
+    let target: Vec<&str> = target.iter().map(String::as_str).collect();
+    let run = |dialect: &str, rows: &str, id: &str, more: &[&str]| {
+        let arguments = ["--dialect", dialect, "--rows-per-request", rows];
+        let report =
+            bench(directory.path(), &joined(&[&target, &SHORT, &arguments, more])).succeeded(dialect);
+        let (sent, run) = (
+            number(&report, "/verdict/sent"),
+            report["settings"]["run"].as_str(),
+        );
+        let sql = format!(
+            "SELECT uniqExact({id}) FROM otel_logs WHERE startsWith({id}, '{}')",
+            run.unwrap()
+        );
+        assert_eq!(server.sql(&sql), sent.to_string(), "{dialect}");
+        assert!(number(&report, "/throughput/rows_per_s") > 0.0, "{dialect}");
+        report["settings"]["protocol"].as_str().unwrap().to_owned()
+    };
+    for (dialect, rows, listener, id) in DIALECTS {
+        let socket = listener.map(|name| format!("127.0.0.1:{}", server.port_of(name)));
+        let more: Vec<&str> = socket.iter().flat_map(|socket| ["--socket", socket]).collect();
+        let protocol = run(dialect, rows, id, &more);
+        let expected = match dialect {
+            "otlp-grpc" => "gRPC",
+            _ if listener.is_some() => "TCP",
+            _ => "HTTP/1.1",
+        };
+        assert_eq!(protocol, expected, "{dialect}");
+    }
+    // Several streams at once, and a body that is longer than a stream's window.
+    for (dialect, rows, more) in [
+        ("ndjson", "50", ["--pipeline", "8"]),
+        ("loki", "2000", ["--pipeline", "2"]),
+        ("json", "2000", ["--encoding", "gzip"]),
+    ] {
+        let protocol = run(dialect, rows, "TraceId", &joined(&[&["--http2"], &more]));
+        assert_eq!(protocol, "HTTP/2", "{dialect}");
+    }
+}
+
+#[test]
+fn shows_an_overload_as_refusals_and_counts_every_row_once() {
+    let directory = tempfile::tempdir().unwrap();
+    // Twelve messages of 1.7 MB find no room in half of these buffers, whose least this is.
+    let overload = [
+        "--dialect",
+        "otlp",
+        "--rows-per-request",
+        "8192",
+        "--limit",
+        "body_buffers_bytes_per_core=25165824",
+        "--connections",
+        "12",
+        "--duration",
+        "1",
+        "--warm-up",
+        "0",
+        "--probe-rate",
+        "0",
+    ];
+    for (protocol, reopens) in [(&[][..], true), (&["--http2"], false)] {
+        let run = bench(directory.path(), &joined(&[&overload, protocol]));
+        let report = run.succeeded(if reopens { "HTTP/1.1" } else { "HTTP/2" });
+        assert!(number(&report, "/throughput/refused") > 0.0, "{report:#}");
+        // A refusal in the middle of a body ends a connection of HTTP/1.1, and a stream of HTTP/2.
+        let reopened = number(&report, "/throughput/reopened");
+        assert_eq!(reopened > 0.0, reopens, "{report:#}");
+    }
+}
+
+#[test]
+fn says_what_the_measured_time_cost_each_party() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = [
+        "--clickhouse-cpus",
+        "0",
+        "--ack",
+        "inserted",
+        "--row-bytes",
+        "300",
+    ];
+    let report = bench(directory.path(), &joined(&[&TINY, &more])).succeeded("usages");
+    assert_eq!(report["settings"]["clickhouse_cpus"], serde_json::json!([0]));
+    let throughput = |name: &str| number(&report, &format!("/throughput/{name}"));
+    let row_bytes = throughput("body_mb_per_s") * 1e6 / throughput("rows_per_s");
+    assert!((row_bytes - 300.0).abs() < 5.0, "{row_bytes}");
+    let usages = report["usages"].as_array().unwrap();
+    let names: Vec<&str> = usages
+        .iter()
+        .map(|usage| usage["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names[..4], ["ingest core 0", "its log 0", "writer", "ClickHouse"]);
+    for usage in usages {
+        let busy = number(usage, "/busy_share");
+        assert!(busy > 0.0, "{usage}");
+        // One CPU, which ClickHouse was kept on.
+        assert!(busy < 1.05, "{usage}");
+    }
+}
+
 #[test]
 fn charges_a_server_that_falls_behind_for_what_was_due() {
     let (server, directory) = (Server::embedded(&[]), tempfile::tempdir().unwrap());
@@ -290,6 +429,16 @@ fn rejects_what_it_cannot_measure_in_a_sentence() {
             "`a b` is not a table's name",
         ),
         (vec!["--url", target[1]], "--clickhouse"),
+        (
+            vec!["--dialect", "logger", "--rows-per-request", "2"],
+            "--rows-per-request",
+        ),
+        (vec!["--dialect", "syslog", "--http2"], "--http2"),
+        (vec!["--dialect", "forward", "--encoding", "gzip"], "--encoding"),
+        (joined(&[&target, &["--dialect", "syslog"]]), "--socket"),
+        (joined(&[&target, &["--socket", "127.0.0.1:1"]]), "--socket"),
+        (vec!["--clickhouse-cpus", "4095"], "--clickhouse-cpus"),
+        (vec!["--row-bytes", "10"], "--row-bytes"),
         (vec!["--rate", "0"], "0 is not in 1.."),
         (
             joined(&[&["--url", "http://127.0.0.1:1"], &target[2..]]),

@@ -10,12 +10,14 @@ use clap::Args;
 
 use super::clickhouse::ClickHouse;
 use super::dialect::Dialect;
+use super::id::RunId;
 use super::ingest::BenchError;
 use super::request::Encoding;
 use super::rows::Rows;
+use super::wire::Wire;
 use crate::ack::AckLevel;
 use crate::dead_letter::Target;
-use crate::topology::CoreChoice;
+use crate::topology::{self, CoreChoice};
 
 /// Options of `bench ingest`.
 #[derive(Debug, Clone, Args)]
@@ -35,6 +37,10 @@ pub struct IngestArgs {
     #[arg(long, value_name = "PID", requires = "url", help_heading = "Server")]
     pub pid: Option<u32>,
 
+    /// Its listener for a dialect that is not HTTP's: syslog, forward or json-lines
+    #[arg(long, value_name = "HOST:PORT", requires = "url", help_heading = "Server")]
+    pub socket: Option<String>,
+
     /// Table, as `table` or `database.table`
     #[arg(
         long,
@@ -48,9 +54,9 @@ pub struct IngestArgs {
     #[arg(long, value_name = "KEY", default_value = "trace_id", help_heading = "Server")]
     pub id_key: String,
 
-    /// SQL expression of a row's id in the table
-    #[arg(long, value_name = "SQL", default_value = ID_SQL, help_heading = "Server")]
-    pub id_sql: String,
+    /// SQL expression of a row's id in the table [default: where the dialect's rows have it in the default table]
+    #[arg(long, value_name = "SQL", help_heading = "Server")]
+    pub id_sql: Option<String>,
 
     /// Ingest cores of the server that is started: a count or CPUs [default: a quarter of the CPUs]
     #[arg(long, value_name = "CORES", conflicts_with = "url", help_heading = "Server")]
@@ -64,6 +70,16 @@ pub struct IngestArgs {
         help_heading = "Server"
     )]
     pub limits: Vec<String>,
+
+    /// CPUs of the ClickHouse that is started, comma-separated [default: any]
+    #[arg(
+        long,
+        value_name = "CPUS",
+        value_delimiter = ',',
+        conflicts_with = "url",
+        help_heading = "Server"
+    )]
+    pub clickhouse_cpus: Vec<usize>,
 
     /// Throw the rows away in ClickHouse but for their ids, to measure the server of this run rather than ClickHouse
     #[arg(long, conflicts_with_all = ["url", "table", "id_key", "id_sql"], help_heading = "Server")]
@@ -94,17 +110,46 @@ impl IngestArgs {
             url: None,
             clickhouse: None,
             pid: None,
+            socket: None,
             table: "otel_logs".to_owned(),
             id_key: "trace_id".to_owned(),
-            id_sql: ID_SQL.to_owned(),
+            id_sql: None,
             ingest_cores: Some(CoreChoice::Count(ingest_cores)),
             limits,
+            clickhouse_cpus: Vec::new(),
             null: true,
             load,
             json: None,
             hdr: None,
             svg: None,
         }
+    }
+
+    /// Whether a run can be made of it.
+    ///
+    /// # Errors
+    /// It does not go together.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let load = &self.load;
+        let (is_http, is_socket) = (
+            load.dialect.wire() == Wire::Http1,
+            load.dialect.protocol().is_some(),
+        );
+        let available = topology::available();
+        let wrong = if self.clickhouse_cpus.iter().any(|cpu| !available.contains(cpu)) {
+            "--clickhouse-cpus: this process may not run on such a CPU"
+        } else if load.rows_per_request > load.dialect.rows_max() {
+            "--rows-per-request: Logger takes one log a request, LogTide 1,000"
+        } else if load.http2 && !is_http {
+            "--http2: this dialect has no choice of protocols"
+        } else if load.encoding != Encoding::Identity && !is_http {
+            "--encoding: bodies of this dialect are not compressed here"
+        } else if self.url.is_some() && self.socket.is_some() != is_socket {
+            "--socket: goes with --url and a dialect that has a listener of its own, and both need it"
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Asked(wrong))
     }
 }
 
@@ -119,6 +164,10 @@ pub struct LoadArgs {
     #[arg(long, value_name = "ROWS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Load")]
     pub rows_per_request: u32,
 
+    /// Bytes of a row, by longer messages than it has by itself, some 240 in all as JSON
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = "Load")]
+    pub row_bytes: Option<u32>,
+
     /// Connections
     #[arg(long, value_name = "COUNT", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Load")]
     pub connections: u32,
@@ -131,7 +180,11 @@ pub struct LoadArgs {
     #[arg(long, value_name = "DIALECT", default_value = "ndjson", help_heading = "Load")]
     pub dialect: Dialect,
 
-    /// What replies must promise
+    /// HTTP/2 by prior knowledge, for dialects of HTTP; gRPC always has it
+    #[arg(long, help_heading = "Load")]
+    pub http2: bool,
+
+    /// What replies must promise; without meaning for syslog and json-lines, which have none
     #[arg(long, value_name = "LEVEL", value_parser = crate::cli::ack_levels(), default_value = "wal", help_heading = "Load")]
     pub ack: AckLevel,
 
@@ -174,17 +227,42 @@ pub struct LoadArgs {
 }
 
 impl LoadArgs {
+    /// What is spoken on its connections.
+    pub fn wire(&self) -> Wire {
+        match self.dialect.wire() {
+            Wire::Http1 if self.http2 => Wire::Http2,
+            wire => wire,
+        }
+    }
+
     /// The rows that are sent, from `unix_ms` on.
     ///
     /// # Errors
-    /// The corpus gives none.
+    /// The corpus gives none, or they are longer than they are to be.
     pub fn rows(&self, unix_ms: u64) -> Result<Rows, BenchError> {
-        match &self.corpus {
-            Some(directory) => Rows::from_corpus(self.seed, unix_ms, directory).map_err(BenchError::Corpus),
-            None => Ok(Rows::generated(self.seed, unix_ms)),
+        let rows = match &self.corpus {
+            Some(directory) => {
+                Rows::from_corpus(self.seed, unix_ms, directory).map_err(BenchError::Corpus)?
+            }
+            None => Rows::generated(self.seed, unix_ms),
+        };
+        let Some(bytes) = self.row_bytes else {
+            return Ok(rows);
+        };
+        let mut sample = rows.of_thread(0);
+        let sample: Vec<_> = (0..SAMPLE_ROWS).map(|_| sample.next_row()).collect();
+        let body = self.dialect.body(&sample, "trace_id", &RunId::random());
+        match (bytes as usize).checked_sub(body.bytes.len() / SAMPLE_ROWS) {
+            Some(missing) => Ok(rows.with_longer_messages(missing)),
+            None => Err(BenchError::Asked(
+                "--row-bytes: rows of this dialect are longer by themselves",
+            )),
         }
     }
 }
+
+/// Rows by which it is told how long one is in a body: what a body has besides them does not count among so many.
+const SAMPLE_ROWS: usize = 1_000;
 
 /// Where the id of the default table's rows is.
 pub const ID_SQL: &str = "TraceId";
@@ -197,6 +275,8 @@ Examples:
       latencies at 100,000 rows a second
   ringhouse bench ingest --url http://10.0.0.7:8080 --clickhouse http://10.0.0.8:8123 --connections 256
       against a running server; the rows stay in its table, under a trace id that begins with the run's 16 digits
+  ringhouse bench ingest --dialect otlp-grpc --rows-per-request 8192 --row-bytes 300 --ack inserted --clickhouse-cpus 2,3
+      logs of some 300 bytes over gRPC, each call answered after its INSERT, ClickHouse on CPUs of its own
 
 The run is VOID, and the exit code not 0, unless every row sent was acknowledged and is in ClickHouse exactly once.";
 

@@ -25,6 +25,7 @@ use super::server::NULL_TABLE;
 use super::table::{aligned, thousands};
 use super::taker::Taker;
 use super::target::Judged;
+use super::wire::Wire;
 use super::{median, unix_ms};
 use crate::topology;
 
@@ -239,6 +240,7 @@ fn beside_kernel(
         host: String::new(),
         table: NULL_TABLE.to_owned(),
         taker: Taker::Anyone,
+        wire: Wire::Http1,
         encoding: Encoding::Identity,
         rows: args.load.rows_per_request as usize,
         id_key: ingest.id_key.clone(),

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::args::{ID_SQL, IngestArgs};
-use super::clickhouse::{AskError, ClickHouse};
+use super::clickhouse::AskError;
+use super::dialect::Dialect;
 use super::environment::Environment;
 use super::id::RunId;
 use super::interrupt::Interrupt;
@@ -18,21 +20,23 @@ use super::layout::Layout;
 use super::load::{self, LoadPlan};
 use super::measured::{Measured, Progress};
 use super::output::write_files;
+use super::place::Place;
 use super::probe::{self, ProbePlan, Probed};
 use super::process;
 use super::report::{Core, Generator, Latency, Process, Report, Settings, Throughput, Verdict, Visible};
 use super::request::{RequestPlan, Requests};
 use super::rows::{CorpusError, Rows};
 use super::schedule::Schedule;
-use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError, ServerPlan};
+use super::server::{ID_TABLE, NULL_TABLE, Server, ServerError};
 use super::settle::Stored;
 use super::taker::Taker;
 use super::ticker::Ticker;
 use super::unix_ms;
+use super::usage::{Meter, Parties};
+use super::wire::Wire;
 use crate::config::{ConfigError, split_table_name};
-use crate::dead_letter::Target;
 use crate::schema::TableName;
-use crate::topology::{self, TopologyError};
+use crate::topology::TopologyError;
 
 /// Service of the rows that probe, by which ClickHouse finds them without reading the others.
 const PROBE_SERVICE: &str = "ringhouse-bench-probe";
@@ -44,6 +48,8 @@ pub enum BenchError {
     Server(ServerError),
     /// The CPUs are not as asked for.
     Topology(TopologyError),
+    /// What was asked for does not go together; one sentence.
+    Asked(&'static str),
     /// The table's name is none.
     Table(ConfigError),
     /// The corpus gives no rows.
@@ -67,6 +73,7 @@ impl fmt::Display for BenchError {
         match self {
             BenchError::Server(error) => error.fmt(f),
             BenchError::Topology(error) => error.fmt(f),
+            BenchError::Asked(sentence) => f.write_str(sentence),
             BenchError::Table(error) => error.fmt(f),
             BenchError::Corpus(error) => error.fmt(f),
             BenchError::Connect(host, error) => write!(f, "{host} cannot be connected to: {error}"),
@@ -136,62 +143,6 @@ pub fn measure(
     Bench::start(args, interrupt)?.measure(environment, interrupt)
 }
 
-/// What is measured, and from where.
-struct Place {
-    server: Option<Server>,
-    layout: Option<Layout>,
-    cpus: Vec<Option<usize>>,
-    address: SocketAddr,
-    clickhouse: ClickHouse,
-}
-
-impl Place {
-    fn existing(args: &IngestArgs, url: &Target, clickhouse: &ClickHouse) -> Result<Place, BenchError> {
-        let available = topology::available();
-        let cpus = match &args.load.load_cpus {
-            Some(choice) => {
-                let layout = Layout::plan(&available, None, Some(choice)).map_err(BenchError::Topology)?;
-                layout.load.into_iter().map(Some).collect()
-            }
-            // Half of the machine, wherever the server is not: it may be on this one.
-            None => vec![None; (available.len() / 2).max(1)],
-        };
-        let clickhouse = match std::env::var("RINGHOUSE_CLICKHOUSE_PASSWORD") {
-            Ok(password) => clickhouse.clone().with_password(&password),
-            Err(_) => clickhouse.clone(),
-        };
-        Ok(Place {
-            server: None,
-            layout: None,
-            cpus,
-            address: resolve(url)?,
-            clickhouse,
-        })
-    }
-
-    fn own(args: &IngestArgs, table: TableName, interrupt: &Interrupt) -> Result<Place, BenchError> {
-        let (ingest, load) = (args.ingest_cores.as_ref(), args.load.load_cpus.as_ref());
-        let layout = Layout::plan(&topology::available(), ingest, load).map_err(BenchError::Topology)?;
-        let plan = ServerPlan {
-            ingest: layout.ingest.clone(),
-            writer: layout.writer,
-            table,
-            limits: args.limits.clone(),
-        };
-        let server = Server::start(&plan, interrupt)?;
-        if args.null {
-            server.create_null_table(interrupt)?;
-        }
-        Ok(Place {
-            cpus: layout.load.iter().copied().map(Some).collect(),
-            address: server.address,
-            clickhouse: server.clickhouse.clone(),
-            server: Some(server),
-            layout: Some(layout),
-        })
-    }
-}
-
 /// Everything that is there before the first row is sent.
 struct Bench<'a> {
     args: &'a IngestArgs,
@@ -200,6 +151,8 @@ struct Bench<'a> {
     /// CPUs of the load, a thread each; not pinned when `None`.
     cpus: Vec<Option<usize>>,
     address: SocketAddr,
+    /// Where the load goes, if not there.
+    socket: Option<SocketAddr>,
     stored: Stored,
     requests: RequestPlan,
     rows: Rows,
@@ -207,6 +160,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn start<'a>(args: &'a IngestArgs, interrupt: &Interrupt) -> Result<Bench<'a>, BenchError> {
+        args.check()?;
         let (database, table) = split_table_name(&args.table).map_err(BenchError::Table)?;
         let started_unix_ms = unix_ms();
         let rows = args.load.rows(started_unix_ms)?;
@@ -215,6 +169,7 @@ impl Bench<'_> {
             layout,
             mut cpus,
             address,
+            socket,
             clickhouse,
         } = match (&args.url, &args.clickhouse) {
             (Some(url), Some(clickhouse)) => Place::existing(args, url, clickhouse)?,
@@ -234,11 +189,15 @@ impl Bench<'_> {
                 table: if args.null { ID_TABLE } else { table }.to_owned(),
             },
             clickhouse,
-            since: match args.id_sql.as_str() {
-                ID_SQL => format!("Timestamp >= fromUnixTimestamp64Milli(toInt64({started_unix_ms}))"),
-                _ => "1".to_owned(),
+            since: match &args.id_sql {
+                None => format!("Timestamp >= fromUnixTimestamp64Milli(toInt64({started_unix_ms}))"),
+                Some(_) => "1".to_owned(),
             },
-            id_sql: args.id_sql.clone(),
+            id_sql: match &args.id_sql {
+                Some(id_sql) => id_sql.clone(),
+                None if args.null => ID_SQL.to_owned(),
+                None => args.load.dialect.id_sql().to_owned(),
+            },
             run: run.clone(),
         };
         // A wrong table, column or password is told before anything is sent.
@@ -249,6 +208,7 @@ impl Bench<'_> {
             layout,
             cpus,
             address,
+            socket,
             stored,
             requests: RequestPlan {
                 host: address.to_string(),
@@ -257,6 +217,7 @@ impl Bench<'_> {
                     dialect: args.load.dialect,
                     ack: args.load.ack,
                 },
+                wire: args.load.wire(),
                 encoding: args.load.encoding,
                 rows: args.load.rows_per_request as usize,
                 id_key: args.id_key.clone(),
@@ -275,7 +236,8 @@ impl Bench<'_> {
         let before = processes.map(|pid| pid.and_then(process::cpu));
         let started = Instant::now();
         let progress = Progress::default();
-        let (measured, probed) = self.send(&progress, interrupt)?;
+        let mut meter = self.meter();
+        let (measured, probed) = self.send(&progress, &mut meter, interrupt)?;
         if interrupt.has_come() {
             return Err(BenchError::Interrupted);
         }
@@ -335,6 +297,7 @@ impl Bench<'_> {
             server: process(0),
             clickhouse: process(1),
             cores: self.cores(),
+            usages: meter.usages(),
             generator: Generator {
                 threads: self.cpus.len(),
                 cpu_s: measured.time.cpu.as_secs_f64(),
@@ -354,11 +317,12 @@ impl Bench<'_> {
     fn send(
         &self,
         progress: &Progress,
+        meter: &mut Meter,
         interrupt: &Interrupt,
     ) -> Result<(Measured, Result<Probed, String>), BenchError> {
         let args = self.args;
         let plan = LoadPlan {
-            address: self.address,
+            address: self.socket.unwrap_or(self.address),
             schedule: match args.load.rate {
                 Some(rows_per_second) => Schedule::Open {
                     rows_per_second,
@@ -376,6 +340,8 @@ impl Bench<'_> {
         let parts = load::prepare(&plan, self.cpus.len(), &self.requests, &self.rows)?;
         let single = RequestPlan {
             rows: 1,
+            taker: self.probe_taker(),
+            wire: Wire::Http1,
             ..self.requests.clone()
         };
         let mut probe_rows = Rows::generated(args.load.seed, unix_ms()).of_service(PROBE_SERVICE);
@@ -407,6 +373,7 @@ impl Bench<'_> {
                 }
                 std::thread::sleep(TICK);
                 ticker.tick(progress, &plan);
+                meter.tick(origin.elapsed(), progress.rows.load(Ordering::Relaxed));
             }
             let measured = load::join(senders);
             let probed = match prober {
@@ -418,12 +385,20 @@ impl Bench<'_> {
         result.map_err(BenchError::System)
     }
 
+    /// Rows that probe are lines of JSON, whatever the load is: when they become visible is no matter of dialects.
+    fn probe_taker(&self) -> Taker {
+        Taker::Ringhouse {
+            dialect: Dialect::Ndjson,
+            ack: self.args.load.ack,
+        }
+    }
+
     fn probe_plan(&self, origin: Instant) -> Option<ProbePlan> {
         let args = self.args;
         if args.load.probe_rate == 0 {
             return None;
         }
-        let of_service = if args.id_sql == ID_SQL {
+        let of_service = if args.id_sql.is_none() {
             format!("ServiceName = '{PROBE_SERVICE}' AND {}", self.stored.since)
         } else {
             "1".to_owned()
@@ -434,15 +409,25 @@ impl Bench<'_> {
             warm_up: args.load.warm_up,
             duration: args.load.duration,
             interval: Duration::from_secs(1) / args.load.probe_rate,
-            expected: self.requests.taker.expected(1),
+            expected: self.probe_taker().expected(1),
             clickhouse: self.stored.clickhouse.clone(),
             select: format!(
                 "SELECT toString({}) FROM {} WHERE {of_service}",
-                args.id_sql, self.stored.table
+                self.stored.id_sql, self.stored.table
             ),
-            id_sql: args.id_sql.clone(),
+            id_sql: self.stored.id_sql.clone(),
             run: self.stored.run.clone(),
         })
+    }
+
+    fn meter(&self) -> Meter {
+        let load = &self.args.load;
+        let server = self.server.as_ref().zip(self.layout.as_ref());
+        let parties = Parties {
+            server: server.map(|(server, layout)| (server.pid(), layout.ingest.len())),
+            engine: self.server.as_ref().and_then(Server::engine_pid),
+        };
+        Meter::new(parties, load.warm_up, load.warm_up + load.duration)
     }
 
     fn cores(&self) -> Vec<Core> {
@@ -471,6 +456,7 @@ impl Bench<'_> {
             body_mb_per_s: measured.body_bytes as f64 / seconds / 1e6,
             wire_mb_per_s: measured.wire_bytes as f64 / seconds / 1e6,
             refused: measured.refused,
+            reopened: measured.reopened,
             unsent: measured.unsent,
         }
     }
@@ -478,7 +464,10 @@ impl Bench<'_> {
     fn settings(&self) -> Settings {
         let args = self.args;
         Settings {
-            url: format!("http://{}", self.address),
+            url: match args.load.dialect.protocol().zip(self.socket) {
+                Some((protocol, socket)) => format!("{protocol}://{socket}"),
+                None => format!("http://{}", self.address),
+            },
             clickhouse: self.stored.clickhouse.to_string(),
             table: self.requests.table.clone(),
             r#loop: if args.load.rate.is_some() {
@@ -492,14 +481,20 @@ impl Bench<'_> {
             pipeline: args.load.pipeline as usize,
             dialect: args.load.dialect.name(),
             encoding: args.load.encoding.name(),
-            ack: args.load.ack.name(),
+            protocol: args.load.wire().name(),
+            ack: match args.load.wire() {
+                Wire::OneWay => "none",
+                _ => args.load.ack.name(),
+            },
             warm_up_s: args.load.warm_up.as_secs_f64(),
             duration_s: args.load.duration.as_secs_f64(),
             seed: args.load.seed,
+            row_bytes: args.load.row_bytes,
             corpus: args.load.corpus.as_ref().map(|path| path.display().to_string()),
             run: self.stored.run.prefix().to_owned(),
             ingest_cpus: self.layout.as_ref().map(|layout| layout.ingest.clone()),
             writer_cpu: self.layout.as_ref().map(|layout| layout.writer),
+            clickhouse_cpus: args.clickhouse_cpus.clone(),
             load_cpus: self.cpus.iter().copied().flatten().collect(),
             cpus_shared: self.layout.as_ref().is_some_and(Layout::is_shared),
         }
@@ -533,14 +528,6 @@ pub fn shortfalls(sent: u64, acknowledged: u64, stored: u64, distinct: u64, prob
 
 /// How often it is looked whether the run is over.
 pub const TICK: Duration = Duration::from_millis(20);
-
-fn resolve(url: &Target) -> Result<SocketAddr, BenchError> {
-    let failed = |error| BenchError::Connect(url.to_string(), error);
-    let mut addresses = url.authority().to_socket_addrs().map_err(failed)?;
-    addresses
-        .next()
-        .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
-}
 
 #[cfg(test)]
 mod tests {

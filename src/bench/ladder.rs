@@ -167,6 +167,8 @@ pub fn run(args: &LadderArgs) -> Result<ExitCode, BenchError> {
         ingest: layout.ingest.clone(),
         writer: layout.writer,
         table: climb::table(),
+        socket: None,
+        clickhouse: Vec::new(),
         limits: Vec::new(),
     };
     let server = Server::start(&plan, &interrupt)?;

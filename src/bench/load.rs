@@ -5,7 +5,7 @@
 //! (64 connections), and whoever measures a server must be faster than it.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
@@ -15,9 +15,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::ingest::BenchError;
+use super::link::{self, Flight, Link, Settled};
 use super::measured::{Measured, Progress};
 use super::process;
-use super::reply::{self, Expected, Verdict};
+use super::reply::{Expected, Verdict};
 use super::request::{RequestPlan, Requests};
 use super::rows::Rows;
 use super::schedule::{Schedule, Share};
@@ -32,8 +33,8 @@ const SLEEP_MAX_NS: u64 = 50_000_000;
 /// Time without any reply after which those that are still awaited count as missing.
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Time to connect.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// Times that one request is refused at most: a minute of nothing else.
+const REFUSALS_MAX: u32 = 3_000;
 
 /// Rows of one thread; none sends more.
 const NUMBERS_PER_THREAD: u64 = 1_000_000_000_000;
@@ -61,6 +62,7 @@ pub struct LoadPlan {
 
 /// What one thread sends, and where.
 pub struct Part {
+    plan: RequestPlan,
     requests: Requests,
     streams: Vec<TcpStream>,
 }
@@ -79,6 +81,7 @@ pub fn prepare(
         // Each has rows of its own: bodies are changed where they are when they are sent.
         let mut rows = rows.of_thread(thread as u64);
         Ok(Part {
+            plan: requests.clone(),
             requests: Requests::new(requests, &mut rows).map_err(BenchError::System)?,
             streams: connect(plan, thread, threads)
                 .map_err(|error| BenchError::Connect(plan.address.to_string(), error))?,
@@ -89,14 +92,7 @@ pub fn prepare(
 
 fn connect(plan: &LoadPlan, thread: usize, threads: usize) -> io::Result<Vec<TcpStream>> {
     let count = plan.connections / threads + usize::from(thread < plan.connections % threads);
-    (0..count)
-        .map(|_| {
-            let stream = TcpStream::connect_timeout(&plan.address, CONNECT_PATIENCE)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            Ok(stream)
-        })
-        .collect()
+    (0..count).map(|_| link::connect(plan.address)).collect()
 }
 
 /// A thread that sends.
@@ -164,27 +160,15 @@ fn run(
     sender.measured
 }
 
-/// A request that is on its way.
-#[derive(Debug, Clone, Copy)]
-struct Flight {
-    due_ns: u64,
-    /// Number of its first row.
-    first: u64,
-    body_bytes: usize,
-    wire_bytes: usize,
-}
-
-struct Link {
-    stream: TcpStream,
-    /// What the socket did not take, from `written` on.
-    unsent: Vec<u8>,
-    written: usize,
-    /// In the order of their replies.
-    flights: VecDeque<Flight>,
-    /// The beginning of a reply.
-    received: Vec<u8>,
+/// A connection, and what holds places on it.
+struct Seat {
+    link: Link,
     /// Requests that were refused and hold their places until they are sent again.
     waiting: usize,
+    /// It is among those that can take a request.
+    is_free: bool,
+    /// Epoll tells when it can be written to.
+    is_watched_to_write: bool,
 }
 
 struct Sender<'a> {
@@ -193,7 +177,7 @@ struct Sender<'a> {
     origin: Instant,
     epoll: rustix::fd::OwnedFd,
     timer: rustix::fd::OwnedFd,
-    links: Vec<Link>,
+    seats: Vec<Seat>,
     requests: Requests,
     share: Share,
     next_number: u64,
@@ -205,6 +189,7 @@ struct Sender<'a> {
     end_ns: u64,
     heard: Instant,
     scratch: Box<[u8]>,
+    settled: Settled,
     measured: Measured,
 }
 
@@ -215,7 +200,7 @@ impl<'a> Sender<'a> {
     fn new(
         plan: &'a LoadPlan,
         (thread, threads): (usize, usize),
-        Part { requests, streams }: Part,
+        part: Part,
         origin: Instant,
         progress: &'a Progress,
     ) -> io::Result<Sender<'a>> {
@@ -226,29 +211,25 @@ impl<'a> Sender<'a> {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
-        for (index, stream) in streams.iter().enumerate() {
-            epoll::add(&epoll, stream, EventData::new_u64(index as u64), EventFlags::IN)?;
-        }
-        let links: Vec<Link> = streams
-            .into_iter()
-            .map(|stream| Link {
-                stream,
-                unsent: Vec::new(),
-                written: 0,
-                flights: VecDeque::with_capacity(plan.pipeline),
-                received: Vec::new(),
+        let mut seats = Vec::with_capacity(part.streams.len());
+        for (index, stream) in part.streams.into_iter().enumerate() {
+            epoll::add(&epoll, &stream, EventData::new_u64(index as u64), EventFlags::IN)?;
+            seats.push(Seat {
+                link: Link::new(stream, plan.address, &part.plan, &plan.expected)?,
                 waiting: 0,
-            })
-            .collect();
+                is_free: true,
+                is_watched_to_write: false,
+            });
+        }
         Ok(Sender {
             plan,
             progress,
             origin,
             epoll,
             timer,
-            free: (0..links.len()).collect(),
-            links,
-            requests,
+            free: (0..seats.len()).collect(),
+            seats,
+            requests: part.requests,
             share: Share::new(plan.schedule, thread, threads),
             next_number: thread as u64 * NUMBERS_PER_THREAD,
             retries: VecDeque::new(),
@@ -256,6 +237,7 @@ impl<'a> Sender<'a> {
             end_ns: (plan.warm_up + plan.duration).as_nanos() as u64,
             heard: Instant::now(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
+            settled: Settled::new(),
             measured: Measured::new(),
         })
     }
@@ -311,8 +293,8 @@ impl<'a> Sender<'a> {
                 && at_ns <= now_ns
             {
                 self.retries.pop_front();
-                self.links[index].waiting -= 1;
-                self.send(index, flight.due_ns, flight.first)?;
+                self.seats[index].waiting -= 1;
+                self.send(index, flight)?;
                 continue;
             }
             let retry_ns = self.retries.front().map_or(u64::MAX, |(at_ns, ..)| *at_ns);
@@ -337,10 +319,15 @@ impl<'a> Sender<'a> {
             if self.is_measured(due_ns) && self.plan.schedule != Schedule::Closed {
                 self.measured.late.saturating_record(now_ns - due_ns);
             }
-            self.send(index, due_ns, first)?;
-            if self.has_room(index) {
-                self.free.push_back(index);
-            }
+            self.seats[index].is_free = false;
+            let flight = Flight {
+                due_ns,
+                first,
+                body_bytes: 0,
+                wire_bytes: 0,
+                refusals: 0,
+            };
+            self.send(index, flight)?;
         }
     }
 
@@ -365,37 +352,29 @@ impl<'a> Sender<'a> {
     }
 
     fn has_room(&self, index: usize) -> bool {
-        let link = &self.links[index];
-        link.flights.len() + link.waiting < self.plan.pipeline
+        let seat = &self.seats[index];
+        seat.link.in_flight() + seat.waiting < self.plan.pipeline
     }
 
-    fn send(&mut self, index: usize, due_ns: u64, first: u64) -> Result<(), String> {
+    /// Sends the request of `flight`, whose sizes are not known yet.
+    fn send(&mut self, index: usize, flight: Flight) -> Result<(), String> {
         let ready = self
             .requests
-            .make(first)
+            .make(flight.first)
             .map_err(|error| format!("a body cannot be compressed: {error}"))?;
-        let link = &mut self.links[index];
-        link.flights.push_back(Flight {
-            due_ns,
-            first,
+        let flight = Flight {
             body_bytes: ready.body_bytes,
             wire_bytes: ready.bytes.len(),
-        });
+            ..flight
+        };
         if self.in_flight == 0 {
             self.heard = Instant::now();
         }
         self.in_flight += 1;
-        if !link.unsent.is_empty() {
-            link.unsent.extend_from_slice(ready.bytes);
-            return Ok(());
-        }
-        // Mostly all of it goes, and nothing is copied.
-        let written = write(&mut link.stream, ready.bytes).map_err(broken)?;
-        if written < ready.bytes.len() {
-            link.unsent.extend_from_slice(&ready.bytes[written..]);
-            watch(&self.epoll, link, index, EventFlags::IN | EventFlags::OUT)?;
-        }
-        Ok(())
+        self.seats[index]
+            .link
+            .send(flight, ready.bytes, &mut self.settled)?;
+        self.settle(index)
     }
 
     fn wait(&mut self, wake_ns: u64, events: &mut Vec<epoll::Event>) -> io::Result<()> {
@@ -423,74 +402,68 @@ impl<'a> Sender<'a> {
     }
 
     fn serve(&mut self, index: usize, flags: EventFlags) -> Result<(), String> {
-        let link = &mut self.links[index];
-        if flags.contains(EventFlags::OUT) && !link.unsent.is_empty() {
-            link.written += write(&mut link.stream, &link.unsent[link.written..]).map_err(broken)?;
-            if link.written == link.unsent.len() {
-                link.unsent.clear();
-                link.written = 0;
-                watch(&self.epoll, link, index, EventFlags::IN)?;
-            }
-        }
-        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            self.receive(index)?;
-        }
-        Ok(())
+        let link = &mut self.seats[index].link;
+        link.serve(flags, &mut self.scratch, &mut self.settled)?;
+        self.settle(index)
     }
 
-    /// Reads once; whatever is left makes the socket ready again.
-    fn receive(&mut self, index: usize) -> Result<(), String> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let count = match self.links[index].stream.read(&mut scratch) {
-            Ok(0) => Err(broken(ErrorKind::UnexpectedEof.into())),
-            Ok(count) => Ok(count),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
-            Err(error) => Err(broken(error)),
-        };
-        let result = count.and_then(|count| {
-            let mut received = std::mem::take(&mut self.links[index].received);
-            let used = if received.is_empty() {
-                let used = self.take_replies(index, &scratch[..count])?;
-                received.extend_from_slice(&scratch[used..count]);
-                0
-            } else {
-                received.extend_from_slice(&scratch[..count]);
-                self.take_replies(index, &received)?
-            };
-            received.drain(..used);
-            self.links[index].received = received;
-            Ok(())
-        });
-        self.scratch = scratch;
-        result
+    /// Notes what became of requests on a connection, and what it waits for now.
+    fn settle(&mut self, index: usize) -> Result<(), String> {
+        if !self.settled.is_empty() {
+            self.note_settled(index)?;
+        }
+        if !self.seats[index].is_free && self.has_room(index) {
+            self.seats[index].is_free = true;
+            self.free.push_back(index);
+        }
+        self.watch(index)
     }
 
-    /// Takes the whole replies from the start of `bytes`; returns their length.
-    fn take_replies(&mut self, index: usize, bytes: &[u8]) -> Result<usize, String> {
-        let mut used = 0;
-        let had_room = self.has_room(index);
-        let no_reply = || "what the server sends is no reply of HTTP/1.1".to_owned();
-        while let Some(reply) = reply::read(&bytes[used..]).map_err(|reply::NotAReply| no_reply())? {
-            used += reply.bytes;
-            let now_ns = self.now_ns();
-            let flight = self.links[index].flights.pop_front().ok_or_else(no_reply)?;
-            self.in_flight -= 1;
-            self.heard = Instant::now();
-            match self.plan.expected.judge(&reply) {
+    fn note_settled(&mut self, index: usize) -> Result<(), String> {
+        let now_ns = self.now_ns();
+        self.heard = Instant::now();
+        self.in_flight -= self.settled.len();
+        let mut settled = std::mem::take(&mut self.settled);
+        for (flight, verdict) in settled.drain(..) {
+            match verdict {
                 Verdict::Taken => self.note_taken(&flight, now_ns),
+                Verdict::Refused if flight.refusals == REFUSALS_MAX => {
+                    return Err(format!("a request was refused {REFUSALS_MAX} times"));
+                }
                 Verdict::Refused => {
                     self.measured.refused += 1;
                     self.progress.refused.fetch_add(1, Ordering::Relaxed);
-                    self.links[index].waiting += 1;
-                    self.retries.push_back((now_ns + RETRY_PAUSE_NS, index, flight));
+                    self.seats[index].waiting += 1;
+                    let refusals = flight.refusals + 1;
+                    let again = Flight { refusals, ..flight };
+                    self.retries.push_back((now_ns + RETRY_PAUSE_NS, index, again));
                 }
                 Verdict::Wrong(said) => return Err(format!("a request was answered {said}")),
             }
         }
-        if !had_room && self.has_room(index) {
-            self.free.push_back(index);
-        }
-        Ok(used)
+        self.settled = settled;
+        Ok(())
+    }
+
+    /// Has epoll tell what the connection waits for, also when it is another one than before.
+    fn watch(&mut self, index: usize) -> Result<(), String> {
+        let seat = &mut self.seats[index];
+        let data = EventData::new_u64(index as u64);
+        let wants = seat.link.waits_to_write();
+        let flags = match wants {
+            true => EventFlags::IN | EventFlags::OUT,
+            false => EventFlags::IN,
+        };
+        let watched = if seat.link.was_opened_anew() {
+            self.measured.reopened += 1;
+            epoll::add(&self.epoll, &seat.link, data, flags)
+        } else if wants != seat.is_watched_to_write {
+            epoll::modify(&self.epoll, &seat.link, data, flags)
+        } else {
+            return Ok(());
+        };
+        seat.is_watched_to_write = wants;
+        watched.map_err(|error| format!("epoll: {error}"))
     }
 
     fn note_taken(&mut self, flight: &Flight, now_ns: u64) {
@@ -509,27 +482,4 @@ impl<'a> Sender<'a> {
             self.measured.wire_bytes += flight.wire_bytes as u64;
         }
     }
-}
-
-fn watch(epoll: &rustix::fd::OwnedFd, link: &Link, index: usize, flags: EventFlags) -> Result<(), String> {
-    epoll::modify(epoll, &link.stream, EventData::new_u64(index as u64), flags)
-        .map_err(|error| format!("epoll: {error}"))
-}
-
-/// Writes as much as the socket takes.
-fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match stream.write(&bytes[written..]) {
-            Ok(count) => written += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
-}
-
-fn broken(error: io::Error) -> String {
-    format!("a connection broke, and what became of its rows is not known: {error}")
 }

@@ -81,6 +81,8 @@ pub struct Measured {
     pub wire_bytes: u64,
     /// Replies that refused a request for now; it was sent again.
     pub refused: u64,
+    /// Connections that the server ended behind a reply, each opened anew.
+    pub reopened: u64,
     /// Requests that were due before the end and never sent, because no connection was free.
     pub unsent: u64,
     /// Due time to whole reply, of the requests due in the measured time.
@@ -102,6 +104,7 @@ impl Measured {
             body_bytes: 0,
             wire_bytes: 0,
             refused: 0,
+            reopened: 0,
             unsent: 0,
             reply: histogram(),
             late: histogram(),
@@ -118,6 +121,7 @@ impl Measured {
         self.body_bytes += other.body_bytes;
         self.wire_bytes += other.wire_bytes;
         self.refused += other.refused;
+        self.reopened += other.reopened;
         self.unsent += other.unsent;
         let same = "both have the same bounds";
         self.reply.add(&other.reply).expect(same);

@@ -179,6 +179,8 @@ pub fn run(args: &PeersArgs) -> Result<ExitCode, Box<dyn Error>> {
         ingest: layout.ingest.clone(),
         writer: layout.writer,
         table: table(),
+        socket: None,
+        clickhouse: Vec::new(),
         limits: Vec::new(),
     };
     let server = Server::start(&plan, &interrupt)?;

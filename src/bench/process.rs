@@ -1,8 +1,12 @@
 //! What Linux tells of a process: CPU time, memory, children.
 
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of the calling thread, in nanoseconds and not in ticks.
@@ -22,15 +26,39 @@ pub struct ThreadTime {
 
 /// Times of the calling thread; what it waited is zero when the system does not tell.
 pub fn thread_time() -> ThreadTime {
-    // Time on a CPU, then time waiting for one, in nanoseconds (Documentation/scheduler/sched-stats.rst).
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let waited = text
-        .split_whitespace()
-        .nth(1)
-        .and_then(|field| field.parse().ok());
     ThreadTime {
         cpu: thread_cpu(),
-        waited: Duration::from_nanos(waited.unwrap_or(0)),
+        ..schedstat(Path::new("/proc/thread-self"))
+    }
+}
+
+/// Times of all threads of a process whose names begin like this, in nanoseconds and not in ticks; zero when the system does
+/// not tell.
+pub fn time_of_threads(pid: u32, start: &str) -> ThreadTime {
+    let mut sum = ThreadTime::default();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if name.starts_with(start) {
+            let time = schedstat(&task.path());
+            sum.cpu += time.cpu;
+            sum.waited += time.waited;
+        }
+    }
+    sum
+}
+
+/// Time on a CPU, then time waiting for one, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+fn schedstat(task: &Path) -> ThreadTime {
+    let text = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+    let mut fields = text.split_whitespace().map(|field| field.parse().unwrap_or(0));
+    let mut next = || Duration::from_nanos(fields.next().unwrap_or(0));
+    ThreadTime {
+        cpu: next(),
+        waited: next(),
     }
 }
 
@@ -86,6 +114,34 @@ pub fn children(pid: u32) -> Vec<u32> {
         .unwrap_or_default()
 }
 
+/// Keeps all threads of a process on these CPUs, those that they will start as well.
+///
+/// # Errors
+/// A CPU is none of the machine's, or the process is another user's.
+pub fn pin(pid: u32, cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    let mut pinned = Vec::new();
+    loop {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+        let ids: Vec<i32> = tasks
+            .filter_map(|task| task.file_name().to_str()?.parse().ok())
+            .filter(|id| !pinned.contains(id))
+            .collect();
+        // A thread that was started meanwhile, by one that was not pinned yet, is found the next time round.
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for id in ids {
+            match sched_setaffinity(Pid::from_raw(id), &set) {
+                // It may have ended.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => pinned.push(id),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
 /// Whether the process runs: it exists and is no zombie.
 pub fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
@@ -96,7 +152,24 @@ pub fn is_alive(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    #[test]
+    fn pins_another_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let cpu = crate::topology::available()[0];
+        let pinned = pin(child.id(), &[cpu]);
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        pinned.unwrap();
+        assert!(
+            status.contains(&format!("Cpus_allowed_list:\t{cpu}\n")),
+            "{status}"
+        );
+    }
 
     #[test]
     fn finds_the_times_behind_any_name() {
@@ -117,5 +190,10 @@ mod tests {
         }
         assert!(cpu(pid) >= Some(Duration::from_millis(20)));
         assert_eq!(cpu(u32::MAX), None);
+        assert!(time_of_threads(pid, "").cpu >= Duration::from_millis(30));
+        assert_eq!(
+            time_of_threads(pid, "no thread is called so"),
+            ThreadTime::default()
+        );
     }
 }

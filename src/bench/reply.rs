@@ -118,13 +118,18 @@ impl ExpectedBody {
     fn refuses(&self, body: &[u8]) -> bool {
         match self {
             // Of several protocols, none of which begins success so.
-            ExpectedBody::Begins(_) => [
-                &b"{\"error\":"[..],
-                b"{\"errors\":[",
-                b"{\"text\":\"Server is busy\"",
-            ]
-            .iter()
-            .any(|beginning| body.starts_with(beginning)),
+            ExpectedBody::Begins(_) => {
+                let begins = |beginning: &&[u8]| body.starts_with(beginning);
+                let refusals = [
+                    &b"{\"error\":"[..],
+                    b"{\"errors\":[",
+                    b"{\"text\":\"Server is busy\"",
+                    b"{\"received\":0,",
+                    b"{\"success\":false,",
+                ];
+                // What the LogEntry API says when it took some of them.
+                refusals.iter().any(begins) && !begins(&&b"{\"success\":false,\"message\":\"only "[..])
+            }
             // google.rpc.Status: field 1, its code.
             ExpectedBody::Empty => body.starts_with(b"\x08"),
             // What failed at some entry was taken up to there.
@@ -132,6 +137,20 @@ impl ExpectedBody {
         }
     }
 }
+
+impl Verdict {
+    /// Of a call of gRPC that failed with a code, in digits, and a message.
+    pub fn of_failed_call(code: &str, message: &str) -> Verdict {
+        // UNAVAILABLE also answers rows that are held but late, as a 503 does.
+        match code == "14" && !message.contains(HELD) {
+            true => Verdict::Refused,
+            false => Verdict::Wrong(format!("by gRPC's code {code}: {message}")),
+        }
+    }
+}
+
+/// What is said of rows that may not be sent again.
+const HELD: &str = "may still be inserted";
 
 impl Expected {
     /// A status and how its body begins.
@@ -149,10 +168,7 @@ impl Expected {
         }
         let text = String::from_utf8_lossy(reply.body);
         // A 503, or Elasticsearch's 429, also answers a request whose rows are held but late: those may not be sent again.
-        if matches!(reply.status, 429 | 503)
-            && self.body.refuses(reply.body)
-            && !text.contains("may still be inserted")
-        {
+        if matches!(reply.status, 429 | 503) && self.body.refuses(reply.body) && !text.contains(HELD) {
             return Verdict::Refused;
         }
         let shown: String = text.trim_end().chars().take(300).collect();
@@ -202,6 +218,44 @@ mod tests {
         let closing = "HTTP/1.1 200 OK\r\nConnection: Close\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(kept(closing), Ok(None));
         assert_eq!(kept(&format!("{closing}0\r\n\r\n")), Ok(Some(false)));
+    }
+
+    #[test]
+    fn tells_refusals_that_took_nothing_from_those_that_took_some() {
+        let judge = |body: &str| {
+            Expected::beginning(202, "{}").judge(&Reply {
+                status: 503,
+                body: body.as_bytes(),
+                bytes: 0,
+                is_kept: false,
+            })
+        };
+        for nothing_taken in [
+            "{\"received\":0,\"rejected\":[],\"error\":\"full\"}",
+            "{\"success\":false,\"message\":\"no log was accepted\",\"stats\":{}}",
+            "{\"success\":false,\"message\":\"the log is full\",\"errors\":[]}",
+        ] {
+            assert_eq!(judge(nothing_taken), Verdict::Refused, "{nothing_taken}");
+        }
+        for some_taken in [
+            "{\"received\":3,\"rejected\":[],\"error\":\"full\"}",
+            "{\"success\":false,\"message\":\"only 3 logs were accepted\",\"stats\":{}}",
+        ] {
+            assert!(matches!(judge(some_taken), Verdict::Wrong(_)), "{some_taken}");
+        }
+    }
+
+    #[test]
+    fn sends_only_calls_again_that_are_unavailable() {
+        assert_eq!(Verdict::of_failed_call("14", "the log is full"), Verdict::Refused);
+        for (code, message) in [
+            ("14", "the rows may still be inserted"),
+            ("5", "no such table"),
+            ("8", ""),
+        ] {
+            let verdict = Verdict::of_failed_call(code, message);
+            assert!(matches!(verdict, Verdict::Wrong(_)), "{code}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::environment::Environment;
 use super::table::{aligned, thousands};
+use super::usage::Usage;
 
 /// Everything about one run.
 #[derive(Debug, Clone, Serialize)]
@@ -18,7 +19,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// What went through in the measured time.
     pub throughput: Throughput,
-    /// Due (or, in a closed loop, sent) to whole reply.
+    /// Due (or, in a closed loop, sent) to whole reply; where nobody replies, to the moment the socket had all of it.
     pub reply_ms: Latency,
     /// Due to sent: how late the generator was, its waiting for a free connection included; open loop only.
     pub late_ms: Option<Latency>,
@@ -28,6 +29,8 @@ pub struct Report {
     pub server: Option<Process>,
     /// The server's ingest cores, when the run started it.
     pub cores: Vec<Core>,
+    /// What the measured time alone cost its threads and ClickHouse, when the run started them.
+    pub usages: Vec<Usage>,
     /// The process of its embedded ClickHouse, when it is known.
     pub clickhouse: Option<Process>,
     /// The generator's own threads.
@@ -57,6 +60,8 @@ pub struct Settings {
     pub pipeline: usize,
     /// Dialect of the bodies.
     pub dialect: &'static str,
+    /// What was spoken on the connections.
+    pub protocol: &'static str,
     /// Content coding.
     pub encoding: &'static str,
     /// Ack level.
@@ -65,6 +70,8 @@ pub struct Settings {
     pub warm_up_s: f64,
     /// Seconds that were measured.
     pub duration_s: f64,
+    /// Bytes a row was to have, if that was asked for.
+    pub row_bytes: Option<u32>,
     /// Seed of the rows' content.
     pub seed: u64,
     /// Directory of the corpus, if one was used.
@@ -75,6 +82,8 @@ pub struct Settings {
     pub ingest_cpus: Option<Vec<usize>>,
     /// CPU of its writer.
     pub writer_cpu: Option<usize>,
+    /// CPUs of its ClickHouse; empty when it was not pinned.
+    pub clickhouse_cpus: Vec<usize>,
     /// CPUs of the generator; empty when it was not pinned.
     pub load_cpus: Vec<usize>,
     /// The generator shares CPUs with the server's cores.
@@ -113,8 +122,10 @@ pub struct Throughput {
     pub body_mb_per_s: f64,
     /// Megabytes of requests a second, on the wire.
     pub wire_mb_per_s: f64,
-    /// Replies that refused a request for now (503); it was sent again.
+    /// Replies that refused a request for now (429 and 503, UNAVAILABLE of gRPC); it was sent again.
     pub refused: u64,
+    /// Connections that the server ended behind a reply; each was opened anew.
+    pub reopened: u64,
     /// Requests that were due and never sent, because every connection was busy to the end.
     pub unsent: u64,
 }
@@ -228,13 +239,14 @@ impl fmt::Display for Report {
         writeln!(f, "{}\n", self.environment)?;
         writeln!(
             f,
-            "{} loop, {} rows a request, {} connections, {} in flight on each, {} {}, ack={}, {} s after {} s of warm-up, seed {}",
+            "{} loop, {} rows a request, {} connections, {} in flight on each, {} {} over {}, ack={}, {} s after {} s of warm-up, seed {}",
             settings.r#loop,
             settings.rows_per_request,
             settings.connections,
             settings.pipeline,
             settings.dialect,
             settings.encoding,
+            settings.protocol,
             settings.ack,
             settings.duration_s,
             settings.warm_up_s,
@@ -243,7 +255,11 @@ impl fmt::Display for Report {
         if let (Some(ingest), Some(writer)) = (&settings.ingest_cpus, settings.writer_cpu) {
             writeln!(
                 f,
-                "ingest on CPU {ingest:?}, writer on CPU {writer}, load on CPU {:?}{}; ClickHouse on any",
+                "ingest on CPU {ingest:?}, writer on CPU {writer}, ClickHouse on CPU {}, load on CPU {:?}{}",
+                match settings.clickhouse_cpus.as_slice() {
+                    [] => "any".to_owned(),
+                    cpus => format!("{cpus:?}"),
+                },
                 settings.load_cpus,
                 if settings.cpus_shared {
                     " (shared with the server)"
@@ -254,8 +270,9 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\n{} rows/s, {} requests/s, {:.1} MB/s of bodies, {:.1} MB/s on the wire",
+            "\n{} rows/s of {:.0} bytes, {} requests/s, {:.1} MB/s of bodies, {:.1} MB/s on the wire",
             thousands(throughput.rows_per_s),
+            throughput.body_mb_per_s * 1e6 / throughput.rows_per_s.max(1.0),
             thousands(throughput.requests_per_s),
             throughput.body_mb_per_s,
             throughput.wire_mb_per_s
@@ -280,6 +297,16 @@ impl fmt::Display for Report {
                 core.cpu_s * 1e6 / (core.rows as f64).max(1.0)
             )?;
         }
+        for usage in &self.usages {
+            writeln!(
+                f,
+                "{}, in the measured time: {:.0} % of a CPU busy, {:.0} % waiting for one, {} rows a CPU second",
+                usage.name,
+                usage.busy_share * 100.0,
+                usage.wait_share * 100.0,
+                thousands(usage.rows_per_cpu_s)
+            )?;
+        }
         writeln!(
             f,
             "generator: {} threads, {:.0} % busy, {:.0} % waiting for a CPU{}",
@@ -295,8 +322,9 @@ impl fmt::Display for Report {
         if throughput.refused > 0 {
             writeln!(
                 f,
-                "{} replies were 503, their requests sent again",
-                thousands(throughput.refused as f64)
+                "{} times a request was refused and sent again: the server was full; {} connections were opened anew",
+                thousands(throughput.refused as f64),
+                thousands(throughput.reopened as f64)
             )?;
         }
         if throughput.unsent > 0 {
@@ -306,6 +334,10 @@ impl fmt::Display for Report {
                 thousands(throughput.unsent as f64)
             )?;
         }
+        let settled = match settings.ack {
+            "none" => "written",
+            _ => "reply",
+        };
         let head = [
             "milliseconds",
             "count",
@@ -316,7 +348,7 @@ impl fmt::Display for Report {
             "p99.9",
             "max",
         ];
-        let mut rows = vec![head.map(str::to_owned).to_vec(), self.reply_ms.cells("reply")];
+        let mut rows = vec![head.map(str::to_owned).to_vec(), self.reply_ms.cells(settled)];
         rows.extend(self.late_ms.as_ref().map(|late| late.cells("sent late")));
         rows.extend(
             self.visible_ms

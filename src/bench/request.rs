@@ -8,6 +8,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use super::id::{IdForm, RunId, write_ids};
 use super::rows::Rows;
 use super::taker::Taker;
+use super::wire::Wire;
 
 /// Content coding of the bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,6 +44,8 @@ pub struct RequestPlan {
     pub table: String,
     /// Who takes them, which says how bodies are written.
     pub taker: Taker,
+    /// What is spoken on their connections.
+    pub wire: Wire,
     /// How they are compressed.
     pub encoding: Encoding,
     /// Rows of a body.
@@ -54,8 +57,28 @@ pub struct RequestPlan {
 }
 
 impl RequestPlan {
-    /// The head up to the digits of Content-Length, which stands last.
+    /// The fields of a request over HTTP/2.
+    ///
+    /// # Panics
+    /// When the host or the table is not fit for a URL.
+    pub fn http2_head(&self) -> http::Request<()> {
+        let target = self.taker.target(&self.table);
+        let mut head = http::Request::post(format!("http://{}{target}", self.host))
+            .header("content-type", self.taker.content_type());
+        if self.encoding != Encoding::Identity {
+            head = head.header("content-encoding", self.encoding.name());
+        }
+        for (name, value) in self.taker.fields(&self.table) {
+            head = head.header(name, value);
+        }
+        head.body(()).expect("host, table and names are plain text")
+    }
+
+    /// The head up to the digits of Content-Length, which stands last; nothing where it is sent apart from the body.
     fn head(&self) -> String {
+        if self.wire != Wire::Http1 {
+            return String::new();
+        }
         let mut head = self.taker.head(&self.host, &self.table);
         if self.encoding != Encoding::Identity {
             head.push_str(&format!("Content-Encoding: {}\r\n", self.encoding.name()));
@@ -72,7 +95,7 @@ const BODIES_BYTES: usize = 4 * 1024 * 1024;
 const BODIES_MIN: usize = 4;
 const BODIES_MAX: usize = 1024;
 
-/// A body and, uncompressed, the head before it.
+/// A body and, uncompressed, the head before it if there is one.
 #[derive(Debug, Clone)]
 struct Template {
     bytes: Vec<u8>,
@@ -96,7 +119,7 @@ pub struct Requests {
 /// A request as it goes to the socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Ready<'a> {
-    /// Head and body.
+    /// Head, if it goes with it, and body.
     pub bytes: &'a [u8],
     /// Length of the body before it was compressed.
     pub body_bytes: usize,
@@ -123,7 +146,7 @@ impl Requests {
             let body = plan.taker.body(&batch, &plan.id_key, &plan.run);
             wanted = (BODIES_BYTES / body.bytes.len().max(1)).clamp(BODIES_MIN, BODIES_MAX);
             let mut bytes = Vec::new();
-            if plan.encoding == Encoding::Identity {
+            if plan.encoding == Encoding::Identity && !head.is_empty() {
                 bytes.extend_from_slice(format!("{head}{}\r\n\r\n", body.bytes.len()).as_bytes());
             }
             let length = bytes.len();
@@ -165,10 +188,12 @@ impl Requests {
         self.encoder.encode(&template.bytes, &mut self.compressed)?;
         self.out.clear();
         self.out.extend_from_slice(self.head.as_bytes());
-        let mut digits = itoa::Buffer::new();
-        self.out
-            .extend_from_slice(digits.format(self.compressed.len()).as_bytes());
-        self.out.extend_from_slice(b"\r\n\r\n");
+        if !self.head.is_empty() {
+            let mut digits = itoa::Buffer::new();
+            self.out
+                .extend_from_slice(digits.format(self.compressed.len()).as_bytes());
+            self.out.extend_from_slice(b"\r\n\r\n");
+        }
         self.out.extend_from_slice(&self.compressed);
         Ok(Ready {
             bytes: &self.out,
@@ -249,6 +274,7 @@ mod tests {
                 dialect: Dialect::Ndjson,
                 ack: AckLevel::Wal,
             },
+            wire: Wire::Http1,
             encoding,
             rows: 50,
             id_key: "trace_id".into(),

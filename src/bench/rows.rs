@@ -47,7 +47,29 @@ pub struct Rows {
     next_line: usize,
     /// In place of the service a row would have.
     service: Option<&'static str>,
+    /// Bytes by which messages are longer.
+    longer_by: usize,
 }
+
+/// What longer messages go on with.
+const WORDS: [&str; 16] = [
+    "after",
+    "cache",
+    "client",
+    "connection",
+    "error",
+    "from",
+    "handler",
+    "in",
+    "queue",
+    "request",
+    "retry",
+    "session",
+    "shard",
+    "timeout",
+    "upstream",
+    "worker",
+];
 
 /// Time between two rows, so that they are not all of one moment.
 const STEP_MS: u64 = 1;
@@ -61,6 +83,7 @@ impl Rows {
             corpus: Vec::new(),
             next_line: 0,
             service: None,
+            longer_by: 0,
         }
     }
 
@@ -104,6 +127,14 @@ impl Rows {
         }
     }
 
+    /// The same, each message longer by so many bytes of words.
+    pub fn with_longer_messages(self, bytes: usize) -> Rows {
+        Rows {
+            longer_by: bytes,
+            ..self
+        }
+    }
+
     /// Rows of the same kind for one of several threads; each has its own.
     pub fn of_thread(&self, thread: u64) -> Rows {
         let mut random = self.random.clone();
@@ -124,6 +155,13 @@ impl Rows {
         if let Some(service) = self.service {
             row.service = service.to_owned();
         }
+        let end = row.message.len() + self.longer_by;
+        while row.message.len() < end {
+            row.message.push(' ');
+            row.message.push_str(WORDS[self.random.usize(0..WORDS.len())]);
+        }
+        // Words are ASCII, and so is all that is cut off.
+        row.message.truncate(end);
         row
     }
 
@@ -229,6 +267,16 @@ mod tests {
         let mut rows = Rows::from_corpus(1, 0, directory.path()).unwrap();
         let messages: Vec<String> = (0..4).map(|_| rows.next_row().message).collect();
         assert_eq!(messages, ["first", "sec\"ond", "third", "first"]);
+    }
+
+    #[test]
+    fn makes_messages_longer_by_as_much_as_asked_for() {
+        let mut plain = Rows::generated(1, 0);
+        let first = plain.next_row().message;
+        let mut longer = Rows::generated(1, 0).with_longer_messages(61);
+        let message = longer.next_row().message;
+        assert_eq!(message.len(), first.len() + 61);
+        assert!(message.starts_with(&format!("{first} ")), "{message}");
     }
 
     #[test]

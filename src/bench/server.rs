@@ -14,8 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::clickhouse::{AskError, ClickHouse};
 use super::interrupt::Interrupt;
 use super::process;
+use crate::ack::AckLevel;
 use crate::admin;
 use crate::clickhouse::embedded::free_port;
+use crate::config::Protocol;
 use crate::schema::TableName;
 use crate::topology::CoreChoice;
 
@@ -36,6 +38,30 @@ pub const NULL_TABLE: &str = "bench_null";
 /// See [`NULL_TABLE`].
 pub const ID_TABLE: &str = "bench_ids";
 
+/// A listener besides that of HTTP.
+#[derive(Debug, Clone)]
+pub struct SocketPlan {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Where its rows go.
+    pub table: String,
+    /// What its acks promise, if it has any.
+    pub ack: AckLevel,
+}
+
+/// What that listener is called.
+const SOCKET: &str = "load";
+
+impl SocketPlan {
+    /// Its section of the configuration.
+    fn config(&self) -> String {
+        let SocketPlan { protocol, table, ack } = self;
+        format!(
+            "[listener.{SOCKET}]\nprotocol = \"{protocol}\"\naddress = \"127.0.0.1:0\"\ntable = \"{table}\"\nack = \"{ack}\"\n"
+        )
+    }
+}
+
 /// How the server is to run.
 #[derive(Debug, Clone)]
 pub struct ServerPlan {
@@ -45,6 +71,10 @@ pub struct ServerPlan {
     pub writer: usize,
     /// Its table.
     pub table: TableName,
+    /// A listener besides that of HTTP.
+    pub socket: Option<SocketPlan>,
+    /// CPUs of its ClickHouse; any when there are none.
+    pub clickhouse: Vec<usize>,
     /// Further limits, as KEY=VALUE.
     pub limits: Vec<String>,
 }
@@ -57,6 +87,8 @@ pub struct Server {
     engine: Option<u32>,
     /// Where rows are posted.
     pub address: SocketAddr,
+    /// Its listener besides, if it was to have one.
+    pub socket: Option<SocketAddr>,
     /// Its admin pages.
     pub admin: SocketAddr,
     /// Its ClickHouse.
@@ -101,6 +133,11 @@ impl Server {
             .args(["--table", &plan.table.plain()])
             .arg("--data-dir")
             .arg(directory.path().join("data"));
+        if let Some(socket) = &plan.socket {
+            let file = directory.path().join("config.toml");
+            fs::write(&file, socket.config()).map_err(ServerError::Io)?;
+            command.arg("--config").arg(file);
+        }
         for limit in &plan.limits {
             command.args(["--limit", limit]);
         }
@@ -117,17 +154,22 @@ impl Server {
             child,
             engine: None,
             address: unknown,
+            socket: None,
             admin: unknown,
             clickhouse: ClickHouse::local_http(http),
             native_port: tcp,
             directory,
         };
-        server.wait_until_ready(&plan.table, interrupt)?;
+        server.wait_until_ready(plan, interrupt)?;
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self, table: &TableName, interrupt: &Interrupt) -> Result<(), ServerError> {
-        let exists = format!("SELECT 1 FROM {} LIMIT 0", table);
+    fn wait_until_ready(&mut self, plan: &ServerPlan, interrupt: &Interrupt) -> Result<(), ServerError> {
+        let exists = format!("SELECT 1 FROM {} LIMIT 0", plan.table);
+        let socket = plan
+            .socket
+            .as_ref()
+            .map(|socket| format!("ringhouse: {SOCKET} on {}://", socket.protocol));
         let ready = interrupt.wait_for(START_PATIENCE, || {
             match self.child.try_wait() {
                 Ok(None) => {}
@@ -137,6 +179,7 @@ impl Server {
             let output = fs::read_to_string(self.directory.path().join("stdout.txt")).ok()?;
             self.address = announced(&output, "ringhouse: listening on http://")?;
             self.admin = announced(&output, "ringhouse: admin on http://")?;
+            self.socket = socket.as_deref().and_then(|socket| announced(&output, socket));
             admin::fetch(self.admin, "/readyz", None).ok()?;
             // It takes rows for a table that it has yet to create.
             self.clickhouse.run(&exists).ok().map(Ok)
@@ -147,20 +190,25 @@ impl Server {
             None => return Err(ServerError::Silent(self.last_words())),
         }
         self.engine = process::children(self.pid()).first().copied();
-        Ok(())
+        match self.engine {
+            Some(pid) if !plan.clickhouse.is_empty() => {
+                process::pin(pid, &plan.clickhouse).map_err(ServerError::Io)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Creates a table that keeps nothing but the ids of its rows, and waits until the server takes rows for it: what
+    /// Creates a table that keeps nothing but the ids of its rows, which `id_sql` is, and waits until the server takes rows for it: what
     /// is measured then is the server, not ClickHouse's columns, compression and merges.
     ///
     /// # Errors
     /// ClickHouse refuses, or the server does not see the table.
-    pub fn create_null_table(&self, interrupt: &Interrupt) -> Result<(), ServerError> {
+    pub fn create_null_table(&self, id_sql: &str, interrupt: &Interrupt) -> Result<(), ServerError> {
         for sql in [
             format!("CREATE TABLE {NULL_TABLE} AS otel_logs ENGINE = Null"),
             format!(
                 "CREATE MATERIALIZED VIEW {ID_TABLE} ENGINE = MergeTree ORDER BY (ServiceName, Timestamp) \
-                 AS SELECT TraceId, ServiceName, Timestamp FROM {NULL_TABLE}"
+                 AS SELECT {id_sql} AS TraceId, ServiceName, Timestamp FROM {NULL_TABLE}"
             ),
         ] {
             self.clickhouse.run(&sql).map_err(ServerError::Table)?;

@@ -45,8 +45,9 @@ impl Stored {
     /// ClickHouse does not tell.
     pub fn distinct(&self, rows: u64) -> Result<u64, AskError> {
         let parts = rows.div_ceil(DISTINCT_ROWS_MAX).max(1);
+        // Not by `toUInt64`, which fails for rows of others that the condition leaves out in vain: it may be asked of them first.
         let number = format!(
-            "toUInt64(substring({}, {}))",
+            "toUInt64OrZero(substring({}, {}))",
             self.id_sql,
             self.run.prefix().len() + 1
         );

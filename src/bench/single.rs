@@ -47,6 +47,7 @@ use super::settle::Stored;
 use super::taker::{ASYNC_WAITING, Taker};
 use super::ticker::Ticker;
 use super::unix_ms;
+use super::wire::Wire;
 use crate::ack::AckLevel;
 use crate::schema::TableName;
 use crate::topology::{self, CoreChoice};
@@ -210,10 +211,12 @@ impl Bench<'_> {
             ingest: layout.ingest.clone(),
             writer: layout.writer,
             table: table("otel_logs"),
+            socket: None,
+            clickhouse: Vec::new(),
             limits: Vec::new(),
         };
         let server = Server::start(&plan, interrupt)?;
-        server.create_null_table(interrupt)?;
+        server.create_null_table(ID_SQL, interrupt)?;
         Ok(Bench {
             args,
             interrupt,
@@ -255,6 +258,7 @@ impl Bench<'_> {
             host: address.to_string(),
             table: NULL_TABLE.to_owned(),
             taker: way.taker,
+            wire: Wire::Http1,
             encoding: Encoding::Identity,
             rows: 1,
             id_key: "trace_id".to_owned(),

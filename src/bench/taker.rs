@@ -48,21 +48,40 @@ impl Taker {
 
     /// The head of a request up to the length of its body, which comes with the headers that follow.
     pub fn head(self, host: &str, table: &str) -> String {
-        let (target, dialect) = match self {
-            Taker::Ringhouse { dialect, ack } => (dialect.target(table, ack), dialect),
-            Taker::ClickHouse { settings } => (
-                format!(
-                    "/?database=default&query=INSERT+INTO+{table}+FORMAT+JSONEachRow\
-                     &date_time_input_format=best_effort{settings}"
-                ),
-                Dialect::Ndjson,
-            ),
-            Taker::Anyone => return ANYONE.head(host, table),
-        };
         format!(
-            "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {}\r\n",
-            dialect.content_type()
+            "POST {} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {}\r\n",
+            self.target(table),
+            self.content_type()
         )
+    }
+
+    /// Path and query of a request.
+    pub fn target(self, table: &str) -> String {
+        match self {
+            Taker::Ringhouse { dialect, ack } => dialect.target(table, ack),
+            Taker::ClickHouse { settings } => format!(
+                "/?database=default&query=INSERT+INTO+{table}+FORMAT+JSONEachRow\
+                 &date_time_input_format=best_effort{settings}"
+            ),
+            Taker::Anyone => ANYONE.target(table),
+        }
+    }
+
+    /// Media type of its body.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Taker::Ringhouse { dialect, .. } => dialect.content_type(),
+            Taker::ClickHouse { .. } => Dialect::Columns.content_type(),
+            Taker::Anyone => ANYONE.content_type(),
+        }
+    }
+
+    /// Fields that a request has besides.
+    pub fn fields(self, table: &str) -> Vec<(&'static str, String)> {
+        match self {
+            Taker::Ringhouse { dialect, ack } => dialect.fields(table, ack),
+            Taker::ClickHouse { .. } | Taker::Anyone => Vec::new(),
+        }
     }
 
     /// What a reply says that has taken `rows` rows.

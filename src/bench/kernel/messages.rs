@@ -1,14 +1,13 @@
 //! The lines of an input as syslog and Fluent Forward send them.
 
-use std::fmt::Write;
-
 use serde_json::{Map, Value};
 
+use super::super::forward::put_entry;
+use super::super::syslog::{Message, put_message, put_parameter};
 use crate::batch::Span;
-use crate::forward::msgpack::{Extent, put_text};
+use crate::forward::msgpack::Extent;
 use crate::forward::{Rows, Shape};
 use crate::limits::Limits;
-use crate::severity;
 use crate::syslog::{Framer, Messages};
 use crate::timestamp::{self, DateCache};
 
@@ -33,33 +32,18 @@ pub fn syslog_stream(text: &[u8]) -> Framed {
         };
         let (time, level, service) = (take("timestamp"), take("level"), take("service"));
         let body = take("message");
-        // Of the levels that logs have, those of syslog's numbers that the server makes the same severity of.
-        let severity = match severity::number_of_word(level.as_bytes()) {
-            Some(21..) => 0,
-            Some(17..) => 3,
-            Some(13..) => 4,
-            Some(9..) => 6,
-            _ => 7,
-        };
         let mut data = String::new();
         for (name, value) in &row {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let value = value
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace(']', "\\]");
-            // Writing into a String cannot fail.
-            let _ = write!(data, " {name}=\"{value}\"");
+            put_parameter(name, value, &mut data);
         }
-        let data = match data.as_str() {
-            "" => "-".to_owned(),
-            data => format!("[a{data}]"),
+        let message = Message {
+            time: &time,
+            level: &level,
+            service: &service,
+            data: &data,
+            text: &body,
         };
-        let message = format!("<{}>1 {time} host {service} 42 - {data} {body}", 128 + severity);
-        let _ = write!(stream, "{} {message}", message.len());
+        put_message(&message, &mut stream);
     }
     Framed {
         bytes: stream.into_bytes(),
@@ -116,11 +100,8 @@ pub fn forward_entries(text: &[u8]) -> Framed {
             Some(Value::String(time)) => timestamp::parse(time.as_bytes(), &mut dates),
             _ => None,
         };
-        bytes.extend([0x92, 0xd7, 0x00]);
         let (seconds, nanos) = time.map_or((0, 0), |time| (time.seconds as u32, time.nanos));
-        bytes.extend(seconds.to_be_bytes());
-        bytes.extend(nanos.to_be_bytes());
-        put_value(&Value::Object(row), &mut bytes);
+        put_entry(seconds, nanos, row, &mut bytes);
     }
     Framed {
         bytes,
@@ -134,38 +115,6 @@ fn rows(text: &[u8]) -> impl Iterator<Item = Map<String, Value>> + '_ {
         Ok(Value::Object(row)) => row,
         _ => panic!("a line is an object"),
     })
-}
-
-fn put_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Null => out.push(0xc0),
-        Value::Bool(truth) => out.push(0xc2 + u8::from(*truth)),
-        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(small @ ..128), _) => out.push(small as u8),
-            (_, Some(number)) => {
-                out.push(0xd3);
-                out.extend(number.to_be_bytes());
-            }
-            _ => {
-                out.push(0xcb);
-                out.extend(number.as_f64().unwrap_or_default().to_be_bytes());
-            }
-        },
-        Value::String(text) => put_text(text.as_bytes(), out),
-        Value::Array(values) => {
-            out.push(0xdd);
-            out.extend((values.len() as u32).to_be_bytes());
-            values.iter().for_each(|value| put_value(value, out));
-        }
-        Value::Object(members) => {
-            out.push(0xdf);
-            out.extend((members.len() as u32).to_be_bytes());
-            for (key, value) in members {
-                put_text(key.as_bytes(), out);
-                put_value(value, out);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

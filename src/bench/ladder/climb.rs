@@ -20,6 +20,7 @@ use super::super::schedule::Schedule;
 use super::super::server::Server;
 use super::super::settle::Stored;
 use super::super::taker::Taker;
+use super::super::wire::Wire;
 use super::super::{process, unix_ms};
 use super::child::StageProcess;
 use super::stage::Stage;
@@ -240,6 +241,7 @@ impl Climb<'_> {
             host: address.to_string(),
             table: TABLE.to_owned(),
             taker,
+            wire: Wire::Http1,
             encoding: Encoding::Identity,
             rows,
             id_key: ID_COLUMN.to_owned(),
