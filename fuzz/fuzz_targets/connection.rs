@@ -81,7 +81,7 @@ fn server() -> SocketAddr {
         let directory = std::env::temp_dir().join(format!("ringhouse-fuzz-{}", std::process::id()));
         let written = Written::from_toml(&format!(
             "listen = \"{address}\"\nadmin = \"127.0.0.1:0\"\nclickhouse = \"tcp://127.0.0.1:1\"\ndata_dir = {:?}\n\
-             [limits]\nhead_bytes_max = 1024\nbody_bytes_max = 65536\n",
+             [limits]\nhead_bytes_max = 1024\n",
             directory.display().to_string(),
         ));
         let settings = Settings::resolve(written.expect("it is well written"), None, &topology::available());

@@ -18,6 +18,8 @@ use crate::grpc::frame::put_message;
 pub enum Dialect {
     /// A JSON object per line.
     Ndjson,
+    /// The same with what an OTLP record of the row brings as well: its resource's attributes and its scope's name.
+    NdjsonResource,
     /// One JSON array.
     Json,
     /// A JSON object per line under the default table's own column names, as ClickHouse's JSONEachRow takes them too.
@@ -87,6 +89,7 @@ impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Dialect::Ndjson => "ndjson",
+            Dialect::NdjsonResource => "ndjson-resource",
             Dialect::Json => "json",
             Dialect::Columns => "columns",
             Dialect::Otlp => "otlp",
@@ -146,7 +149,9 @@ impl Dialect {
     /// Path and query that take rows for `table`; of nothing but HTTP.
     pub fn target(self, table: &str, ack: AckLevel) -> String {
         match self {
-            Dialect::Ndjson | Dialect::Json | Dialect::Columns => format!("/ingest/{table}?ack={ack}"),
+            Dialect::Ndjson | Dialect::NdjsonResource | Dialect::Json | Dialect::Columns => {
+                format!("/ingest/{table}?ack={ack}")
+            }
             Dialect::Otlp => format!("/v1/logs?table={table}&ack={ack}"),
             Dialect::Loki => format!("/loki/api/v1/push?table={table}&ack={ack}"),
             // Of the reply only whether all is well, as shippers ask it.
@@ -178,6 +183,7 @@ impl Dialect {
     pub fn content_type(self) -> &'static str {
         match self {
             Dialect::Ndjson
+            | Dialect::NdjsonResource
             | Dialect::Columns
             | Dialect::Elasticsearch
             | Dialect::Cribl
@@ -198,7 +204,7 @@ impl Dialect {
     /// The reply of success when all of `rows` rows were taken.
     pub fn success(self, rows: usize, ack: AckLevel) -> Expected {
         match self {
-            Dialect::Ndjson | Dialect::Json | Dialect::Columns => Expected {
+            Dialect::Ndjson | Dialect::NdjsonResource | Dialect::Json | Dialect::Columns => Expected {
                 status: ack.status(),
                 body: ExpectedBody::Begins(format!("{{\"accepted\":{rows},\"rejected\":0,\"ack\":\"{ack}\"")),
             },
@@ -245,7 +251,9 @@ impl Dialect {
     pub fn body(self, rows: &[Row], key: &str, run: &RunId) -> Body {
         let mut body = Body::default();
         let (opening, separator, closing) = match self {
-            Dialect::Ndjson | Dialect::Cribl | Dialect::JsonLines => ("", "\n", "\n"),
+            Dialect::Ndjson | Dialect::NdjsonResource | Dialect::Cribl | Dialect::JsonLines => {
+                ("", "\n", "\n")
+            }
             Dialect::Json | Dialect::Datadog | Dialect::LogEntry => ("[", ",", "]"),
             Dialect::Elasticsearch => ("{\"create\":{}}\n", "\n{\"create\":{}}\n", "\n"),
             Dialect::Splunk => ("{\"event\":", "}{\"event\":", "}"),
@@ -278,10 +286,15 @@ impl Dialect {
             service: "service",
             id: Value::from(key).to_string(),
             constant: "",
+            resource: false,
             attributes: Attributes::Beside,
         };
         let trace_id = Value::from("trace_id").to_string();
         match self {
+            Dialect::NdjsonResource => Names {
+                resource: true,
+                ..usual
+            },
             Dialect::LogEntry => Names {
                 service: "source",
                 id: trace_id,
@@ -325,6 +338,8 @@ struct Names {
     id: String,
     /// Members that all rows have, each behind a comma.
     constant: &'static str,
+    /// What an OTLP record has around it follows, under the default table's own names.
+    resource: bool,
     attributes: Attributes,
 }
 
@@ -350,6 +365,13 @@ fn write_object(body: &mut Body, row: &Row, names: &Names, run: &RunId) {
     body.bytes.extend_from_slice(text.as_bytes());
     body.put_number();
     body.bytes.push(b'"');
+    if names.resource {
+        let resource = format!(
+            ",\"ResourceAttributes\":{{\"service.name\":{}}},\"ScopeName\":\"bench\"",
+            Value::from(row.service.as_str()),
+        );
+        body.bytes.extend_from_slice(resource.as_bytes());
+    }
     let (mut separator, end) = match names.attributes {
         Attributes::Beside => (",", "}"),
         Attributes::InMetadata => (",\"metadata\":{", "}}"),
@@ -447,6 +469,15 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(events, objects);
+        let with_resource = text(Dialect::NdjsonResource);
+        for (line, object) in with_resource.lines().zip(objects) {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            let members = line.as_object_mut().unwrap();
+            let resource = members.remove("ResourceAttributes").unwrap();
+            assert_eq!(resource["service.name"], object["service"]);
+            assert_eq!(members.remove("ScopeName"), Some("bench".into()));
+            assert_eq!(line, object);
+        }
     }
 
     #[test]

@@ -68,7 +68,6 @@ pub(super) enum Failure {
     Json(BodyFault),
     /// A message that is none.
     Message(Malformed),
-    /// The table that its rows are routed to cannot take any.
     /// An action that is none, or too many of them.
     Bulk(ActionError),
     /// The table of some of its rows takes none.
