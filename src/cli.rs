@@ -457,8 +457,13 @@ pub enum KeysCommand {
         tables: Vec<String>,
 
         /// For the admin pages, not for rows
-        #[arg(long, conflicts_with = "tables")]
+        #[arg(long, conflicts_with_all = ["tables", "certificates"])]
         admin: bool,
+
+        /// Client certificate that is this key in place of a token: `CN=`, `DNS:`, `URI:` or `sha256:` and its name; repeat
+        /// for more
+        #[arg(long = "certificate", value_name = "NAME")]
+        certificates: Vec<String>,
 
         /// Append the section to this file, and print the token alone
         #[arg(long, value_name = "FILE")]
@@ -479,8 +484,17 @@ pub fn keys(command: KeysCommand) -> Result<(), access::KeysError> {
             name,
             tables,
             admin,
+            certificates,
             append,
-        } => access::new_key(&access::NewKey { name, tables, admin }, append.as_deref(), out),
+        } => {
+            let new = access::NewKey {
+                name,
+                tables,
+                admin,
+                certificates,
+            };
+            access::new_key(&new, append.as_deref(), out)
+        }
         KeysCommand::Hash => access::hash_token(&mut io::stdin().lock(), out),
     }
 }

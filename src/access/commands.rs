@@ -19,6 +19,8 @@ pub struct NewKey {
     pub tables: Vec<String>,
     /// For the admin pages, not for rows.
     pub admin: bool,
+    /// Names of the certificates that it is, as the key file has them; it has no token then.
+    pub certificates: Vec<String>,
 }
 
 /// Why a command on keys failed.
@@ -53,31 +55,37 @@ impl fmt::Display for KeysError {
 
 impl std::error::Error for KeysError {}
 
-/// Makes a key. Its token is printed once and kept nowhere. Its section is printed below it, or appended to the file
-/// `append`, which is made when there is none; then the output is the token alone.
+/// Makes a key. Its token, unless certificates stand for one, is printed once and kept nowhere. Its section is printed below it,
+/// or appended to the file `append`, which is made when there is none; then the output is the token alone.
 ///
 /// # Errors
 /// [`KeysError`]; the file is as it was then.
 pub fn new_key(new: &NewKey, append: Option<&Path>, out: &mut dyn Write) -> Result<(), KeysError> {
-    let token = Token::random().map_err(KeysError::Io)?;
-    let section = section(new, &token);
+    let token = match new.certificates.is_empty() {
+        true => Some(Token::random().map_err(KeysError::Io)?),
+        false => None,
+    };
+    let section = section(new, token.as_ref());
     // Whatever the flags hold, what is printed can be used.
     read_keys(&section, &Limits::default(), 1, &[]).map_err(KeysError::Key)?;
-    let text = match append {
-        Some(path) => {
-            append_section(path, &section)?;
-            format!("{}\n", token.expose())
-        }
-        None => format!("{}\n\n{section}", token.expose()),
-    };
+    let mut text = String::new();
+    if let Some(token) = &token {
+        text = format!("{}\n", token.expose());
+    }
+    match append {
+        Some(path) => append_section(path, &section)?,
+        None if text.is_empty() => text = section,
+        None => text = format!("{text}\n{section}"),
+    }
     out.write_all(text.as_bytes()).map_err(KeysError::Io)
 }
 
-fn section(new: &NewKey, token: &Token) -> String {
+fn section(new: &NewKey, token: Option<&Token>) -> String {
     let written = FileWritten {
         key: vec![KeyWritten {
             name: new.name.clone(),
-            hash: Some(token.digest().to_string()),
+            hash: token.map(|token| token.digest().to_string()),
+            certificates: new.certificates.clone(),
             tables: (!new.tables.is_empty()).then(|| new.tables.clone()),
             admin: new.admin.then_some(true),
             ingest: new.admin.then_some(false),

@@ -161,7 +161,7 @@ fn a_new_key_is_printed_once_and_its_section_knows_it() {
     let new = |name: &str| NewKey {
         name: name.to_owned(),
         tables: vec!["app_*".to_owned()],
-        admin: false,
+        ..NewKey::default()
     };
     let mut out = Vec::new();
     new_key(&new("web"), None, &mut out).unwrap();
@@ -204,6 +204,27 @@ fn a_new_key_is_printed_once_and_its_section_knows_it() {
     new_key(&admin, Some(&made), &mut Vec::new()).unwrap();
     let access = Access::load(made, &Limits::default(), 1).unwrap();
     assert!(access.has_admin_key() && !access.keys()[0].ingest);
+}
+
+#[test]
+fn a_key_that_certificates_are_has_no_token() {
+    let new = |certificate: &str| NewKey {
+        name: "edge".to_owned(),
+        certificates: vec![certificate.to_owned()],
+        ..NewKey::default()
+    };
+    let mut section = Vec::new();
+    new_key(&new("DNS:edge.example.org"), None, &mut section).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.toml");
+    let mut printed = Vec::new();
+    new_key(&new("DNS:edge.example.org"), Some(&path), &mut printed).unwrap();
+    assert_eq!((fs::read(&path).unwrap(), printed), (section, Vec::new()));
+    let access = Access::load(path, &Limits::default(), 1).unwrap();
+    assert_eq!(&*access.keys()[0].name, "edge");
+
+    let error = new_key(&new("edge.example.org"), None, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("certificates"), "{error}");
 }
 
 #[test]
