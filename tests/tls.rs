@@ -564,6 +564,14 @@ fn a_clickhouse_that_asks_who_we_are_is_shown_a_certificate() {
     };
     let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told(&check(&[])).contains("does not answer"));
+    let unknown = Server::start(&of_clickhouse);
+    eventually("what is missing", || {
+        unknown
+            .log()
+            .contains("requires a certificate of ours")
+            .then_some(())
+    });
+    drop(unknown);
     let shown = [
         "--clickhouse-tls-cert",
         certificate.to_str().unwrap(),

@@ -38,9 +38,15 @@ pub(super) async fn open(
         .await
         .map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let authority = endpoint.authority();
     tokio::spawn(async move {
-        // Whatever ends it, the library sees the end of its connection.
-        let _ = serve(listener, server, patience).await;
+        // Whatever ends it, the library sees the end of its connection, and no more. In TLS 1.3 a server says only now what it
+        // thinks of our certificate.
+        if let Err(error) = serve(listener, server, patience).await.map_err(tls::explained)
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            tracing::warn!(endpoint = %authority, %error, "the connection to ClickHouse broke");
+        }
     });
     Ok(address)
 }
