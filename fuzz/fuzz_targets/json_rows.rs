@@ -18,7 +18,12 @@ const NOW_NS: i64 = 1_700_000_000_000_000_000;
 fuzz_target!(|input: &[u8]| {
     let [piece, body @ ..] = input else { return };
     let limits = Limits { line_bytes_max: 4096, chunk_bytes: 1024, ..Limits::default() };
-    for (shape, vocabulary) in [(Shape::Unknown, Vocabulary::Own), (Shape::Objects, Vocabulary::SplunkEvent)] {
+    for (shape, vocabulary) in [
+        (Shape::Unknown, Vocabulary::Own),
+        (Shape::Objects, Vocabulary::SplunkEvent),
+        (Shape::Unknown, Vocabulary::Datadog),
+        (Shape::Unknown, Vocabulary::Cribl),
+    ] {
         let reading = Reading { vocabulary, ..Reading::default() };
         let whole = take(shape, reading, body, body.len().max(1), &limits);
         let cut = take(shape, reading, body, 1 + usize::from(*piece), &limits);
