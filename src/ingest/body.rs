@@ -14,10 +14,10 @@ use crate::http::encodings::Encoding;
 use crate::http::head::Framing;
 use crate::http::receive_buffer::{CannotGrow, ReceiveBuffer};
 use crate::http::status::Status;
-use crate::json::{BodyFault, RowErrors, RowsText, Shape, Split, Splitter};
+use crate::json::{BodyFault, MessageParser, RowErrors, RowsText, Shape, Split, Splitter};
 use crate::limits::Limits;
 use crate::mapping::Reading;
-use crate::runtime;
+use crate::runtime::{self, Notify};
 use crate::wal::log::LogError;
 
 use super::bulk::{BulkTaken, separator_bytes};
@@ -28,6 +28,7 @@ use super::lines::TextLines;
 use super::link::Link;
 use super::message::Malformed;
 use super::table::{Claim, Claimant, Table};
+use super::turns::Turn;
 use super::{Core, TableError};
 
 /// What became of a body.
@@ -493,6 +494,21 @@ fn no_room(cannot: CannotGrow) -> Failure {
     }
 }
 
+/// Waits until `notify` is told; false when the connection's deadline passes before.
+async fn notified_in_time(notify: &Notify, connection: &Link) -> bool {
+    let mut notified = pin!(notify.notified());
+    poll_fn(|cx| {
+        if notified.as_mut().poll(cx).is_ready() {
+            Poll::Ready(true)
+        } else if connection.poll_deadline(cx) {
+            Poll::Ready(false)
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
 /// What one push of rows did.
 pub(super) struct PushEnd {
     /// How much of the input is done with, in its own measure.
@@ -526,19 +542,26 @@ impl Core {
                 self.seal_full(table);
                 return true;
             }
-            let mut notified = pin!(self.freed.notified());
-            let waited = poll_fn(|cx| {
-                if notified.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
-                if connection.poll_deadline(cx) {
-                    Poll::Ready(false)
-                } else {
-                    Poll::Pending
-                }
-            });
-            if !waited.await {
+            if !notified_in_time(&self.freed, connection).await {
                 return false;
+            }
+        }
+    }
+
+    /// The turn to parse a message in JSON, which others may have while they wait for room; `None` when that took too long.
+    pub(super) async fn turn_to_parse(&self, connection: &Link) -> Option<Turn<'_, MessageParser>> {
+        if let Some(turn) = self.message_parser.take() {
+            return Some(turn);
+        }
+        connection
+            .watch()
+            .set_deadline(self.clock.now_ms() + self.limits.ack_deadline_ms);
+        loop {
+            if !notified_in_time(self.message_parser.ended(), connection).await {
+                return None;
+            }
+            if let Some(turn) = self.message_parser.take() {
+                return Some(turn);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::offload::Worker;
 use super::Core;
 use super::body::{Failure, Intake, Terms};
 use super::connection::{Plan, Session};
-use super::dialect::{BodyForm, Dialect};
+use super::dialect::{BodyForm, Dialect, MessageForm};
 use super::table::Table;
 
 /// What an ingest core needs for them. Shared by all cores.
@@ -208,7 +208,7 @@ impl Core {
         &self,
         table: &Rc<Table>,
         text: &[u8],
-        parser: &mut MessageParser,
+        parser: Option<&mut MessageParser>,
         terms: Terms,
         level: AckLevel,
         dialect: &'static dyn Dialect,
@@ -347,12 +347,28 @@ impl Session<'_> {
             }
         }
         // Before there is room: nothing may come between that and the rows.
-        let mut parser = core.message_parser.take().await;
+        let mut parser = match plan.dialect.body() {
+            BodyForm::Message(MessageForm::LogEntryJson) => {
+                let Some(turn) = core.turn_to_parse(&self.connection).await else {
+                    return failed(Failure::Log(core.log_error.get()));
+                };
+                Some(turn)
+            }
+            _ => None,
+        };
         if !core.has_room() && !self.wait_for_room(table).await {
             return failed(Failure::Log(core.log_error.get()));
         }
         let (text, _) = source.text(&self.buffer);
-        let taken = core.push_keyed(table, text, &mut parser, terms, level, plan.dialect, ticket);
+        let taken = core.push_keyed(
+            table,
+            text,
+            parser.as_deref_mut(),
+            terms,
+            level,
+            plan.dialect,
+            ticket,
+        );
         let bytes = text.len();
         source.consume(&mut self.buffer, bytes);
         Ok(taken)

@@ -228,7 +228,9 @@ impl Taking<'_> {
     /// The tape is many times the text, and there is one: other messages in JSON wait for it, and nobody else does.
     async fn take_json(&mut self, form: MessageForm, bytes: &[u8]) -> Result<(), Failure> {
         let core = Rc::clone(self.core);
-        let mut parser = core.message_parser.take().await;
+        let Some(mut parser) = core.turn_to_parse(self.connection).await else {
+            return Err(Failure::Log(core.log_error.get()));
+        };
         let wrong = |wrong| Failure::Message(Malformed::Structure(wrong));
         let taken = parser.parse_for(bytes, async |nodes: &[Node<'_>]| match form {
             MessageForm::OtlpJson => {
@@ -394,7 +396,7 @@ impl Core {
         form: MessageForm,
         table: &Rc<Table>,
         bytes: &[u8],
-        parser: &mut MessageParser,
+        parser: Option<&mut MessageParser>,
         errors: &mut RowErrors,
         terms: Terms,
     ) -> Result<PushEnd, Failure> {
@@ -406,6 +408,7 @@ impl Core {
                 Ok(self.push_whole(table, &logentry::Message::batch(bytes)?, 0, errors, terms))
             }
             MessageForm::LogEntryJson => {
+                let parser = parser.expect("a message in JSON has the turn");
                 let pushed = parser.parse(bytes, |nodes| {
                     let message = logentry::JsonMessage::parse(nodes).map_err(Malformed::Structure)?;
                     Ok(self.push_whole(table, &message, 0, errors, terms))

@@ -1,4 +1,5 @@
-//! One value of a core for whoever has the turn, over as many of its pauses as the turn lasts.
+//! One value of a core for whoever has the turn, over as many of its pauses as the turn lasts. Those who want it next wait as long
+//! as they like: [`Turns::ended`] is told at the end of each turn.
 
 use std::cell::{RefCell, RefMut};
 use std::ops::{Deref, DerefMut};
@@ -19,17 +20,18 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Waits until nobody has the turn. Whoever has it must not ask again.
-    pub(super) async fn take(&self) -> Turn<'_, T> {
-        loop {
-            if let Ok(value) = self.value.try_borrow_mut() {
-                return Turn {
-                    value: Some(value),
-                    ended: &self.ended,
-                };
-            }
-            self.ended.notified().await;
-        }
+    /// The turn, when nobody has it.
+    pub(super) fn take(&self) -> Option<Turn<'_, T>> {
+        let value = self.value.try_borrow_mut().ok()?;
+        Some(Turn {
+            value: Some(value),
+            ended: &self.ended,
+        })
+    }
+
+    /// Notified at the end of each turn.
+    pub(super) fn ended(&self) -> &Notify {
+        &self.ended
     }
 }
 
@@ -67,23 +69,20 @@ mod tests {
     use super::*;
     use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     #[test]
     fn a_turn_lasts_over_pauses_and_the_next_begins_with_its_end() {
         let turns = Turns::new(0);
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(mut first) = pin!(turns.take()).poll(&mut cx) else {
-            panic!("nobody has the turn")
-        };
-        let mut second = pin!(turns.take());
-        assert!(second.as_mut().poll(&mut cx).is_pending());
+        let mut first = turns.take().expect("nobody has the turn");
+        let mut ended = pin!(turns.ended().notified());
+        assert!(ended.as_mut().poll(&mut cx).is_pending());
         *first += 1;
-        assert!(second.as_mut().poll(&mut cx).is_pending());
+        assert!(turns.take().is_none());
+        assert!(ended.as_mut().poll(&mut cx).is_pending());
         drop(first);
-        let Poll::Ready(second) = second.poll(&mut cx) else {
-            panic!("the first turn is over")
-        };
-        assert_eq!(*second, 1);
+        assert!(ended.poll(&mut cx).is_ready());
+        assert_eq!(turns.take().as_deref(), Some(&1));
     }
 }

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use clients::{Client, Language};
-use common::client::header;
+use common::client::{Client as Connection, header};
 use common::{Reply, Server, corpus, eventually, http};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -347,4 +348,48 @@ fn requests(server: &Server, status: u16) -> u64 {
     lines
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
+}
+
+/// Messages in JSON have one tape, which is kept while one of them waits for the log.
+#[test]
+fn messages_in_json_that_find_the_log_full_are_all_answered_in_the_time_of_one() {
+    // Each message is more than a hundred blocks, which are more than a core may gather.
+    let limits = [
+        "wal_blocks_max=16",
+        "wal_buffer_bytes=65536",
+        "batch_rows_max=100",
+        "chunk_bytes=4096",
+        "ack_deadline_ms=2000",
+    ]
+    .map(|limit| ["--limit", limit]);
+    let arguments = [&["--create-tables", "--ack", "wal"][..], limits.as_flattened()].concat();
+    let server = Server::embedded(&arguments);
+    let body = request(&[r#"{"body":{"stringValue":"x"}}"#; 20_000]);
+    let head = format!(
+        "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut connections: Vec<Connection> = (0..16).map(|_| Connection::connect(server.port)).collect();
+    for connection in &mut connections {
+        // Later, with a full log, it would not be.
+        connection.send(head.as_bytes());
+        assert_eq!(connection.reply().status, 100);
+    }
+    // With its engine stopped the log fills.
+    common::signal(server.engine_pid(), Signal::STOP);
+    let started = Instant::now();
+    for connection in &mut connections {
+        connection.send(body.as_bytes());
+    }
+    let statuses: Vec<u16> = (connections.iter_mut())
+        .map(|connection| connection.reply().status)
+        .collect();
+    common::signal(server.engine_pid(), Signal::CONT);
+    assert_eq!(statuses, [503; 16]);
+    // One after the other eight of them took 12 s. Whoever gets the turn at the end of another waits once more.
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
 }
